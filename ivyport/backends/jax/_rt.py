@@ -1,0 +1,271 @@
+"""Functions that emitted JAX files copy, for what no single JAX call does."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+
+def attention(query, key, value, mask, dropout: nnx.Dropout):
+    """softmax(Q K^T / sqrt(hs)) V with dropout; Q, K, V are (B, S, nh, hs)."""
+    if dropout.deterministic or dropout.rate == 0.0:
+        return jax.nn.dot_product_attention(query, key, value, mask=mask)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / query.shape[-1] ** 0.5
+    scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    weights = dropout(jax.nn.softmax(scores, axis=-1))
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def attention_with_dropout(
+    query,
+    key,
+    value,
+    dropout: nnx.Dropout,
+    *,
+    bias=None,
+    mask=None,
+    scale: float | None = None,
+    is_causal: bool = False,
+):
+    """`jax.nn.dot_product_attention` with dropout on the weights in training."""
+    options = {"bias": bias, "mask": mask, "scale": scale, "is_causal": is_causal}
+    if dropout.deterministic or dropout.rate == 0.0:
+        return jax.nn.dot_product_attention(query, key, value, **options)
+    return weighted_sum(query, key, value, dropout, **options)
+
+
+def weighted_sum(
+    query,
+    key,
+    value,
+    dropout=None,
+    *,
+    bias=None,
+    mask=None,
+    scale=None,
+    is_causal=False,
+):
+    """softmax(Q K^T * scale + bias) V, written out.
+
+    Q is (B, S, nh, hs); K (B, T, nkv, hs) and V (B, T, nkv, vs) serve groups of heads.
+    """
+    groups = query.shape[-2] // key.shape[-2]
+    key, value = (jnp.repeat(x, groups, axis=-2) for x in (key, value))
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = jnp.einsum("...qhd,...khd->...hqk", query, key) * scale
+    lowest = jnp.finfo(scores.dtype).min
+    if bias is not None:
+        scores += bias
+    if mask is not None:
+        scores = jnp.where(mask, scores, lowest)
+    if is_causal:
+        scores = jnp.where(jnp.tri(*scores.shape[-2:], dtype=bool), scores, lowest)
+    weights = jax.nn.softmax(scores, axis=-1)
+    weights = weights if dropout is None else dropout(weights)
+    return jnp.einsum("...hqk,...khd->...qhd", weights, value)
+
+
+def layer_norm(x, scale=None, bias=None, *, axis=-1, eps: float):
+    """(x - mean) / sqrt(var + eps) * scale + bias over trailing axes, in float32."""
+    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    y -= y.mean(axis, keepdims=True)
+    y *= jax.lax.rsqrt(jnp.square(y).mean(axis, keepdims=True) + eps)
+    y = y if scale is None else y * scale
+    return (y if bias is None else y + bias).astype(x.dtype)
+
+
+def rms_norm(x, scale=None, *, axis=-1, eps: float):
+    """x / sqrt(mean(x^2) + eps) * scale over trailing axes, in float32."""
+    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    y *= jax.lax.rsqrt(jnp.square(y).mean(axis, keepdims=True) + eps)
+    return (y if scale is None else y * scale).astype(x.dtype)
+
+
+def group_norm(x, scale=None, bias=None, *, groups: int, axis: int = 1, eps: float):
+    """Normalise each group of channels over itself and space, then scale and shift."""
+    axis %= x.ndim
+    grouped = x.reshape(*x.shape[:axis], groups, -1, *x.shape[axis + 1 :])
+    y = grouped.astype(jnp.promote_types(x.dtype, jnp.float32))
+    within = [a for a in range(1, y.ndim) if a != axis]
+    y -= y.mean(within, keepdims=True)
+    y *= jax.lax.rsqrt(jnp.square(y).mean(within, keepdims=True) + eps)
+    y = y.reshape(x.shape)
+    channels = (-1, *(1,) * (x.ndim - axis - 1))
+    y = y if scale is None else y * scale.reshape(channels)
+    return (y if bias is None else y + bias.reshape(channels)).astype(x.dtype)
+
+
+def batch_norm(x, mean=None, var=None, scale=None, bias=None, *, axis: int, eps: float):
+    """Normalise channels by running statistics, or the batch's, then scale and shift."""
+    channels = [1] * x.ndim
+    channels[axis] = -1
+    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    if mean is None:
+        others = [a for a in range(x.ndim) if a != axis % x.ndim]
+        mean, var = y.mean(others), y.var(others)
+    y -= mean.reshape(channels)
+    y *= jax.lax.rsqrt(var + eps).reshape(channels)
+    y = y if scale is None else y * scale.reshape(channels)
+    return (y if bias is None else y + bias.reshape(channels)).astype(x.dtype)
+
+
+def weight_norm(v, g, *, axis):
+    """g * v / ||v||, the norm over `axis`."""
+    return v * (g / jnp.linalg.vector_norm(v, axis=axis, keepdims=True))
+
+
+def conv_transpose(
+    x,
+    weight,
+    *,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    output_padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int = 1,
+    layout: str,
+):
+    """Gradient of a convolution, whose `padding` this is, with respect to its input.
+
+    `weight` is (in, out / groups, *kernel); `layout` is that of x and y: "NCHW".
+    """
+    kernel = weight.shape[2:]
+    space = tuple(range(2, weight.ndim))
+    weight = jnp.flip(weight, space).reshape(groups, -1, *weight.shape[1:])
+    weight = weight.swapaxes(1, 2).reshape(-1, *weight.shape[1:2], *kernel)
+    edges = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
+    return jax.lax.conv_general_dilated(
+        x,
+        weight,
+        window_strides=(1,) * len(kernel),
+        padding=[
+            (edge, edge + extra)
+            for edge, extra in zip(edges, output_padding, strict=True)
+        ],
+        lhs_dilation=stride,
+        rhs_dilation=dilation,
+        dimension_numbers=(layout, "OI" + "DHW"[-len(kernel) :], layout),
+        feature_group_count=groups,
+    )
+
+
+def max_pool(x, kernel, stride, padding, dilation=None):
+    """Maximum over windows of the trailing axes; the padding is minus infinity."""
+    batch = x.ndim - len(kernel)
+    return jax.lax.reduce_window(
+        x,
+        -jnp.inf,
+        jax.lax.max,
+        window_dimensions=(1,) * batch + kernel,
+        window_strides=(1,) * batch + stride,
+        padding=((0, 0),) * batch + padding,
+        window_dilation=None if dilation is None else (1,) * batch + dilation,
+    )
+
+
+def avg_pool(x, kernel, stride, padding, count_include_pad: bool = True):
+    """Mean over windows of the trailing axes; the padding counts as zeros or not."""
+    batch = x.ndim - len(kernel)
+    window, strides = (1,) * batch + kernel, (1,) * batch + stride
+    padding = ((0, 0),) * batch + padding
+    total = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, strides, padding)
+    if count_include_pad:
+        return total / math.prod(kernel)
+    ones = jnp.ones((1,) * batch + x.shape[batch:], x.dtype)
+    return total / jax.lax.reduce_window(
+        ones, 0.0, jax.lax.add, window, strides, padding
+    )
+
+
+def adaptive_avg_pool(x, output_size: tuple[int, ...], axes: tuple[int, ...]):
+    """Mean over windows from floor(i * in / out) to ceil((i + 1) * in / out)."""
+    for axis, length in zip(axes, output_size, strict=True):
+        i, at = np.arange(length)[:, None], np.arange(x.shape[axis])
+        start, stop = i * at.size // length, -(-(i + 1) * at.size // length)
+        weights = ((start <= at) & (at < stop)) / (stop - start)
+        weights = jnp.asarray(weights.T, x.dtype)
+        x = jnp.moveaxis(jnp.moveaxis(x, axis, -1) @ weights, -1, axis)
+    return x
+
+
+def resize_nearest(x, size, axes, *, offset: float = 0.0, scales=None):
+    """Element floor((i + offset) * in / out) of each axis: torch's nearest modes."""
+    for k, (axis, length) in enumerate(zip(axes, size, strict=True)):
+        old = x.shape[axis]
+        step = np.float32(1 / scales[k] if scales else old / length)
+        at = np.floor((np.arange(length, dtype=np.float32) + np.float32(offset)) * step)
+        x = jnp.take(x, np.minimum(at.astype(int), old - 1), axis=axis)
+    return x
+
+
+def resize(
+    x, size, axes, *, mode: str, align_corners=False, antialias=False, scales=None
+):
+    """Resample axes by linear or cubic interpolation in torch's coordinates."""
+    for k, (axis, length) in enumerate(zip(axes, size, strict=True)):
+        old = x.shape[axis]
+        if align_corners:
+            step = (old - 1) / max(length - 1, 1)
+        else:
+            step = 1 / scales[k] if scales else old / length
+        weights = resize_weights(
+            old, length, np.float32(step), mode, align_corners, antialias
+        )
+        weights = jnp.asarray(weights.T, x.dtype)
+        x = jnp.moveaxis(jnp.moveaxis(x, axis, -1) @ weights, -1, axis)
+    return x
+
+
+def resize_weights(old, new, step, mode, align_corners, antialias) -> np.ndarray:
+    """The (new, old) matrix that resamples one axis; rows sum to 1."""
+
+    def kernel(distance):
+        d = np.abs(distance)
+        if mode == "linear":
+            return np.maximum(1 - d, 0)
+        a = -0.5 if antialias else -0.75
+        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+        far = a * (d**3 - 5 * d**2 + 8 * d - 4)
+        return np.where(d < 1, near, np.where(d < 2, far, 0))
+
+    half = np.float32(0.5)
+    i, at = np.arange(new, dtype=np.float32)[:, None], np.arange(old)
+    if antialias:  # the kernel grows with the step, and is cut at the borders
+        stretch = np.maximum(step, 1)
+        centre, support = step * (i + half), stretch * (1 if mode == "linear" else 2)
+        start = np.maximum((centre - support + half).astype(int), 0)
+        stop = (centre + support + half).astype(int)
+        weights = kernel((at - centre + half) / stretch)
+        weights = weights * ((start <= at) & (at < stop))
+        return weights / weights.sum(1, keepdims=True)
+    source = step * i if align_corners else step * (i + half) - half
+    source = np.maximum(source, 0) if mode == "linear" else source
+    weights = np.zeros((new, old))
+    for tap in (0, 1) if mode == "linear" else (-1, 0, 1, 2):
+        place = np.floor(source) + tap
+        clamped = np.clip(place, 0, old - 1).astype(int)
+        np.add.at(weights, (np.arange(new)[:, None], clamped), kernel(place - source))
+    return weights
+
+
+def along_axis(indices, axis: int):
+    """Index that takes `indices` along `axis` and each position of the other axes."""
+    where = list(jnp.indices(indices.shape, sparse=True))
+    where[axis] = indices
+    return tuple(where)
+
+
+def sort(x, *, axis: int = -1, descending: bool = False):
+    """Sorted values and their indices; equal values keep their order."""
+    indices = jnp.argsort(x, axis=axis, descending=descending)
+    return jnp.take_along_axis(x, indices, axis=axis), indices
+
+
+def smallest_k(x, k: int, *, axis: int = -1):
+    """The k smallest values in ascending order and their indices."""
+    indices = jax.lax.slice_in_dim(jnp.argsort(x, axis=axis), 0, k, axis=axis)
+    return jnp.take_along_axis(x, indices, axis=axis), indices

@@ -1,0 +1,605 @@
+"""Rules for the array operations of `ivyport.core.ops`.
+
+A rule writes each operand once, so that inlining an operand never computes it twice;
+whatever needs one twice is a helper in `_rt`. 64-bit types have become 32-bit ones
+before emission. What an operation means is said where it is defined.
+"""
+
+# ruff: noqa: D103 (a rule means what its operation means)
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from ivyport.backends.pyast import (
+    OMIT,
+    Exprs,
+    HoleFloat,
+    HoleInt,
+    attribute,
+    rule_table,
+)
+from ivyport.core import dtype as dt
+from ivyport.core.dims import Dim, DimLike, as_symbol
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import NewAxis, Slice, TensorType, Value
+from ivyport.core.ops import normalize
+
+RULES, emits = rule_table()
+
+INFIX = {
+    "add": "+",
+    "subtract": "-",
+    "multiply": "*",
+    "floor_divide": "//",
+    "remainder": "%",
+    "pow": "**",
+    "equal": "==",
+    "not_equal": "!=",
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "bitwise_and": "&",
+    "bitwise_or": "|",
+    "bitwise_xor": "^",
+    "bitwise_left_shift": "<<",
+    "bitwise_right_shift": ">>",
+}
+LOGICAL = {"logical_and": "&", "logical_or": "|", "logical_xor": "^"}
+PROMOTED = ("int8", "int16", "uint8", "uint16")  # jnp.sum and jnp.prod widen these
+
+
+# ---- what both rule files spell
+
+
+def is_hole(value: Any) -> bool:
+    """Whether an attribute, or a part of it, differs between instances of the class."""
+    if isinstance(value, tuple | list):
+        return any(is_hole(v) for v in value)
+    return isinstance(value, HoleInt | HoleFloat | ast.expr)
+
+
+def unless(value: Any, default: Any) -> Any:
+    """`value` as an argument, left out where it is the callee's default."""
+    return OMIT if not is_hole(value) and value == default else value
+
+
+def present(operand: ast.expr | None) -> Any:
+    """An optional operand as an argument, left out where it is absent."""
+    return OMIT if operand is None else operand
+
+
+def one_axis(axis: int, rank: int) -> int:
+    """An axis as people write it: -1 for the last, else counted from the front."""
+    axis = normalize(axis, rank)
+    return -1 if axis == rank - 1 and rank > 1 else axis
+
+
+def axes(axis: tuple[int, ...], rank: int) -> Any:
+    """Several axes as people write them; a single one is a number."""
+    if len(axis) == 1:
+        return one_axis(axis[0], rank)
+    return tuple(normalize(a, rank) for a in axis)
+
+
+def demand_bool(e: Exprs) -> None:
+    """Logic is written with ``& | ~``, which is logic on booleans alone."""
+    for operand in e.node.values():
+        if operand.type.dtype != "bool":
+            raise GraphError(f"{e.node.op} of {operand.type}: cast it to bool first")
+
+
+def demand_float(e: Exprs) -> None:
+    """Raise `GraphError` where JAX would turn integers into floats."""
+    if dt.is_int(e.out.dtype) or e.out.dtype == "bool":
+        raise GraphError(f"{e.node.op} of {e.out}: cast it to a float first")
+
+
+# ---- elementwise
+
+
+@emits("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "sin", "sinh")
+@emits("tan", "tanh", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt")
+@emits("reciprocal", "square", "abs", "sign", "isfinite", "isinf", "isnan")
+def numpy_function(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.call(f"jnp.{e.node.op}", x)
+
+
+@emits("sigmoid", "softplus", "silu", "relu", "log_sigmoid", "mish")
+@emits("hard_swish", "hard_sigmoid")
+def activation(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.call(f"jax.nn.{e.node.op}", x)
+
+
+@emits("erf", "rsqrt")
+def lax_function(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.call(f"jax.lax.{e.node.op}", x)
+
+
+@emits("erfinv")
+def erfinv(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.call("jax.lax.erf_inv", x)
+
+
+@emits("maximum", "minimum", "atan2")
+def binary_function(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+    return e.call(f"jnp.{e.node.op}", x, y)
+
+
+def _infix(operator: str) -> Callable[..., ast.expr]:
+    def rule(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+        return e.binary(operator, x, y)
+
+    return rule
+
+
+def _logical(operator: str) -> Callable[..., ast.expr]:
+    def rule(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+        demand_bool(e)
+        return e.binary(operator, x, y)
+
+    return rule
+
+
+for _op, _operator in INFIX.items():
+    emits(_op)(_infix(_operator))
+for _op, _operator in LOGICAL.items():
+    emits(_op)(_logical(_operator))
+
+
+@emits("divide")
+def divide(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+    demand_float(e)
+    return e.binary("/", x, y)
+
+
+@emits("negative")
+def negative(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.unary("-", x)
+
+
+@emits("floor", "ceil", "round", "trunc")
+def rounding(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.call(f"jnp.{e.node.op}", x) if dt.is_float(e.out.dtype) else x
+
+
+@emits("logical_not")
+def logical_not(e: Exprs, x: ast.expr) -> ast.expr:
+    demand_bool(e)
+    return e.unary("~", x)
+
+
+@emits("bitwise_invert")
+def bitwise_invert(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.unary("~", x)
+
+
+@emits("astype")
+def astype(e: Exprs, x: ast.expr, *, dtype: str) -> ast.expr:
+    return e.method(x, "astype", e.dtype(dtype))
+
+
+@emits("where")
+def where(e: Exprs, condition: ast.expr, x: ast.expr, y: ast.expr) -> ast.expr:
+    return e.call("jnp.where", condition, x, y)
+
+
+@emits("clip")
+def clip(e: Exprs, x: ast.expr, *, min: Any, max: Any) -> ast.expr:
+    if min is not None and max is not None:
+        return e.call("jnp.clip", x, min, max)
+    return e.call("jnp.clip", x, min=unless(min, None), max=unless(max, None))
+
+
+# ---- reductions
+
+
+def _reduction(
+    e: Exprs, axis: tuple[int, ...] | None, keepdims: bool
+) -> dict[str, Any]:
+    """Arguments `axis` and `keepdims`, defaults left out."""
+    rank = e.type(0).rank
+    whole = axis is None or (len(axis) == rank and rank > 0)
+    return {
+        "axis": OMIT if whole else axes(axis or (), rank),
+        "keepdims": unless(keepdims, False),
+    }
+
+
+@emits("sum", "prod")
+def accumulation(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
+) -> ast.expr:
+    dtype = e.dtype(e.out.dtype) if e.out.dtype in PROMOTED else OMIT
+    return e.method(x, e.node.op, **_reduction(e, axis, keepdims), dtype=dtype)
+
+
+@emits("max", "min", "any", "all")
+def reduction(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
+) -> ast.expr:
+    return e.method(x, e.node.op, **_reduction(e, axis, keepdims))
+
+
+@emits("mean")
+def mean(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
+) -> ast.expr:
+    demand_float(e)
+    return e.method(x, "mean", **_reduction(e, axis, keepdims))
+
+
+@emits("var", "std")
+def moment(
+    e: Exprs,
+    x: ast.expr,
+    *,
+    axis: tuple[int, ...] | None,
+    correction: float,
+    keepdims: bool,
+) -> ast.expr:
+    demand_float(e)
+    degrees = int(correction) if correction == int(correction) else correction
+    return e.method(
+        x, e.node.op, **_reduction(e, axis, keepdims), ddof=unless(degrees, 0)
+    )
+
+
+@emits("logsumexp")
+def logsumexp(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
+) -> ast.expr:
+    demand_float(e)
+    return e.call("jax.nn.logsumexp", x, **_reduction(e, axis, keepdims))
+
+
+@emits("argmax", "argmin")
+def index_reduction(
+    e: Exprs, x: ast.expr, *, axis: int | None, keepdims: bool
+) -> ast.expr:
+    along = None if axis is None else (axis,)
+    return e.method(x, e.node.op, **_reduction(e, along, keepdims))
+
+
+@emits("vector_norm")
+def vector_norm(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool, ord: float
+) -> ast.expr:
+    demand_float(e)
+    order = int(ord) if abs(ord) != float("inf") and ord == int(ord) else ord
+    return e.call(
+        "jnp.linalg.vector_norm",
+        x,
+        **_reduction(e, axis, keepdims),
+        ord=unless(order, 2),
+    )
+
+
+@emits("cumulative_sum")
+def cumulative_sum(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
+    return e.call("jnp.cumsum", x, axis=one_axis(axis, e.out.rank))
+
+
+# ---- shape
+
+
+@emits("reshape")
+def reshape(e: Exprs, x: ast.expr, *, shape: tuple[DimLike, ...]) -> ast.expr:
+    # One computed size is what -1 stands for; a named one (B, S) reads better as its name.
+    computed = [
+        i for i, d in enumerate(shape) if isinstance(d, Dim) and not as_symbol(d)
+    ]
+    if len(computed) == 1 and -1 not in shape:
+        shape = tuple(-1 if i == computed[0] else d for i, d in enumerate(shape))
+    return e.method(x, "reshape", *(shape or ((),)))
+
+
+@emits("permute_dims")
+def permute_dims(e: Exprs, x: ast.expr, *, axes: tuple[int, ...]) -> ast.expr:
+    rank = len(axes)
+    axes = tuple(normalize(a, rank) for a in axes)
+    moved = [i for i, a in enumerate(axes) if i != a]
+    if not moved:
+        return x
+    if moved == [rank - 2, rank - 1]:
+        return attribute(x, "T" if rank == 2 else "mT")
+    if len(moved) == 2:
+        return e.method(x, "swapaxes", *moved)
+    return e.method(x, "transpose", *axes)
+
+
+@emits("broadcast_to")
+def broadcast_to(e: Exprs, x: ast.expr, *, shape: tuple[DimLike, ...]) -> ast.expr:
+    return e.call("jnp.broadcast_to", x, tuple(shape))
+
+
+@emits("concat")
+def concat(e: Exprs, *xs: ast.expr, axis: int) -> ast.expr:
+    return e.call("jnp.concatenate", list(xs), axis=one_axis(axis, e.out.rank))
+
+
+@emits("stack")
+def stack(e: Exprs, *xs: ast.expr, axis: int) -> ast.expr:
+    return e.call("jnp.stack", list(xs), axis=one_axis(axis, e.out.rank))
+
+
+@emits("split")
+def split(e: Exprs, x: ast.expr, *, sizes: tuple[DimLike, ...], axis: int) -> ast.expr:
+    if len(sizes) == 1:
+        return x
+    where: Any = len(sizes)
+    if len(set(sizes)) > 1 or is_hole(sizes):
+        where = [sizes[0]]
+        for size in sizes[1:-1]:
+            both = (where[-1], size)
+            where.append(e.binary("+", *both) if is_hole(both) else sum(both))
+    return e.call("jnp.split", x, where, axis=one_axis(axis, e.type(0).rank))
+
+
+@emits("flip")
+def flip(e: Exprs, x: ast.expr, *, axis: tuple[int, ...]) -> ast.expr:
+    return e.call("jnp.flip", x, axis=axes(axis, e.out.rank))
+
+
+@emits("roll")
+def roll(
+    e: Exprs, x: ast.expr, *, shift: tuple[DimLike, ...], axis: tuple[int, ...]
+) -> ast.expr:
+    places = shift[0] if len(shift) == 1 else tuple(shift)
+    return e.call("jnp.roll", x, places, axis=axes(axis, e.out.rank))
+
+
+@emits("pad")
+def pad(
+    e: Exprs,
+    x: ast.expr,
+    *,
+    padding: tuple[tuple[DimLike, DimLike], ...],
+    mode: str,
+    value: float,
+) -> ast.expr:
+    if any(isinstance(n, int) and n < 0 for pair in padding for n in pair):
+        x = e.index(
+            x,
+            [
+                _cropped(d, *pair)
+                for d, pair in zip(e.type(0).shape, padding, strict=True)
+            ],
+        )
+        padding = tuple((_grown(lo), _grown(hi)) for lo, hi in padding)
+        if all(n == 0 for pair in padding for n in pair):
+            return x
+    if dt.is_int(e.out.dtype) and not is_hole(value):
+        value = int(value)
+    return e.call(
+        "jnp.pad",
+        x,
+        tuple(tuple(pair) for pair in padding),
+        mode=unless(mode, "constant"),
+        constant_values=unless(value, 0) if mode == "constant" else OMIT,
+    )
+
+
+def _cropped(size: DimLike, lo: DimLike, hi: DimLike) -> Slice:
+    start = -lo if isinstance(lo, int) and lo < 0 else None
+    stop = size + hi if isinstance(hi, int) and hi < 0 else None
+    return Slice(start, stop)
+
+
+def _grown(amount: DimLike) -> DimLike:
+    return 0 if isinstance(amount, int) and amount < 0 else amount
+
+
+@emits("tile")
+def tile(e: Exprs, x: ast.expr, *, repetitions: tuple[DimLike, ...]) -> ast.expr:
+    return e.call("jnp.tile", x, tuple(repetitions))
+
+
+@emits("repeat")
+def repeat(e: Exprs, x: ast.expr, *, repeats: DimLike, axis: int) -> ast.expr:
+    return e.call("jnp.repeat", x, repeats, axis=one_axis(axis, e.out.rank))
+
+
+@emits("tril", "triu")
+def triangle(e: Exprs, x: ast.expr, *, k: int) -> ast.expr:
+    return e.call(f"jnp.{e.node.op}", x, k=unless(k, 0))
+
+
+# ---- indexing
+
+
+def tidy(index: tuple[Any, ...], shape: tuple[DimLike, ...]) -> list[Any]:
+    """An index without bounds that are the axis' own and without trailing colons."""
+    items: list[Any] = []
+    axis = 0
+    for item in index:
+        if isinstance(item, Slice):
+            start = None if not is_hole(item.start) and item.start == 0 else item.start
+            ends = not is_hole(item.stop) and item.stop == shape[axis]
+            items.append(Slice(start, None if ends else item.stop, item.step))
+        else:
+            items.append(item)
+        axis += not isinstance(item, NewAxis)
+    while items and items[-1] == Slice():
+        items.pop()
+    return items
+
+
+@emits("getitem")
+def getitem(e: Exprs, x: ast.expr, *, index: tuple[Any, ...]) -> ast.expr:
+    items = tidy(index, e.type(0).shape)
+    return e.index(x, items) if items else x
+
+
+@emits("slice_update")
+def slice_update(
+    e: Exprs, x: ast.expr, values: ast.expr, *, index: tuple[Any, ...]
+) -> ast.expr:
+    items = tidy(index, e.type(0).shape) or [ast.Constant(...)]
+    return e.method(e.index(attribute(x, "at"), items), "set", values)
+
+
+@emits("index")
+def index(e: Exprs, x: ast.expr, *indices: ast.expr | None) -> ast.expr:
+    return e.index(x, _colons(indices))
+
+
+@emits("index_update")
+def index_update(
+    e: Exprs,
+    x: ast.expr,
+    values: ast.expr,
+    *indices: ast.expr | None,
+    accumulate: bool,
+) -> ast.expr:
+    first = e.node.inputs[2]
+    if isinstance(first, Value) and first.type.dtype == "bool":
+        mask = _over_trailing_axes(e, indices, first.type)
+        if accumulate:
+            return e.binary("+", x, e.call("jnp.where", mask, values, 0))
+        return e.call("jnp.where", mask, values, x)
+    where = e.index(attribute(x, "at"), _colons(indices))
+    return e.method(where, "add" if accumulate else "set", values)
+
+
+def _colons(indices: tuple[ast.expr | None, ...]) -> list[Any]:
+    items: list[Any] = [Slice() if i is None else i for i in indices]
+    while items[-1] == Slice():
+        items.pop()
+    return items
+
+
+def _over_trailing_axes(
+    e: Exprs, indices: tuple[ast.expr | None, ...], mask: TensorType
+) -> ast.expr:
+    """A mask of leading axes, ready to broadcast; no value depends on its size."""
+    rest = e.out.rank - mask.rank
+    values = e.node.inputs[1]
+    if isinstance(values, Value) and values.type.rank > rest:
+        selected = values.type.shape[values.type.rank - rest - 1]
+        if values.type.rank > rest + 1 or selected != 1:
+            raise GraphError(f"{values.type} under a mask: its size depends on data")
+    if len(indices) != 1 or indices[0] is None:
+        raise GraphError("a boolean mask must be the only index")
+    if rest == 0:
+        return indices[0]
+    return e.index(indices[0], [*(Slice(),) * mask.rank, *(NewAxis(),) * rest])
+
+
+@emits("take")
+def take(e: Exprs, x: ast.expr, indices: ast.expr, *, axis: int) -> ast.expr:
+    return e.index(x, [*(Slice(),) * normalize(axis, e.type(0).rank), indices])
+
+
+def _rows_agree(x: TensorType, indices: TensorType, axis: int) -> bool:
+    along = normalize(axis, x.rank)
+    sizes = zip(x.shape, indices.shape, strict=True)
+    return all(i == along or a == b for i, (a, b) in enumerate(sizes))
+
+
+@emits("take_along_axis")
+def take_along_axis(e: Exprs, x: ast.expr, indices: ast.expr, *, axis: int) -> ast.expr:
+    along = one_axis(axis, e.out.rank)
+    if _rows_agree(e.type(0), e.type(1), axis):
+        return e.call("jnp.take_along_axis", x, indices, axis=along)
+    return e.index(x, [e.rt("along_axis", indices, along)])
+
+
+@emits("scatter")
+def scatter(
+    e: Exprs, x: ast.expr, index: ast.expr, values: ast.expr, *, axis: int, mode: str
+) -> ast.expr:
+    source = e.node.inputs[2]
+    if isinstance(source, Value):
+        sizes = e.type(1).shape
+        items = tidy(tuple(Slice(0, n) for n in sizes), source.type.shape)
+        values = e.index(values, items) if items else values
+    where = e.rt("along_axis", index, one_axis(axis, e.out.rank))
+    return e.method(e.index(attribute(x, "at"), [where]), mode, values)
+
+
+# ---- creation
+
+
+@emits("arange")
+def arange(e: Exprs, *, start: Any, stop: Any, step: Any, dtype: str) -> ast.expr:
+    numbers = (start, stop, step)
+    default = "float32" if any(isinstance(n, float) for n in numbers) else "int32"
+    bounds = [stop] if start == 0 and step == 1 else [start, stop]
+    if step != 1:
+        bounds.append(step)
+    return e.call("jnp.arange", *bounds, dtype=_unless_dtype(e, dtype, default))
+
+
+@emits("linspace")
+def linspace(e: Exprs, *, start: float, stop: float, num: int, dtype: str) -> ast.expr:
+    return e.call(
+        "jnp.linspace", start, stop, num, dtype=_unless_dtype(e, dtype, "float32")
+    )
+
+
+@emits("full")
+def full(e: Exprs, *, shape: tuple[DimLike, ...], value: Any, dtype: str) -> ast.expr:
+    known = not is_hole(value) and str(value) != "-0.0"
+    if not shape:
+        return e.call("jnp.array", value, e.dtype(dtype))
+    for number, function in ((0, "jnp.zeros"), (1, "jnp.ones")):
+        if known and value == number:
+            return e.call(function, tuple(shape), _unless_dtype(e, dtype, "float32"))
+    # Without a dtype the constant would be weakly typed, and lose it to its neighbours.
+    return e.call("jnp.full", tuple(shape), value, e.dtype(dtype))
+
+
+@emits("eye")
+def eye(e: Exprs, *, rows: DimLike, columns: DimLike, dtype: str) -> ast.expr:
+    return e.call(
+        "jnp.eye",
+        rows,
+        OMIT if rows == columns else columns,
+        dtype=_unless_dtype(e, dtype, "float32"),
+    )
+
+
+def _unless_dtype(e: Exprs, dtype: str, default: str) -> Any:
+    return OMIT if dtype == default else e.dtype(dtype)
+
+
+# ---- order, and sums of products
+
+
+@emits("sort")
+def sort(
+    e: Exprs, x: ast.expr, *, axis: int, descending: bool, stable: bool
+) -> ast.expr:
+    return e.rt(
+        "sort",
+        x,
+        axis=one_axis(axis, e.out.rank),
+        descending=unless(descending, False),
+    )
+
+
+@emits("topk")
+def topk(e: Exprs, x: ast.expr, *, k: DimLike, axis: int, largest: bool) -> ast.expr:
+    along = unless(normalize(axis, e.out.rank), e.out.rank - 1)
+    if largest:
+        return e.call("jax.lax.top_k", x, k, axis=along)
+    return e.rt("smallest_k", x, k, axis=along)
+
+
+@emits("bincount")
+def bincount(e: Exprs, x: ast.expr, *, length: int) -> ast.expr:
+    return e.call("jnp.bincount", x, length=length)
+
+
+@emits("matmul")
+def matmul(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+    return e.binary("@", x, y)
+
+
+@emits("einsum")
+def einsum(e: Exprs, *xs: ast.expr, equation: str) -> ast.expr:
+    return e.call("jnp.einsum", equation, *xs)

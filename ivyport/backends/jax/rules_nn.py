@@ -1,0 +1,493 @@
+"""Rules for the neural-network operations of `ivyport.core.ops_nn`, as functions.
+
+Where a whole module is one of these, the module emitter uses the `nnx` layer instead.
+"""
+
+# ruff: noqa: D103 (a rule means what its operation means)
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from ivyport.backends.jax.rules_array import axes, is_hole, one_axis, present, unless
+from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
+from ivyport.core import dims
+from ivyport.core.dims import DimLike
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import NewAxis, Slice, TensorType
+from ivyport.core.ops_nn import Pads, spatial_axes
+
+RULES, emits = rule_table()
+
+IMAGES = {3: "NCW", 4: "NCHW", 5: "NCDHW"}
+
+
+def image_layout(layout: str, rank: int) -> str:
+    """JAX's name of an axis order: ``NHWC``."""
+    name = IMAGES[rank]
+    return name if layout == "channels_first" else "N" + name[2:] + "C"
+
+
+def add_bias(
+    e: Exprs, y: ast.expr, bias: ast.expr | None, layout: str = "channels_last"
+) -> ast.expr:
+    """``y + bias`` over the channels."""
+    if bias is None:
+        return y
+    if layout == "channels_first":
+        bias = e.index(bias, [Slice(), *(NewAxis(),) * (e.out.rank - 2)])
+    return e.binary("+", y, bias)
+
+
+# ---- products
+
+
+@emits("linear")
+def linear(
+    e: Exprs,
+    x: ast.expr,
+    weight: ast.expr,
+    bias: ast.expr | None,
+    *,
+    weight_layout: str,
+) -> ast.expr:
+    matrix = attribute(weight, "T") if weight_layout == "oi" else weight
+    return add_bias(e, e.binary("@", x, matrix), bias)
+
+
+@emits("embedding")
+def embedding(e: Exprs, indices: ast.expr, weight: ast.expr) -> ast.expr:
+    return e.index(weight, [indices])
+
+
+@emits("one_hot")
+def one_hot(
+    e: Exprs, indices: ast.expr, *, num_classes: DimLike, dtype: str
+) -> ast.expr:
+    kind = OMIT if dtype == "float32" else e.dtype(dtype)
+    return e.call("jax.nn.one_hot", indices, num_classes, dtype=kind)
+
+
+@emits("grouped_matmul")
+def grouped_matmul(e: Exprs, x: ast.expr, weight: ast.expr, ends: ast.expr) -> ast.expr:
+    sizes = e.call("jnp.diff", ends, prepend=0)
+    return e.call("jax.lax.ragged_dot", x, weight, sizes)
+
+
+@emits("conv")
+def conv(
+    e: Exprs,
+    x: ast.expr,
+    weight: ast.expr,
+    bias: ast.expr | None,
+    *,
+    stride: tuple[int, ...],
+    padding: Pads,
+    dilation: tuple[int, ...],
+    groups: int,
+    layout: str,
+) -> ast.expr:
+    rank = e.out.rank
+    image = image_layout(layout, rank)
+    y = e.call(
+        "jax.lax.conv_general_dilated",
+        x,
+        weight,
+        stride,
+        padding,
+        rhs_dilation=unless(dilation, (1,) * (rank - 2)),
+        dimension_numbers=(image, "OI" + IMAGES[rank][2:], image),
+        feature_group_count=unless(groups, 1),
+    )
+    return add_bias(e, y, bias, layout)
+
+
+@emits("conv_transpose")
+def conv_transpose(
+    e: Exprs,
+    x: ast.expr,
+    weight: ast.expr,
+    bias: ast.expr | None,
+    *,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    output_padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    layout: str,
+) -> ast.expr:
+    y = e.rt(
+        "conv_transpose",
+        x,
+        weight,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=unless(groups, 1),
+        layout=image_layout(layout, e.out.rank),
+    )
+    return add_bias(e, y, bias, layout)
+
+
+@emits("unfold")
+def unfold(
+    e: Exprs,
+    x: ast.expr,
+    *,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> ast.expr:
+    patches = e.call(
+        "jax.lax.conv_general_dilated_patches",
+        x,
+        kernel,
+        stride,
+        tuple((p, p) for p in padding),
+        rhs_dilation=unless(dilation, (1,) * len(kernel)),
+    )
+    batch = e.out.shape[0]
+    return e.method(patches, "reshape", batch, _patch_size(e, kernel), -1)
+
+
+def _patch_size(e: Exprs, kernel: tuple[int, ...]) -> Any:
+    if not is_hole(kernel):
+        return e.out.shape[1]
+    size: Any = e.type(0).shape[1]
+    for length in kernel:
+        size = e.binary("*", size, length)
+    return size
+
+
+# ---- normalisation
+
+
+def _affine(scale: ast.expr | None, bias: ast.expr | None) -> dict[str, Any]:
+    return {"scale": present(scale), "bias": present(bias)}
+
+
+@emits("layer_norm")
+def layer_norm(
+    e: Exprs,
+    x: ast.expr,
+    scale: ast.expr | None,
+    bias: ast.expr | None,
+    *,
+    axis: tuple[int, ...],
+    eps: float,
+) -> ast.expr:
+    where = unless(trailing(axis, e.out.rank), -1)
+    return e.rt("layer_norm", x, **_affine(scale, bias), axis=where, eps=eps)
+
+
+@emits("rms_norm")
+def rms_norm(
+    e: Exprs, x: ast.expr, scale: ast.expr | None, *, axis: tuple[int, ...], eps: float
+) -> ast.expr:
+    where = unless(trailing(axis, e.out.rank), -1)
+    return e.rt("rms_norm", x, present(scale), axis=where, eps=eps)
+
+
+def trailing(axis: tuple[int, ...], rank: int) -> Any:
+    """Trailing axes counted from the end: -1, or (-2, -1)."""
+    negative = tuple(sorted(a if a < 0 else a - rank for a in axis))
+    return negative[0] if len(negative) == 1 else negative
+
+
+@emits("group_norm")
+def group_norm(
+    e: Exprs,
+    x: ast.expr,
+    scale: ast.expr | None,
+    bias: ast.expr | None,
+    *,
+    groups: int,
+    eps: float,
+    layout: str,
+) -> ast.expr:
+    axis = OMIT if layout == "channels_first" else -1
+    return e.rt(
+        "group_norm", x, **_affine(scale, bias), groups=groups, axis=axis, eps=eps
+    )
+
+
+@emits("batch_norm")
+def batch_norm(
+    e: Exprs,
+    x: ast.expr,
+    scale: ast.expr | None,
+    bias: ast.expr | None,
+    mean: ast.expr | None,
+    var: ast.expr | None,
+    *,
+    axis: int,
+    eps: float,
+    momentum: float | None,
+) -> ast.expr:
+    return e.rt(
+        "batch_norm",
+        x,
+        present(mean),
+        present(var),
+        **_affine(scale, bias),
+        axis=one_axis(axis, e.out.rank),
+        eps=eps,
+    )
+
+
+@emits("weight_norm")
+def weight_norm(e: Exprs, v: ast.expr, g: ast.expr, *, axis: int) -> ast.expr:
+    rank = e.type(0).rank
+    others = tuple(a for a in range(rank) if a != axis % rank)
+    return e.rt("weight_norm", v, g, axis=axes(others, rank))
+
+
+# ---- activations
+
+
+@emits("softmax", "log_softmax")
+def softmax(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
+    rank = e.out.rank
+    along = -1 if axis % max(rank, 1) == rank - 1 else one_axis(axis, rank)
+    return e.call(f"jax.nn.{e.node.op}", x, axis=along)
+
+
+@emits("gelu")
+def gelu(e: Exprs, x: ast.expr, *, approximate: bool) -> ast.expr:
+    return e.call("jax.nn.gelu", x, approximate=approximate)
+
+
+@emits("leaky_relu")
+def leaky_relu(e: Exprs, x: ast.expr, *, negative_slope: float) -> ast.expr:
+    return e.call("jax.nn.leaky_relu", x, negative_slope)
+
+
+@emits("elu")
+def elu(e: Exprs, x: ast.expr, *, alpha: float) -> ast.expr:
+    return e.call("jax.nn.elu", x, unless(alpha, 1.0))
+
+
+@emits("dropout")
+def dropout(e: Exprs, x: ast.expr, *, rate: float) -> ast.expr:
+    if e.dropout_module is not None:
+        return e.call(e.dropout_module, x)
+    if rate == 0.0 and not is_hole(rate):
+        return x
+    raise GraphError(f"dropout of {rate} has no nnx.Dropout to draw from")
+
+
+# ---- attention
+
+
+@emits("attention")
+def attention(
+    e: Exprs,
+    query: ast.expr,
+    key: ast.expr,
+    value: ast.expr,
+    mask: ast.expr | None,
+    *,
+    scale: float | None,
+    is_causal: bool,
+    dropout: float,
+    layout: str,
+) -> ast.expr:
+    heads_first = layout == "bhsd"
+    operands = [
+        _four_axes(e, x, e.type(i), heads_first)
+        for i, x in enumerate((query, key, value))
+    ]
+    options = {
+        **_mask_or_bias(e, mask),
+        "scale": unless(scale, None),
+        "is_causal": unless(is_causal, False),
+    }
+    uneven = e.type(1).shape[-1] != e.type(2).shape[-1]
+    plain = [k for k, v in options.items() if v is not OMIT] == ["mask"]
+    grouped = e.type(0).shape != e.type(1).shape and not _same_heads(e, layout)
+    if uneven:
+        y = e.rt("weighted_sum", *operands, present(e.dropout_module), **options)
+    elif e.dropout_module is None:
+        y = e.call("jax.nn.dot_product_attention", *operands, **options)
+    elif plain and not grouped:
+        y = e.rt("attention", *operands, options["mask"], e.dropout_module)
+    else:
+        y = e.rt("attention_with_dropout", *operands, e.dropout_module, **options)
+    if heads_first:
+        y = e.method(y, "swapaxes", 1, 2)
+    return y if e.out.rank == 4 else e.method(y, "reshape", *e.out.shape)
+
+
+def _same_heads(e: Exprs, layout: str) -> bool:
+    axis = -3 if layout == "bhsd" else -2
+    sizes = [e.type(i).shape[axis] if e.type(i).rank > 2 else 1 for i in (0, 1)]
+    return sizes[0] == sizes[1]
+
+
+def _four_axes(e: Exprs, x: ast.expr, type: TensorType, heads_first: bool) -> ast.expr:
+    """An operand as (batch, length, heads, size); leading axes are one batch."""
+    if type.rank < 4:
+        x = e.index(x, [NewAxis()] * (4 - type.rank))
+    elif type.rank > 4:
+        x = e.method(x, "reshape", -1, *type.shape[-3:])
+    return e.method(x, "swapaxes", 1, 2) if heads_first else x
+
+
+def _mask_or_bias(e: Exprs, mask: ast.expr | None) -> dict[str, Any]:
+    """The mask under its keyword, with four axes: (batch, heads, query, key)."""
+    if mask is None:
+        return {}
+    type, batch = e.type(3), e.out.shape[:-3]
+    if type.rank < 4:
+        mask = e.index(mask, [NewAxis()] * (4 - type.rank))
+    elif len(batch) > 1:
+        inner = type.shape[-3:]
+        mask = e.call("jnp.broadcast_to", mask, (*batch, *inner))
+        mask = e.method(mask, "reshape", -1, *inner)
+    return {"mask" if type.dtype == "bool" else "bias": mask}
+
+
+# ---- pooling and resizing
+
+
+def _first(e: Exprs, x: ast.expr, layout: str) -> ast.expr:
+    """x with its channels first, for helpers that work on the trailing axes."""
+    return e.call("jnp.moveaxis", x, -1, 1) if layout == "channels_last" else x
+
+
+def _back(e: Exprs, y: ast.expr, layout: str) -> ast.expr:
+    return e.call("jnp.moveaxis", y, 1, -1) if layout == "channels_last" else y
+
+
+def _last_windows(
+    e: Exprs,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: Pads,
+    dilation: tuple[int, ...],
+    layout: str,
+) -> list[DimLike]:
+    """What `ceil_mode` pads after each axis, beyond `padding`."""
+    if is_hole((kernel, stride, padding, dilation)):
+        raise GraphError(f"{e.node.op} with ceil_mode differs between instances")
+    x, extra = e.type(0), []
+    for i, axis in enumerate(spatial_axes(layout, x.rank)):
+        reach = (e.out.shape[axis] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1
+        extra.append(dims.maximum(reach - x.shape[axis] - sum(padding[i]), 0))
+    return extra
+
+
+@emits("max_pool")
+def max_pool(
+    e: Exprs,
+    x: ast.expr,
+    *,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: Pads,
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+    layout: str,
+) -> ast.expr:
+    if ceil_mode:
+        extra = _last_windows(e, kernel, stride, padding, dilation, layout)
+        padding = tuple(
+            (lo, hi + more) for (lo, hi), more in zip(padding, extra, strict=True)
+        )
+    spread = unless(dilation, (1,) * len(kernel))
+    if spread is OMIT and layout == "channels_last":
+        none = unless(padding, ((0, 0),) * len(kernel))
+        return e.call("nnx.max_pool", x, kernel, strides=stride, padding=none)
+    y = e.rt("max_pool", _first(e, x, layout), kernel, stride, padding, spread)
+    return _back(e, y, layout)
+
+
+@emits("avg_pool")
+def avg_pool(
+    e: Exprs,
+    x: ast.expr,
+    *,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: Pads,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    layout: str,
+) -> ast.expr:
+    none = ((0, 0),) * len(kernel)
+    if ceil_mode:
+        ones = (1,) * len(kernel)
+        extra = _last_windows(e, kernel, stride, padding, ones, layout)
+        if count_include_pad:
+            # The padding counts, what lies beyond it does not.
+            x, padding = _padded(e, x, padding, layout), none
+            count_include_pad = all(n == 0 for n in extra)
+        padding = tuple(
+            (lo, hi + more) for (lo, hi), more in zip(padding, extra, strict=True)
+        )
+    if unless(padding, none) is OMIT:
+        count_include_pad = True
+    counts = unless(count_include_pad, True)
+    if layout == "channels_last":
+        return e.call(
+            "nnx.avg_pool",
+            x,
+            kernel,
+            strides=stride,
+            padding=unless(padding, none),
+            count_include_pad=counts,
+        )
+    return e.rt("avg_pool", x, kernel, stride, padding, count_include_pad=counts)
+
+
+def _padded(e: Exprs, x: ast.expr, padding: Pads, layout: str) -> ast.expr:
+    if not any(map(any, padding)):
+        return x
+    edge = (0, 0)
+    last = layout == "channels_last"
+    every = (edge, *padding, edge) if last else (edge, edge, *padding)
+    return e.call("jnp.pad", x, every)
+
+
+@emits("adaptive_avg_pool")
+def adaptive_avg_pool(
+    e: Exprs, x: ast.expr, *, output_size: tuple[int, ...], layout: str
+) -> ast.expr:
+    where = spatial_axes(layout, e.out.rank)
+    if unless(output_size, (1,) * len(where)) is OMIT:
+        return e.method(x, "mean", axis=axes(where, e.out.rank), keepdims=True)
+    return e.rt("adaptive_avg_pool", x, output_size, axes=where)
+
+
+@emits("interpolate")
+def interpolate(
+    e: Exprs,
+    x: ast.expr,
+    *,
+    size: tuple[DimLike, ...],
+    mode: str,
+    align_corners: bool,
+    antialias: bool,
+    scales: tuple[float, ...] | None,
+    layout: str,
+) -> ast.expr:
+    where = spatial_axes(layout, e.out.rank)
+    factors = unless(scales, None)
+    if mode.startswith("nearest"):
+        offset = 0.5 if mode == "nearest-exact" else OMIT
+        return e.rt(
+            "resize_nearest", x, tuple(size), where, offset=offset, scales=factors
+        )
+    return e.rt(
+        "resize",
+        x,
+        tuple(size),
+        where,
+        mode=mode,
+        align_corners=unless(align_corners, False),
+        antialias=unless(antialias, False),
+        scales=factors,
+    )

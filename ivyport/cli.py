@@ -1,0 +1,273 @@
+"""The command line: parse, call the library, render.
+
+Exit codes: 0 where the port agrees with its source, 1 where it does not, 2 where the
+request or the source is at fault, 70 for a defect of ivyport or of the user's factory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+import ivyport
+from ivyport.cli_render import DRIFT, FAULT, OK, Screen
+from ivyport.core.errors import InputError, IvyportError
+from ivyport.targets import require, resolve_target
+
+if TYPE_CHECKING:
+    from ivyport.core.report import Report
+    from ivyport.zoo.origin import Origin
+
+app = typer.Typer(
+    help="Port pretrained models between frameworks, as readable source code.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+weights_app = typer.Typer(help="Move weights between formats.", no_args_is_help=True)
+zoo_app = typer.Typer(help="Known models.", no_args_is_help=True)
+app.add_typer(weights_app, name="weights")
+app.add_typer(zoo_app, name="zoo")
+
+Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+To = Annotated[str, typer.Option("--to", help="Target: jax (Flax NNX).")]
+Out = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", help="Folder to write. Default: ported/<name>."),
+]
+Verify = Annotated[bool, typer.Option(help="Compare the port with its source.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version")] = False) -> None:
+    """Port pretrained models between frameworks, as readable source code."""
+    if version:
+        typer.echo(f"ivyport {ivyport.__version__}")
+        raise typer.Exit(OK)
+
+
+@app.command()
+def hf(
+    model: Annotated[str, typer.Argument(help="Local folder, snapshot or hub id.")],
+    to: To,
+    out: Out = None,
+    cls: Annotated[
+        str | None, typer.Option("--class", help="A transformers class.")
+    ] = None,
+    weights: Annotated[
+        bool, typer.Option(help="Pretrained weights, or random ones.")
+    ] = True,
+    dtype: Annotated[Dtype, typer.Option(help="Dtype to load in.")] = "float32",
+    revision: Annotated[str | None, typer.Option(help="Hub revision.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Example batch size.")] = 2,
+    seq_len: Annotated[
+        int | None, typer.Option(min=1, help="Example sequence length.")
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Example inputs, .npz or .safetensors.")
+    ] = None,
+    verify: Verify = True,
+    as_json: Json = False,
+) -> None:
+    """Port a Hugging Face transformers model."""
+    from ivyport.zoo.origin import HFOrigin
+
+    origin = HFOrigin(
+        model,
+        cls=cls,
+        weights=weights,
+        dtype=dtype,
+        revision=revision,
+        batch=batch,
+        seq_len=seq_len,
+        inputs=None if inputs is None else str(inputs),
+    )
+    _port(origin, to, out, verify=verify, screen=Screen(as_json=as_json))
+
+
+@app.command("torch")
+def torch_(
+    factory: Annotated[str, typer.Argument(help="pkg.module:factory")],
+    to: To,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="name=dtype[dims], integers <bound. Repeatable."),
+    ] = None,
+    out: Out = None,
+    params: Annotated[
+        Path | None, typer.Option(help="Parameters to load, .safetensors.")
+    ] = None,
+    verify: Verify = True,
+    as_json: Json = False,
+) -> None:
+    """Port any torch module: the one that a factory of yours returns."""
+    from ivyport.zoo.origin import TorchOrigin
+
+    origin = TorchOrigin(
+        factory,
+        inputs=tuple(input_ or ()),
+        params=None if params is None else str(params),
+    )
+    _port(origin, to, out, verify=verify, screen=Screen(as_json=as_json))
+
+
+def _port(
+    origin: Origin, to: str, out: Path | None, *, verify: bool, screen: Screen
+) -> None:
+    """Build the source, port it, show the result, and exit with its code."""
+    from ivyport.zoo.hf_hub import safe_name
+
+    with screen.work() as progress:
+        target = resolve_target(to)
+        require(target)
+        if out is not None:
+            _check_out(out)
+        progress("load")
+        built = origin.build()
+        folder = out if out is not None else Path("ported") / built.name
+        _check_out(folder)
+        result = ivyport.port(
+            built.model,
+            target,
+            folder,
+            kwargs=built.inputs,
+            dims=built.dims,
+            name=safe_name(folder.resolve().name),
+            origin=built.record,
+            verify=verify,
+            progress=progress,
+        )
+    report, notes = result.report, [*built.notes, *result.notes]
+    if screen.as_json:
+        found = {
+            "folder": str(result.folder),
+            "source_file": str(result.source_file),
+            "target": target,
+            "notes": notes,
+        }
+        screen.json(found | _verdict(report))
+    else:
+        if report is not None:
+            screen.parity(report)
+        for note in notes:
+            screen.line(f"note: {note}")
+        screen.line(f"source:  {result.source_file}\nfolder:  {result.folder}")
+    raise typer.Exit(_code(report))
+
+
+def _code(report: Report | None) -> int:
+    return OK if report is None or report.passed else DRIFT
+
+
+def _verdict(report: Report | None) -> dict[str, Any]:
+    if report is None:
+        return {"passed": None, "report": None}
+    return {"passed": report.passed, "report": report.to_json()}
+
+
+def _check_out(folder: Path) -> None:
+    """Refuse a folder that holds something else than an earlier port."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"-o {folder}: a file of that name exists.")
+    if folder.is_dir() and any(folder.iterdir()) and not _is_port(folder):
+        raise InputError(
+            f"-o {folder}: the folder is not empty and holds no earlier port "
+            "(no port.json). Choose another one, or empty it."
+        )
+
+
+def _is_port(folder: Path) -> bool:
+    return (folder / "port.json").is_file()
+
+
+def _check_port(folder: Path) -> None:
+    if not _is_port(folder):
+        raise InputError(f"{folder}: no ported model there (no port.json).")
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A saved port.")],
+    source: Annotated[
+        str | None, typer.Option(help="The source model, where it has moved.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a saved port with its source again."""
+    from ivyport.zoo.origin import origin_from_json
+
+    screen = Screen(as_json=as_json)
+    with screen.work() as progress:
+        _check_port(folder)
+        record = json.loads((folder / "port.json").read_text(encoding="utf-8"))
+        origin = origin_from_json(record.get("source") or {})
+        if source is not None:
+            origin = dataclasses.replace(origin, model=source)
+        progress("load")
+        built = origin.build()
+        ported = ivyport.load(folder)
+        report = ivyport.verify(
+            built.model, ported, kwargs=built.inputs, progress=progress
+        )
+    if as_json:
+        screen.json({"folder": str(folder)} | _verdict(report))
+    else:
+        screen.parity(report)
+    raise typer.Exit(_code(report))
+
+
+@weights_app.command("home")
+def weights_home(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="A saved port.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
+) -> None:
+    """Send fine-tuned weights home: back to the source's names and layouts."""
+    screen = Screen()
+    with screen.work() as progress:
+        _check_port(folder)
+        from ivyport.weights.convert import send_home
+
+        send_home(folder, out, progress=progress.counter("weights"))
+    screen.line(f"weights: {out}")
+
+
+@zoo_app.command("list")
+def zoo_list(as_json: Json = False) -> None:
+    """List the published models whose configurations ivyport knows."""
+    from ivyport.zoo.hf_configs import PUBLISHED
+
+    screen = Screen(as_json=as_json)
+    if as_json:
+        models = [
+            {"model": name, "type": entry.model_type, "class": entry.architecture}
+            for name, entry in PUBLISHED.items()
+        ]
+        screen.json({"hf": models})
+        return
+    width = max(len(name) for name in PUBLISHED)
+    for name, entry in PUBLISHED.items():
+        screen.line(f"hf {name:<{width}} {entry.architecture}")
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        app()
+    except IvyportError:
+        # Only with IVYPORT_DEBUG=1: the panel has been shown already.
+        traceback.print_exc()
+        sys.exit(FAULT)
+    except Exception:  # noqa: BLE001  # shown whole; only the exit code is chosen here
+        traceback.print_exc()
+        sys.exit(70)
+
+
+if __name__ == "__main__":
+    main()

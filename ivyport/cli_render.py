@@ -1,0 +1,191 @@
+"""What the command line shows: stages and errors on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import TimeElapsedColumn as Elapsed
+from rich.table import Table
+
+from ivyport.core.errors import IvyportError
+
+if TYPE_CHECKING:
+    from ivyport.core.report import Report, ReportRow
+
+#: Exit codes: the port agrees; it does not; the request or the source is at fault.
+OK, DRIFT, FAULT = 0, 1, 2
+#: Stages whose progress counts bytes; every other one counts items.
+BYTE_STAGES = frozenset({"weights", "save"})
+#: Rows of one kind that a table shows; the worst come first.
+SHOWN_ROWS = 5
+
+
+class Stages:
+    """Progress by stage: live bars on a terminal, one line a finished stage elsewhere.
+
+    It is the `progress` callback of the library: called with a stage's name and, where
+    they are known, how much of it is done; a new name finishes the stage before.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._stage: str | None = None
+        self._begun = 0.0
+        self._task: Any = None
+        self._live = Progress(
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=24),
+            Elapsed(),
+            TextColumn("{task.fields[amount]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Stages:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._finish()
+        self._live.stop()
+
+    def __call__(
+        self, stage: str, done: int | None = None, total: int | None = None
+    ) -> None:
+        if stage != self._stage:
+            self._finish()
+            self._stage, self._begun = stage, time.monotonic()
+            self._task = self._live.add_task(escape(stage), total=None, amount="")
+        if done is not None:
+            amount = _amount(stage, done, total)
+            self._live.update(self._task, completed=done, total=total, amount=amount)
+
+    def counter(self, stage: str) -> Callable[[int], None]:
+        """A callback that gets increments (bytes, say) and shows their sum so far."""
+        done = 0
+        self(stage)
+
+        def add(amount: int) -> None:
+            nonlocal done
+            done += amount
+            self(stage, done)
+
+        return add
+
+    def _finish(self) -> None:
+        if self._stage is None:
+            return
+        self._live.update(self._task, completed=1, total=1)
+        if not self._console.is_terminal:
+            seconds = time.monotonic() - self._begun
+            amount = self._live.tasks[-1].fields["amount"]
+            line = f"{self._stage:<10} {seconds:6.1f} s  {amount}".rstrip()
+            self._console.print(line, highlight=False, markup=False)
+        self._stage = None
+
+
+def _amount(stage: str, done: int, total: int | None) -> str:
+    show = decimal if stage in BYTE_STAGES else str
+    return show(done) if total is None else f"{show(done)} of {show(total)}"
+
+
+class Screen:
+    """One command's output: the result on stdout, everything else on stderr."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.out = Console(soft_wrap=True)
+        self.err = Console(stderr=True)
+
+    @contextlib.contextmanager
+    def work(self) -> Iterator[Stages]:
+        """Run a command's work: yields the progress callback, ends in an exit code.
+
+        What libraries print meanwhile goes to stderr, so that stdout holds the result
+        alone. An `IvyportError` becomes a panel and exit code 2, and is left to
+        propagate where IVYPORT_DEBUG=1 asks for its traceback.
+        """
+        try:
+            with contextlib.redirect_stdout(sys.stderr), Stages(self.err) as stages:
+                yield stages
+        except IvyportError as error:
+            self._error(error)
+            if os.environ.get("IVYPORT_DEBUG") == "1":
+                raise
+            raise typer.Exit(FAULT) from None
+
+    def _error(self, error: IvyportError) -> None:
+        kind = type(error).__name__
+        if self.as_json:
+            self.json({"error": {"kind": kind, "message": str(error)}})
+        body = escape(str(error))
+        self.err.print(Panel(body, title=kind, title_align="left", border_style="red"))
+
+    def json(self, value: Mapping[str, Any]) -> None:
+        """Print one JSON object on stdout."""
+        print(json.dumps(value, indent=2))
+
+    def line(self, text: str) -> None:
+        """Print a line of the result as it is, uncoloured and unwrapped."""
+        self.out.print(text, highlight=False, markup=False)
+
+    def parity(self, report: Report) -> None:
+        """Print the parity table and the verdict."""
+        self.out.print(parity_table(report.rows))
+        if report.passed:
+            self.line("parity holds")
+        else:
+            drift = report.first_drift or "not localised"
+            self.line(f"parity does not hold; the first module that drifts: {drift}")
+
+
+def parity_table(rows: Sequence[ReportRow]) -> Table:
+    """The report as a table: per kind the worst rows first, and every failing one."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("")
+    # A name is of no use when it is cut, so that it wraps instead.
+    table.add_column("parity with the source", overflow="fold")
+    table.add_column("shape", overflow="fold")
+    for column in ("max abs", "max rel", "tolerance"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for kind in dict.fromkeys(row.kind for row in rows):
+        of_kind = [row for row in rows if row.kind == kind]
+        worst_first = sorted(of_kind, key=lambda row: (row.passed, -row.max_rel))
+        failing = sum(not row.passed for row in of_kind)
+        shown = worst_first[: max(failing, SHOWN_ROWS)]
+        for row in shown:
+            note = f" ({row.note})" if row.note else ""
+            table.add_row(
+                "[green]✓[/]" if row.passed else "[red]✗[/]",
+                escape(f"{kind} {row.name}{note}"),
+                escape(row.shapes),
+                f"{row.max_abs:.1e}",
+                f"{row.max_rel:.1e}",
+                f"{row.tolerance:.0e}",
+            )
+        if len(shown) < len(of_kind):
+            rest = f"{kind}: {len(of_kind) - len(shown)} more, all smaller"
+            table.add_row("[green]✓[/]", rest, *[""] * 4)
+        table.add_section()
+    return table

@@ -1,0 +1,1 @@
+"""The framework-neutral graph: types, operations, builder, verifier, passes. No framework here."""

@@ -1,0 +1,43 @@
+"""Errors that a user of ivyport can meet.
+
+Every message states what was received, where, and what to do about it. Nothing has been written to
+disk when one of these is raised: files are written to a temporary name and renamed at the end.
+"""
+
+from __future__ import annotations
+
+
+class IvyportError(Exception):
+    """Base of every error raised on purpose; the command line prints it without a traceback."""
+
+
+class DependencyError(IvyportError):
+    """A framework that this port needs is not installed; the message names the extra to install."""
+
+
+class SourceError(IvyportError):
+    """The source model cannot be found, read or built (folder, hub id, class, remote code)."""
+
+
+class InputError(IvyportError):
+    """Example inputs do not fit the source's signature (names, dtypes or shapes)."""
+
+
+class TraceError(IvyportError):
+    """The source cannot be captured, for instance because its control flow depends on data."""
+
+
+class UnsupportedOpsError(IvyportError):
+    """One or more source operations have no lowering; all of them are listed at once."""
+
+
+class GraphError(IvyportError):
+    """A graph violates the specification in `ivyport.core.verify`: a defect of ivyport itself."""
+
+
+class WeightsError(IvyportError):
+    """Weights are truncated, missing, unexpected or mis-shaped; all differences are listed."""
+
+
+class ParityError(IvyportError):
+    """The port does not reproduce the source; the first drifting module is named."""

@@ -1,0 +1,223 @@
+"""The graph: typed values, nodes, parameters. Data only; arrays never live here.
+
+A node applies one operation of `ivyport.core.ops` to values. Identity is sharing: a value used
+twice is one object, a tied weight is one `Param`, a module called twice has two `Scope.call`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ivyport.core.dims import Dim, DimLike
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorType:
+    """Dtype name and shape of a tensor; sizes are integers or symbolic."""
+
+    dtype: str
+    shape: tuple[DimLike, ...]
+
+    @property
+    def rank(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def with_shape(self, shape: tuple[DimLike, ...]) -> TensorType:
+        """The same dtype with another shape."""
+        return TensorType(self.dtype, tuple(shape))
+
+    def with_dtype(self, dtype: str) -> TensorType:
+        """The same shape with another dtype."""
+        return TensorType(dtype, self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scope:
+    """One call of one module: its path in the source, its class, and which call of it."""
+
+    path: str
+    cls: str
+    call: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a node was written: file, line, and the name that the line assigns, if any."""
+
+    file: str
+    line: int
+    code: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scalar:
+    """A Python number (or a symbolic size) as an operand: it takes the other operand's dtype."""
+
+    value: bool | int | float | Dim
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """One axis of a `getitem`: ``start:stop:step``; None is the axis' own bound."""
+
+    start: DimLike | None = None
+    stop: DimLike | None = None
+    step: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class NewAxis:
+    """A new axis of size 1 in a `getitem`."""
+
+
+class Value:
+    """A tensor in the graph; equality is identity.
+
+    `names` are the variables that hold it in the source, by depth of the module stack: the same
+    tensor is `attn_output` inside the attention (depth 4) and `hidden_states` in its caller.
+    """
+
+    __slots__ = ("name", "names", "producer", "type")
+
+    def __init__(self, type: TensorType, name: str | None = None) -> None:
+        self.type = type
+        self.name = name
+        self.names: dict[int, str] = {}
+        self.producer: Node | None = None
+
+    def __repr__(self) -> str:
+        return f"%{self.name or '?'}: {self.type}"
+
+
+Operand = Value | Scalar | None
+
+
+@dataclasses.dataclass(eq=False)
+class Node:
+    """One operation: operands, attributes, results, and where in the source it was called."""
+
+    op: str
+    inputs: tuple[Operand, ...]
+    attrs: dict[str, Any]
+    outputs: tuple[Value, ...] = ()
+    scope: tuple[Scope, ...] = ()
+    src: Source | None = None
+
+    @property
+    def output(self) -> Value:
+        """The only result; a defect if there are several."""
+        (value,) = self.outputs
+        return value
+
+    def values(self) -> Iterator[Value]:
+        """Operands that are tensors."""
+        return (x for x in self.inputs if isinstance(x, Value))
+
+
+@dataclasses.dataclass(eq=False)
+class Param:
+    """A tensor that the model owns. `kind`: parameter (trained), buffer (kept), or constant."""
+
+    path: str
+    type: TensorType
+    kind: str
+    value: Value
+    aliases: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A named structure of outputs (a `ModelOutput`, dataclass or named tuple)."""
+
+    cls: str
+    fields: tuple[tuple[str, Any], ...]
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """How a module was called: the value of each tensor argument, by the source's names.
+
+    `stack` identifies the call, `args` maps names (`hidden_states`, `position_embeddings_0`) to
+    values; values that the graph no longer holds are dropped by passes.
+    """
+
+    stack: tuple[Scope, ...]
+    args: list[tuple[str, Value]]
+    alias: str = ""
+
+
+@dataclasses.dataclass(eq=False)
+class Graph:
+    """A traced model.
+
+    `outputs` is a nested structure of values, None, constants, tuples, lists, dicts and records.
+    `dims` gives each symbol's ``(lower, upper)`` bounds, upper None when unbounded.
+    `attrs` are plain scalars found on the source's modules, by path: they name constants.
+    """
+
+    inputs: list[Value]
+    params: dict[str, Param]
+    nodes: list[Node]
+    outputs: Any
+    dims: dict[str, tuple[int, int | None]] = dataclasses.field(default_factory=dict)
+    calls: list[Call] = dataclasses.field(default_factory=list)
+    attrs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    classes: dict[str, str] = dataclasses.field(default_factory=dict)
+    name: str = "Model"
+
+    def output_values(self) -> list[Value]:
+        """Every tensor in the output structure, in order."""
+        return list(leaves(self.outputs))
+
+    def uses(self) -> dict[Value, list[Node]]:
+        """Consumers of each value, in node order; outputs of the graph are not nodes."""
+        found: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in node.values():
+                found.setdefault(value, []).append(node)
+        return found
+
+
+def leaves(structure: Any) -> Iterator[Value]:
+    """Values in a nested structure, depth first.
+
+    >>> v = Value(TensorType("float32", (2,)))
+    >>> list(leaves({"a": (v, None), "b": 3})) == [v]
+    True
+    """
+    if isinstance(structure, Value):
+        yield structure
+    elif isinstance(structure, Record):
+        for _, item in structure.fields:
+            yield from leaves(item)
+    elif isinstance(structure, dict):
+        for item in structure.values():
+            yield from leaves(item)
+    elif isinstance(structure, list | tuple):
+        for item in structure:
+            yield from leaves(item)
+
+
+def map_structure(function: Callable[[Value], Any], structure: Any) -> Any:
+    """The same structure with every value replaced by ``function(value)``."""
+    if isinstance(structure, Value):
+        return function(structure)
+    if isinstance(structure, Record):
+        return Record(
+            structure.cls,
+            tuple((k, map_structure(function, v)) for k, v in structure.fields),
+        )
+    if isinstance(structure, dict):
+        return {k: map_structure(function, v) for k, v in structure.items()}
+    if isinstance(structure, list | tuple):
+        return type(structure)(map_structure(function, v) for v in structure)
+    return structure

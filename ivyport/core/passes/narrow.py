@@ -1,0 +1,28 @@
+"""64-bit types become 32-bit ones, for targets that compute in 32 bits (JAX by default)."""
+
+from __future__ import annotations
+
+from ivyport.core.dtype import NARROW
+from ivyport.core.ir import Graph, TensorType
+
+
+def narrow(graph: Graph) -> list[str]:
+    """Retype values, parameters and dtype attributes; say so once if a float lost precision."""
+    values = [*graph.inputs, *(p.value for p in graph.params.values())]
+    values += [v for n in graph.nodes for v in n.outputs]
+    floats = any(v.type.dtype in ("float64", "complex128") for v in values)
+    for value in values:
+        value.type = _narrow(value.type)
+    for param in graph.params.values():
+        param.type = _narrow(param.type)
+    for node in graph.nodes:
+        dtype = node.attrs.get("dtype")
+        if dtype in NARROW:
+            node.attrs["dtype"] = NARROW[dtype]
+    return ["float64 became float32: this target computes in 32 bits"] if floats else []
+
+
+def _narrow(type_: TensorType) -> TensorType:
+    return type_.with_dtype(NARROW.get(type_.dtype, type_.dtype))
+
+

@@ -1,0 +1,291 @@
+"""Which axes of the example inputs stay symbolic, and what became of them.
+
+Every wanted axis is exported with `Dim.AUTO`: torch then refines its range, or makes it
+constant, without failing. Axes of one name are declared equal in a hook of the root
+(see `hooks.Recorder`), so that a batch size is one symbol however many inputs have it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from traceback import FrameSummary
+from typing import Any
+
+import sympy
+import torch
+from torch import fx
+from torch.export import Dim
+
+from ivyport.core.errors import InputError
+from ivyport.frontends.torch.hooks import Recorder
+from ivyport.frontends.torch.structure import record_fields
+
+# torch bounds sizes that depend on data by the range of 64-bit integers.
+_HUGE = 2**62
+_TORCH = str(Path(torch.__file__).parent)
+
+Axis = tuple[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The wanted symbolic axes by dimension name.
+
+    `asked` are the names that the caller chose. `hoped` are names of axes that are
+    tried without a promise (features or samples of a float matrix): no note is written
+    when one of them turns out constant.
+    """
+
+    groups: Mapping[str, tuple[Axis, ...]]
+    asked: frozenset[str]
+    hoped: frozenset[str]
+    notes: tuple[str, ...] = ()
+
+    def axes(self) -> dict[Axis, str]:
+        """The dimension name of each wanted axis."""
+        return {axis: name for name, axes in self.groups.items() for axis in axes}
+
+    def without(self, names: Iterable[str]) -> Plan:
+        """The same plan with these dimensions constant."""
+        drop = set(names)
+        kept = {name: axes for name, axes in self.groups.items() if name not in drop}
+        return dataclasses.replace(self, groups=kept)
+
+    def weaker(self) -> list[Plan]:
+        """Plans to fall back to: without one dimension each, then without all."""
+        names = list(self.groups)
+        single = [self.without([name]) for name in reversed(names)]
+        return [*single, self.without(names)] if len(names) > 1 else single
+
+
+def plan_dims(
+    leaves: Mapping[str, torch.Tensor],
+    dims: Mapping[str, Mapping[int, str | None]] | None,
+) -> Plan:
+    """The default policy for the inputs `leaves`, overridden by the caller's `dims`.
+
+    Raises InputError for unknown inputs or axes, and for one name on axes of several
+    sizes.
+    """
+    chosen = _checked(leaves, dims or {})
+    wanted: dict[Axis, str] = {
+        axis: name for axis, name in _policy(leaves).items() if axis not in chosen
+    }
+    asked = frozenset(name for name in chosen.values() if name is not None)
+    wanted |= {axis: name for axis, name in chosen.items() if name is not None}
+    notes: list[str] = []
+    groups: dict[str, list[Axis]] = {}
+    for (leaf, axis), name in wanted.items():
+        if leaves[leaf].shape[axis] < 2:
+            size = leaves[leaf].shape[axis]
+            notes.append(
+                f"Dimension '{name}' (axis {axis} of '{leaf}') is {size} in the "
+                f"example and stays {size}: an example of 2 or more keeps it free."
+            )
+        else:
+            groups.setdefault(name, []).append((leaf, axis))
+    _check_equal(leaves, groups)
+    hoped = frozenset(
+        name
+        for name, axes in groups.items()
+        if name not in asked
+        and all(a == 1 and leaves[leaf].is_floating_point() for leaf, a in axes)
+    )
+    frozen = {name: tuple(axes) for name, axes in groups.items()}
+    return Plan(frozen, asked, hoped, tuple(notes))
+
+
+def _checked(
+    leaves: Mapping[str, torch.Tensor], dims: Mapping[str, Mapping[int, str | None]]
+) -> dict[Axis, str | None]:
+    chosen: dict[Axis, str | None] = {}
+    for leaf, axes in dims.items():
+        if leaf not in leaves:
+            raise InputError(
+                f"dims names '{leaf}', which is not a tensor input; tensor inputs: "
+                + ", ".join(leaves)
+            )
+        rank = leaves[leaf].dim()
+        for axis, name in axes.items():
+            if not -rank <= axis < rank:
+                raise InputError(
+                    f"dims gives axis {axis} of '{leaf}', whose shape is "
+                    f"{tuple(leaves[leaf].shape)}"
+                )
+            chosen[leaf, axis % rank] = name
+    return chosen
+
+
+def _check_equal(
+    leaves: Mapping[str, torch.Tensor], groups: Mapping[str, list[Axis]]
+) -> None:
+    for name, axes in groups.items():
+        sizes = {f"{leaf}[{axis}]": leaves[leaf].shape[axis] for leaf, axis in axes}
+        if len(set(sizes.values())) > 1:
+            listed = ", ".join(f"{where} is {size}" for where, size in sizes.items())
+            raise InputError(
+                f"dimension '{name}' has several sizes in the examples: {listed}; give "
+                "examples of one size, or different names in dims"
+            )
+
+
+def _policy(leaves: Mapping[str, torch.Tensor]) -> dict[Axis, str]:
+    """Names by default: 'batch', then 'seq', 'decoder_seq' or 'samples' of matrices."""
+    wanted: dict[Axis, str] = {}
+    names = _Names()
+    for leaf, tensor in leaves.items():
+        if tensor.dim():
+            wanted[leaf, 0] = names.pick("batch", tensor.shape[0], f"{leaf}_batch")
+    matrices = {k: t for k, t in leaves.items() if _has_sequence(k, t)}
+    for leaf, tensor in matrices.items():
+        if _is_signal(leaf, tensor):
+            name = names.pick("samples", tensor.shape[1], f"{leaf}_samples")
+            wanted[leaf, 1] = name
+    samples = {leaves[k].shape[a] for (k, a) in wanted if a == 1}
+    has_decoder = any(leaf.startswith("decoder_") for leaf in matrices)
+    tokens = any(leaf.endswith("input_ids") for leaf in matrices)
+    for leaf, tensor in matrices.items():
+        if _is_signal(leaf, tensor):
+            continue
+        size = tensor.shape[1]
+        decoder = leaf.startswith("decoder_") or (has_decoder and leaf == "labels")
+        if decoder:
+            wanted[leaf, 1] = names.pick("decoder_seq", size, f"{leaf}_seq")
+        elif size in samples and not tokens:
+            wanted[leaf, 1] = names.pick("samples", size, f"{leaf}_samples")
+        else:
+            wanted[leaf, 1] = names.pick("seq", size, f"{leaf}_seq")
+    return wanted
+
+
+class _Names:
+    """Gives the first size of a shared name that name, others one of their own."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int] = {}
+
+    def pick(self, shared: str, size: int, own: str) -> str:
+        if size < 2:
+            return shared
+        return shared if self._sizes.setdefault(shared, size) == size else own
+
+
+def _has_sequence(name: str, tensor: torch.Tensor) -> bool:
+    """Matrices, and embeddings given in place of token ids."""
+    return tensor.dim() == 2 or (tensor.dim() == 3 and name.endswith("inputs_embeds"))
+
+
+def _is_signal(name: str, tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and not name.endswith("inputs_embeds")
+
+
+def shapes_of(name: str, value: Any, plan: Plan) -> Any:
+    """`dynamic_shapes` for the argument `name`, nested like the argument."""
+    if isinstance(value, torch.Tensor):
+        axes = {axis: Dim.AUTO for (leaf, axis) in plan.axes() if leaf == name}
+        return axes or None
+    fields = record_fields(value)
+    if fields is not None:
+        # Registered record classes flatten without their None fields.
+        present = [(key, item) for key, item in fields if item is not None]
+        return [shapes_of(f"{name}_{key}", item, plan) for key, item in present]
+    if isinstance(value, (tuple, list)):
+        items = [shapes_of(f"{name}_{i}", item, plan) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, Mapping):
+        return {k: shapes_of(f"{name}_{k}", item, plan) for k, item in value.items()}
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Dims:
+    """What a finished program has: see `TorchTrace.dims` and `input_dims`."""
+
+    symbols: dict[str, tuple[str, int, int | None]]
+    inputs: dict[str, dict[int, str]]
+    notes: tuple[str, ...]
+
+
+def read_dims(
+    program: torch.export.ExportedProgram,
+    nodes: Mapping[str, fx.Node],
+    plan: Plan,
+    recorder: Recorder,
+) -> Dims:
+    """Symbols, bounds and symbolic axes of `program`, whose inputs are `nodes`.
+
+    `recorder` watched the capture: it tells in which module a dimension became
+    constant.
+    """
+    wanted = plan.axes()
+    ranges = {str(k): v for k, v in program.range_constraints.items()}
+    symbols: dict[str, tuple[str, int, int | None]] = {}
+    inputs: dict[str, dict[int, str]] = {}
+    constant: dict[str, tuple[str, int, int]] = {}
+    for leaf, node in nodes.items():
+        inputs[leaf] = {}
+        for axis, size in enumerate(node.meta["val"].shape):
+            name = wanted.get((leaf, axis))
+            expr = sympy.Integer(size) if isinstance(size, int) else size.node.expr
+            if expr.is_number:
+                if name is not None:
+                    constant.setdefault(name, (leaf, axis, int(expr)))
+                continue
+            inputs[leaf][axis] = str(expr)
+            for symbol in sorted(expr.free_symbols, key=str):
+                human = name or f"{leaf}_{axis}"
+                symbols.setdefault(str(symbol), (human, *_bounds(ranges, symbol)))
+    for symbol_name, bounds in ranges.items():
+        # Sizes that depend on data, for instance of `nonzero`; a value read from a
+        # tensor may be negative and is no size.
+        if bounds.lower >= 0:
+            symbols.setdefault(symbol_name, (symbol_name, *_limits(bounds)))
+    notes = []
+    for name, (leaf, axis, size) in constant.items():
+        if name in plan.hoped:
+            continue
+        notes.append(
+            f"Dimension '{name}' (axis {axis} of '{leaf}') is fixed at {size}"
+            f"{_reason(nodes[leaf], name, recorder)}."
+        )
+    return Dims(symbols, inputs, tuple(notes))
+
+
+def _reason(node: fx.Node, name: str, recorder: Recorder) -> str:
+    """Where the dimension became constant: the module, and its line if known."""
+    owner = recorder.fixed.get(name)
+    where = (
+        "" if owner is None else f" by module '{owner}'" if owner else " by the root"
+    )
+    guards = node.meta["val"].fake_mode.shape_env.guards
+    for guard in guards:
+        if not isinstance(guard.expr, sympy.Eq):
+            continue
+        if not guard.expr.free_symbols & recorder.symbols[name]:
+            continue
+        if not any(side.is_number for side in guard.expr.args):
+            continue
+        frame = guard.sloc.framework_loc
+        if isinstance(frame, FrameSummary) and not frame.filename.startswith(_TORCH):
+            return f"{where} at {frame.filename}:{frame.lineno}: {frame.line}"
+    return where
+
+
+def _bounds(ranges: Mapping[str, Any], symbol: sympy.Symbol) -> tuple[int, int | None]:
+    if str(symbol) not in ranges:
+        return 1, None
+    return _limits(ranges[str(symbol)])
+
+
+def _limits(bounds: Any) -> tuple[int, int | None]:
+    """Bounds as integers; None is unbounded.
+
+    torch assumes 2 or more of every symbolic size ("0/1 specialisation"), so a lower
+    bound of 2 says nothing about the model and is given as 1.
+    """
+    lower, upper = bounds.lower, bounds.upper
+    high = int(upper) if upper.is_Integer and upper < _HUGE else None
+    low = int(lower)
+    return (1 if low == 2 else low), high

@@ -1,0 +1,119 @@
+"""Turns exceptions of torch.export into errors that name the module and the line."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
+from ivyport.core.errors import TraceError
+
+_TORCH = str(Path(torch.__file__).parent)
+_NUMPY = str(Path(np.__file__).parent)
+_HERE = str(Path(__file__).parent)
+_EXPRESSION = re.compile(r"data-dependent expression (.+?)(?: \(unhinted|\.  |\n|$)")
+_KEPT_LINES = 4
+_DATA_DEPENDENT = (
+    GuardOnDataDependentSymNode,
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
+# Generated code, and the import system, have no source that a user could look at.
+_SKIPPED = (_TORCH, _NUMPY, _HERE, "<frozen", "<string>", "<eval_with_key>")
+
+
+def is_data_dependent(error: BaseException) -> bool:
+    """Whether Python code had to know a value that only exists at run time."""
+    return isinstance(error, _DATA_DEPENDENT)
+
+
+def source_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost frame of the model or of a library between it and torch."""
+    for current in _chain(error):
+        frames = _frames(current.__traceback__)
+        ours = [f for f in frames if not f.filename.startswith(_SKIPPED)]
+        inside = [f for f in ours if _below_export(frames, f)]
+        if inside:
+            return inside[-1]
+    return None
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what it was raised from, the first cause first."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        if cause in chain:
+            break
+        chain.append(cause)
+    return chain[::-1]
+
+
+def _frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
+    return list(traceback.extract_tb(trace))
+
+
+def _below_export(
+    frames: list[traceback.FrameSummary], frame: traceback.FrameSummary
+) -> bool:
+    """Whether `frame` was called by the export and not the other way round."""
+    first = next((i for i, f in enumerate(frames) if f.filename.startswith(_TORCH)), 0)
+    return frames.index(frame) > first
+
+
+def trace_error(
+    error: BaseException, *, module: str | None, cls: str, mode: str, inputs: str
+) -> TraceError:
+    """A TraceError for a failed capture in `mode` ('eval' or 'train').
+
+    `module` is the path of the innermost module whose forward was running (None: none
+    was) and `inputs` describes the example inputs.
+    """
+    where = _place(module, cls)
+    frame = source_frame(error)
+    line = ""
+    if frame is not None:
+        line = f"\n  at {frame.filename}:{frame.lineno} in {frame.name}"
+        if frame.line:
+            line += f"\n      {frame.line.strip()}"
+    if is_data_dependent(error):
+        found = _EXPRESSION.search(str(error))
+        expression = found.group(1) if found else str(error).splitlines()[0]
+        return TraceError(
+            f"control flow of {where} depends on the values of tensors ({mode} mode)."
+            f"{line}\n  expression: {expression} (u0, u1: values read from tensors)\n"
+            "  Write the branch with torch.where or torch.cond, decide it with a "
+            "Python argument, or bound the value with torch._check."
+        )
+    text = str(error).strip() or type(error).__name__
+    kept = [part for part in text.splitlines() if part.strip()][:_KEPT_LINES]
+    message = "\n    ".join(kept)
+    return TraceError(
+        f"{where} could not be captured in {mode} mode.{line}\n"
+        f"  {type(error).__name__}: {message}\n  inputs: {inputs}\n"
+        "  If the model runs on these inputs in torch, the code at that line is not "
+        "traceable; otherwise correct the inputs."
+    )
+
+
+def _place(module: str | None, cls: str) -> str:
+    if module is None:
+        return f"the model ({cls})"
+    return f"module '{module}' ({cls})" if module else f"the root module ({cls})"
+
+
+def brief(error: BaseException) -> str:
+    """One line about an error, with the source line where it happened."""
+    text = str(error).strip().splitlines()
+    first = text[0] if text else ""
+    frame = source_frame(error)
+    place = f" at {frame.filename}:{frame.lineno}" if frame is not None else ""
+    return f"{type(error).__name__}{place}: {first}"

@@ -1,0 +1,173 @@
+"""A live torch module to a graph: capture, lower in eval and train mode, reconcile."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ivyport.core.build import Builder
+from ivyport.core.ir import Call, Graph, Node, Record, Scope, Value
+from ivyport.core.passes.dce import eliminate
+from ivyport.frontends.torch import structure
+from ivyport.frontends.torch.lower import Lowered, Lowering
+from ivyport.frontends.torch.trace import TorchTrace, trace
+
+Names = dict[str, str]
+
+
+@dataclasses.dataclass
+class Traced:
+    """A graph, the source tensors behind its parameters, and what had to be given up."""
+
+    graph: Graph
+    tensors: dict[str, torch.Tensor]
+    notes: list[str]
+
+
+def to_graph(
+    model: torch.nn.Module,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dims: Mapping[str, Mapping[int, str | None]] | None = None,
+    train: bool = True,
+) -> Traced:
+    """Trace `model` on example inputs.
+
+    Raises:
+        InputError: the inputs do not fit `forward`.
+        TraceError: the model cannot be captured.
+        UnsupportedOpsError: operations without a rule, all listed.
+    """
+    native = trace(model, args, kwargs, dims=dims, train=train)
+    tensors = _tensors(model, native)
+    symbols = {symbol: name for symbol, (name, _, _) in native.dims.items()}
+    lowering = Lowering(native.program, symbols, tensors, native.param_aliases)
+    lowered = lowering.run()
+    notes = list(native.notes)
+    graph = _assemble(model, native, lowered, symbols)
+    notes += [
+        f"the forward pass writes to {name!r}; the port does not"
+        for name in lowered.mutated
+    ]
+    eliminate(graph)
+    if native.train_program is not None:
+        notes += _reconcile(graph, native, tensors)
+    return Traced(graph, tensors, list(dict.fromkeys(notes)))
+
+
+def _tensors(model: torch.nn.Module, native: TorchTrace) -> dict[str, torch.Tensor]:
+    """Every tensor that the program may name: parameters, buffers, lifted constants."""
+    found: dict[str, torch.Tensor] = {}
+    found.update(
+        (k, v) for k, v in native.program.constants.items() if torch.is_tensor(v)
+    )
+    found.update(model.named_buffers(remove_duplicate=False))
+    found.update(model.named_parameters(remove_duplicate=False))
+    return found
+
+
+def _assemble(
+    model: torch.nn.Module, native: TorchTrace, lowered: Lowered, symbols: Names
+) -> Graph:
+    env = lowered.env
+    outputs = _outputs(native.output_spec, lowered.outputs)
+    for name, node in native.input_nodes.items():
+        if isinstance(env.get(node), Value):
+            env[node].name = name
+    calls = _calls(native, env)
+    bounds = {
+        symbols[s]: (lower, upper) for s, (_, lower, upper) in native.dims.items()
+    }
+    return Graph(
+        inputs=lowered.inputs,
+        params=lowered.params,
+        nodes=lowered.builder.nodes,
+        outputs=outputs,
+        dims=bounds,
+        calls=calls,
+        attrs=dict(native.module_attrs),
+        classes=dict(native.module_classes),
+        name=type(model).__name__,
+    )
+
+
+def _outputs(spec: Any, flat: list[Any]) -> Any:
+    if isinstance(spec, structure.Leaf):
+        return flat[spec.index]
+    if isinstance(spec, structure.Record):
+        return Record(spec.cls, tuple((k, _outputs(v, flat)) for k, v in spec.fields))
+    if isinstance(spec, dict):
+        return {k: _outputs(v, flat) for k, v in spec.items()}
+    if isinstance(spec, list | tuple):
+        return type(spec)(_outputs(v, flat) for v in spec)
+    if isinstance(spec, structure.Opaque | structure.Size):
+        return None
+    return spec
+
+
+def _calls(native: TorchTrace, env: Mapping[Any, Any]) -> list[Call]:
+    """Arguments of every module call, as values of the graph."""
+    by_key = {(c.path, c.index): c for c in native.calls}
+    result = []
+    for call in native.calls:
+        stack: list[Scope] = []
+        current: Any = call
+        while current is not None:
+            stack.insert(0, Scope(current.path, current.cls, current.index))
+            current = by_key.get(current.parent) if current.parent else None
+        args = [pair for name, arg in call.args for pair in _flatten(name, arg, env)]
+        result.append(Call(tuple(stack), args, call.alias))
+    return result
+
+
+def _flatten(name: str, arg: Any, env: Mapping[Any, Any]) -> list[tuple[str, Value]]:
+    if isinstance(arg, torch.fx.Node):
+        value = env.get(arg)
+        return [(name, value)] if isinstance(value, Value) else []
+    items: list[tuple[str, Any]] = []
+    if isinstance(arg, structure.Record):
+        items = list(arg.fields)
+    elif isinstance(arg, dict):
+        items = [(str(k), v) for k, v in arg.items()]
+    elif isinstance(arg, list | tuple):
+        items = [(f"{name}_{i}", v) for i, v in enumerate(arg)]
+    return [pair for key, item in items for pair in _flatten(key, item, env)]
+
+
+def _reconcile(
+    graph: Graph, native: TorchTrace, tensors: dict[str, torch.Tensor]
+) -> list[str]:
+    """Take what only the train capture shows (attention dropout) into the eval graph."""
+    assert native.train_program is not None
+    symbols = {s: name for s, (name, _, _) in native.train_dims.items()}
+    lowering = Lowering(native.train_program, symbols, tensors, native.param_aliases)
+    lowered = lowering.run()
+    train = Graph(lowered.inputs, lowered.params, lowered.builder.nodes, lowered.outputs)
+    eliminate(train)
+    ours, theirs = _signature(graph.nodes), _signature(train.nodes)
+    if ours != theirs:
+        where = next(
+            (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
+            min(len(ours), len(theirs)),
+        )
+        node = graph.nodes[min(where, len(graph.nodes) - 1)]
+        return [
+            "in train mode the source computes something else than in eval mode, first at "
+            f"{node.op} in {node.scope[-1].path or 'the model'}; the port trains with the "
+            "eval computation, and with dropout"
+        ]
+    for mine, other in zip(graph.nodes, train.nodes, strict=True):
+        if mine.op == "attention":
+            mine.attrs["dropout"] = other.attrs["dropout"]
+    return []
+
+
+def _signature(nodes: list[Node]) -> list[tuple[Any, ...]]:
+    return [(n.op, n.scope, len(n.inputs)) for n in nodes]
+
+
+__all__ = ["Builder", "Traced", "to_graph"]

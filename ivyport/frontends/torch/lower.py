@@ -1,0 +1,334 @@
+"""From an exported torch program to the framework-neutral graph."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import operator
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+from torch.fx import Node as FxNode
+
+from ivyport.core import dims as dm
+from ivyport.core.build import Builder
+from ivyport.core.dims import Dim
+from ivyport.core.errors import GraphError, UnsupportedOpsError
+from ivyport.core.ir import Graph, Param, Scope, Source, TensorType, Value
+from ivyport.frontends.torch import registry, rules
+from ivyport.frontends.torch.naming import Frame, assigned_names, frames
+from ivyport.frontends.torch.sizes import dtype_name, size
+from ivyport.frontends.torch.views import Views
+
+NOISE = {
+    torch.ops.aten._assert_tensor_metadata.default,
+    torch.ops.aten._assert_scalar.default,
+    torch.ops.aten._assert_async.msg,
+    torch.ops.aten.sym_constrain_range_for_size.default,
+    torch.ops.aten.sym_constrain_range.default,
+    torch._check,
+}
+
+
+@dataclasses.dataclass
+class Gap:
+    """An operation without a rule, or one whose rule refused."""
+
+    target: str
+    where: str
+    reason: str
+
+
+@dataclasses.dataclass
+class Lowered:
+    """A graph's parts before they are put together."""
+
+    inputs: list[Value]
+    params: dict[str, Param]
+    builder: Builder
+    env: dict[FxNode, Any]
+    outputs: list[Any]
+    mutated: dict[str, Value]
+
+
+class Lowering:
+    """Lowers one exported program; gaps are collected, not raised one at a time."""
+
+    def __init__(
+        self,
+        program: ExportedProgram,
+        symbols: dict[str, str],
+        tensors: dict[str, torch.Tensor],
+        aliases: dict[str, tuple[str, ...]],
+    ) -> None:
+        self.program = program
+        self.symbols = symbols
+        self.tensors = tensors
+        self.aliases = aliases
+        self.builder = Builder()
+        self.views = Views(self.builder, self._lower_call)
+        self.env = self.views.env
+        self.gaps: list[Gap] = []
+        self.params: dict[str, Param] = {}
+        self.inputs: list[Value] = []
+        self.mutated: dict[str, Value] = {}
+        self.traces: list[tuple[tuple[Scope, ...], tuple[Frame, ...]]] = []
+        self.traced: list[FxNode] = []
+
+    def run(self) -> Lowered:
+        """Lower every node.
+
+        Raises:
+            UnsupportedOpsError: listing every operation that cannot be lowered.
+        """
+        kinds = {s.arg.name: s for s in self.program.graph_signature.input_specs}
+        outputs: list[Any] = []
+        for node in self.program.graph.nodes:
+            if node.op == "placeholder":
+                self._placeholder(node, kinds[node.name])
+            elif node.op == "call_function":
+                self._node(node)
+            elif node.op == "output":
+                outputs = [self._argument(a) for a in node.args[0]]
+        if self.gaps:
+            raise UnsupportedOpsError(_gap_report(self.gaps))
+        self._name_values()
+        return Lowered(
+            self.inputs, self.params, self.builder, self.env, outputs, self.mutated
+        )
+
+    # ---- placeholders
+
+    def _placeholder(self, node: FxNode, spec: Any) -> None:
+        value = node.meta.get("val")
+        if not isinstance(value, torch.Tensor):
+            self.env[node] = spec.arg.value if spec.kind == InputKind.USER_INPUT else None
+            return
+        type_ = self._type(value)
+        if spec.kind == InputKind.USER_INPUT:
+            self.env[node] = Value(type_, node.name)
+            self.inputs.append(self.env[node])
+            return
+        path = str(spec.target)
+        constant = self._small_constant(path, spec.kind)
+        if constant is not None:
+            self.env[node] = constant
+            return
+        kind = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer"}.get(
+            spec.kind, "constant"
+        )
+        if path not in self.params:
+            aliases = self.aliases.get(path, ())
+            made = Value(type_, path)
+            self.params[path] = Param(path, type_, kind, made, aliases)
+        self.env[node] = self.params[path].value
+
+    def _small_constant(self, path: str, kind: InputKind) -> Value | None:
+        """A node instead of an array, for buffers that are ranges or one repeated number.
+
+        Only where that is exact and the buffer is no state: not in the checkpoint.
+        """
+        persistent = set(self.program.state_dict)
+        tensor = self.tensors.get(path)
+        if kind == InputKind.PARAMETER or path in persistent or tensor is None:
+            return None
+        if tensor.is_meta or tensor.numel() == 0 or tensor.is_complex():
+            return None
+        type_ = self._type(tensor)
+        flat = tensor.detach().flatten()
+        if bool((flat == flat[0]).all()):
+            return self.builder.full(
+                shape=type_.shape, value=flat[0].item(), dtype=type_.dtype
+            )
+        if type_.dtype != "int64" or tensor.numel() != tensor.shape[-1]:
+            return None
+        if not torch.equal(flat, torch.arange(len(flat), dtype=tensor.dtype)):
+            return None
+        line = self.builder.arange(start=0, stop=len(flat), step=1, dtype=type_.dtype)
+        return self.builder.resize(line, type_.shape)
+
+    # ---- nodes
+
+    def _node(self, node: FxNode) -> None:
+        self.builder.scope = self._scope(node)
+        stack = frames(node.meta.get("stack_trace") or "")
+        self.builder.src = (
+            Source(stack[-1].file, stack[-1].line) if stack else None
+        )
+        self.traces.append((self.builder.scope, stack))
+        self.traced.append(node)
+        value = node.meta.get("val")
+        if isinstance(value, torch.SymInt | int) and not isinstance(value, bool):
+            self.env[node] = size(value, self.symbols)
+        elif node.target in NOISE or isinstance(value, bool | torch.SymBool):
+            self.env[node] = None
+        elif node.target is operator.getitem:
+            container, position = node.args
+            self.env[node] = self.views.read(container)[position]
+            self.views.alias(node, container)
+        elif str(node.target) == "wrap_with_set_grad_enabled":
+            self._inline(node, node.args[1], node.args[2:])
+        elif str(node.target) == "wrap_with_autocast":
+            self._inline(node, node.args[4], node.args[5:])
+        else:
+            self._operator(node)
+
+    def _operator(self, node: FxNode) -> None:
+        target = node.target
+        try:
+            if target in rules.INPLACE:
+                functional = rules.INPLACE[target]
+                result = self._apply(functional, node)
+                mutated = node.args[0]
+                if not isinstance(mutated, FxNode):
+                    raise GraphError("an in-place operation on a constant")
+                self.env[node] = result
+                self.views.write(mutated, result)
+                self.views.alias(node, mutated)
+                self._record_mutation(mutated)
+            else:
+                self._lower_call(node)
+                self.views.track(node)
+            self._check(node)
+        except GraphError as error:
+            self._gap(node, str(error))
+
+    def _lower_call(self, node: FxNode) -> None:
+        self.env[node] = self._apply(node.target, node)
+
+    def _apply(self, target: Any, node: FxNode) -> Any:
+        if not isinstance(target, torch._ops.OpOverload):
+            raise GraphError(f"no rule for {target}")
+        args = tuple(self._argument(a) for a in node.args)
+        kwargs = {k: self._argument(v) for k, v in node.kwargs.items()}
+        if target in registry.RENAMED:
+            if kwargs:
+                raise GraphError(f"{target}: arguments {sorted(kwargs)} are not supported")
+            return getattr(self.builder, registry.RENAMED[target])(*args)
+        rule = registry.RULES.get(target) or rules.NAMED.get(target._schema.name)
+        if rule is None:
+            raise GraphError("no rule")
+        bound = registry.bind(target, args, kwargs)
+        return registry.apply(rule, self.builder, target, bound)
+
+    def _inline(self, node: FxNode, submodule: Any, args: Any) -> None:
+        """Lower a higher-order operator that only runs its body (no_grad, autocast off)."""
+        module = getattr(node.graph.owning_module, submodule.target)
+        operands = iter(args)
+        outputs: Any = ()
+        for inner in module.graph.nodes:
+            if inner.op == "placeholder":
+                self.env[inner] = self._argument(next(operands))
+            elif inner.op == "call_function":
+                self._node(inner)
+            elif inner.op == "output":
+                outputs = tuple(self._argument(a) for a in inner.args[0])
+        self.env[node] = outputs
+
+    def _record_mutation(self, node: FxNode) -> None:
+        root = self.views.root(node)
+        if root.op == "placeholder":
+            self.mutated[str(root.name)] = self.env[root]
+
+    # ---- translation of arguments
+
+    def _argument(self, arg: Any) -> Any:
+        if isinstance(arg, FxNode):
+            return self.views.read(arg)
+        if isinstance(arg, torch.dtype):
+            return dtype_name(arg)
+        if isinstance(arg, torch.SymInt):
+            return size(arg, self.symbols)
+        if isinstance(arg, list | tuple):
+            return [self._argument(a) for a in arg]
+        return arg
+
+    def _type(self, tensor: torch.Tensor) -> TensorType:
+        shape = tuple(size(s, self.symbols) for s in tensor.shape)
+        return TensorType(dtype_name(tensor.dtype), shape)
+
+    def _scope(self, node: FxNode) -> tuple[Scope, ...]:
+        stack = node.meta.get("nn_module_stack") or {}
+        scopes = []
+        for key, (path, cls) in stack.items():
+            _, _, call = str(key).rpartition("@")
+            name = cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
+            if name.startswith("_empty_nn_module_stack"):
+                continue
+            index = int(call) if "@" in str(key) and call.isdigit() else 0
+            scopes.append(Scope(str(path), name, index))
+        return tuple(scopes) or self.builder.scope[:1]
+
+    # ---- bookkeeping
+
+    def _check(self, node: FxNode) -> None:
+        """The rule's result must have the type that torch inferred."""
+        expected = node.meta.get("val")
+        results = self.env[node]
+        pairs = (
+            zip(results, expected, strict=False)
+            if isinstance(results, tuple | list) and isinstance(expected, tuple | list)
+            else [(results, expected)]
+        )
+        for result, value in pairs:
+            if isinstance(result, Value) and isinstance(value, torch.Tensor):
+                wanted = self._type(value)
+                if result.type != wanted:
+                    raise GraphError(f"lowered to {result.type}, torch has {wanted}")
+
+    def _gap(self, node: FxNode, reason: str) -> None:
+        scope = self.builder.scope
+        where = (scope[-1].path or "the model") if scope else "the model"
+        if self.builder.src:
+            where += f" ({self.builder.src})"
+        self.gaps.append(Gap(str(node.target), where, reason))
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor):
+            self.env[node] = Value(self._type(value), node.name)
+        elif isinstance(value, list | tuple):
+            self.env[node] = tuple(
+                Value(self._type(v), node.name) if isinstance(v, torch.Tensor) else v
+                for v in value
+            )
+        else:
+            self.env[node] = None
+
+    def _name_values(self) -> None:
+        for node, names in zip(self.traced, assigned_names(self.traces), strict=True):
+            value = self.env.get(node)
+            if isinstance(value, Value) and value.producer is not None:
+                value.names.update(names)
+
+
+def _gap_report(gaps: list[Gap]) -> str:
+    groups: dict[tuple[str, str], list[Gap]] = collections.defaultdict(list)
+    for gap in gaps:
+        groups[gap.target, gap.reason].append(gap)
+    lines = []
+    for (target, reason), members in sorted(groups.items(), key=lambda g: -len(g[1])):
+        detail = "" if reason == "no rule" else f": {reason}"
+        lines.append(f"  {len(members):4d} x {target}{detail}")
+        lines += [f"           in {where}" for where in _places(members)]
+    return (
+        f"{len(groups)} operations of this model cannot be ported yet:\n"
+        + "\n".join(lines)
+        + "\nEach needs one rule in ivyport/frontends/torch/rules_*.py."
+    )
+
+
+def _places(members: list[Gap]) -> list[str]:
+    places = list(dict.fromkeys(m.where for m in members))
+    more = [f"... and {len(places) - 3} more places"] if len(places) > 3 else []
+    return places[:3] + more
+
+
+def graph_dims(
+    bounds: dict[str, tuple[str, int, int | None]],
+) -> dict[str, tuple[int, int | None]]:
+    """Bounds by readable name."""
+    return {name: (lower, upper) for name, lower, upper in bounds.values()}
+
+
+__all__ = ["Dim", "Graph", "Lowered", "Lowering", "dm", "graph_dims"]

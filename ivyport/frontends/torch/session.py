@@ -1,0 +1,161 @@
+"""Leaves a model exactly as it was found, and torch quiet, while it is traced."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+_REGISTRIES = (
+    "_parameters",
+    "_buffers",
+    "_modules",
+    "_non_persistent_buffers_set",
+    "_forward_hooks",
+    "_forward_pre_hooks",
+)
+
+# Attributes of a Hugging Face config, with the value that a capture needs. A cache
+# object cannot be an output; records keep the names of the outputs; the eager experts
+# of a mixture loop over data, and the grouped matrix product is the same sum.
+_CONFIG_SWITCHES: dict[str, Any] = {"use_cache": False, "return_dict": True}
+_EXPERTS = "_experts_implementation"
+_EXPERTS_TRACED = "grouped_mm"
+
+
+def hf_configs(model: torch.nn.Module) -> list[Any]:
+    """Distinct Hugging Face configs of the modules, nested ones included."""
+    if "transformers" not in sys.modules:
+        return []
+    from transformers import PreTrainedConfig
+
+    found: dict[int, Any] = {}
+    queue = [vars(module).get("config") for module in model.modules()]
+    while queue:
+        config = queue.pop()
+        if isinstance(config, PreTrainedConfig) and id(config) not in found:
+            found[id(config)] = config
+            queue += list(vars(config).values())
+    return list(found.values())
+
+
+def switch_configs(model: torch.nn.Module) -> None:
+    """Set what a capture needs in the model's configs; call inside `preserved`."""
+    for config in hf_configs(model):
+        state = vars(config)
+        for name, value in _CONFIG_SWITCHES.items():
+            if name in state:
+                setattr(config, name, value)
+        if state.get(f"{_EXPERTS}_internal") == "eager":
+            setattr(config, _EXPERTS, _EXPERTS_TRACED)
+    for module in model.modules():
+        # Recomputing activations saves memory and does not change the function.
+        if vars(module).get("gradient_checkpointing") is True:
+            module.gradient_checkpointing = False
+
+
+@contextlib.contextmanager
+def preserved(model: torch.nn.Module) -> Iterator[None]:
+    """Restore modules, configs, and the global random generators afterwards.
+
+    Attributes that a forward assigns while it is traced (caches full of fake tensors,
+    counters) are put back too. Tensors themselves are never written by a capture.
+    """
+    modules = [(module, _snapshot(module)) for module in model.modules()]
+    configs = [(config, dict(vars(config))) for config in hf_configs(model)]
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    # The fused encoder layer is one op without a gradient; trace its parts instead.
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+        for config, state in configs:
+            _put_back(vars(config), state)
+        for module, (state, registries) in modules:
+            _put_back(vars(module), state)
+            for name, content in registries.items():
+                _put_back_registry(vars(module)[name], content)
+
+
+def _snapshot(module: torch.nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    state = dict(vars(module))
+    registries = {name: state[name].copy() for name in _REGISTRIES if name in state}
+    return state, registries
+
+
+def _put_back(current: dict[str, Any], before: dict[str, Any]) -> None:
+    for name in [name for name in current if name not in before]:
+        del current[name]
+    for name, value in before.items():
+        if name not in current or current[name] is not value:
+            current[name] = value
+
+
+def _put_back_registry(current: Any, before: Any) -> None:
+    if current == before if isinstance(current, set) else _same(current, before):
+        return
+    current.clear()
+    current.update(before)
+
+
+def _same(current: dict[str, Any], before: dict[str, Any]) -> bool:
+    return list(current) == list(before) and all(
+        current[name] is value for name, value in before.items()
+    )
+
+
+class _WithoutGraphs:
+    """A text stream that drops the generated code which torch.export prints when it
+    fails.
+
+    There is no switch for that: `torch.export._trace` prints a partial graph, hundreds
+    of lines, straight to `sys.stderr`.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._dropped = False
+
+    def write(self, text: str) -> int:
+        if text.lstrip().startswith("def forward(self, arg0_1"):
+            self._dropped = True
+            return len(text)
+        # `print` writes its line end separately.
+        if self._dropped and text == "\n":
+            self._dropped = False
+            return 1
+        return int(self._stream.write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence torch's loggers and all warnings: they dump whole graphs."""
+    names = [n for n in logging.root.manager.loggerDict if n.split(".")[0] == "torch"]
+    loggers = [logging.getLogger(name) for name in ["torch", *names]]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stderr(_WithoutGraphs(sys.stderr)),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled

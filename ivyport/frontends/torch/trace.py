@@ -1,0 +1,393 @@
+"""Captures a live `torch.nn.Module` with torch.export, in eval and in train mode.
+
+The result, a `TorchTrace`, is everything that the lowering needs and nothing of this
+package's own graph: the exported programs before any decomposition, every module call
+with the fx nodes of its arguments and results, the module tree, tied parameters,
+symbolic dimensions, and the structure of the output.
+
+Sources: https://docs.pytorch.org/docs/stable/export.html,
+https://docs.pytorch.org/docs/stable/fx.html.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+
+from ivyport.core.errors import InputError, IvyportError
+from ivyport.frontends.torch import dims as dims_
+from ivyport.frontends.torch.errors import brief, is_data_dependent, trace_error
+from ivyport.frontends.torch.hooks import ModuleCall, Recorder, module_names
+from ivyport.frontends.torch.randomness import Quieting, agrees
+from ivyport.frontends.torch.regions import tidy
+from ivyport.frontends.torch.session import preserved, quiet, switch_configs
+from ivyport.frontends.torch.structure import named_tensors, qualified_name
+
+_DRAWS = "it draws from a random generator of Python or numpy"
+
+Scalar = int | float | str | bool
+
+
+@dataclasses.dataclass
+class TorchTrace:
+    """What a capture found; see the module's docstring.
+
+    `program` is the eval capture. Both programs are un-decomposed and *not*
+    functionalised (`add_`, `index_put_` occur), their `no_grad` regions are inlined,
+    and their root returns a flat tuple of tensors whose structure is `output_spec`
+    (leaves are `structure.Leaf`). `train_program` is None when no train capture was
+    asked for.
+
+    `module_attrs` has the public scalar attributes of each module; `module_classes`
+    every module path, called or not. `param_aliases` maps the canonical name of a
+    parameter or buffer (the first in `named_parameters`) to the other names of the same
+    tensor, none left out; `ExportedProgram` may use any of them.
+
+    `dims` maps each symbol to (human name, lower, upper or None); `input_dims` maps
+    each input to its symbolic axes, as expressions of these symbols. `input_nodes` has
+    the placeholder of each input in `program`, `train_input_nodes` in `train_program`.
+    `notes` are sentences about what had to be given up.
+    """
+
+    program: ExportedProgram
+    train_program: ExportedProgram | None
+    calls: list[ModuleCall]
+    train_calls: list[ModuleCall]
+    module_attrs: dict[str, dict[str, Scalar]]
+    module_classes: dict[str, str]
+    param_aliases: dict[str, tuple[str, ...]]
+    input_names: list[str]
+    dims: dict[str, tuple[str, int, int | None]]
+    output_spec: Any
+    notes: list[str]
+    train_dims: dict[str, tuple[str, int, int | None]]
+    input_dims: dict[str, dict[int, str]]
+    input_nodes: dict[str, fx.Node]
+    train_input_nodes: dict[str, fx.Node]
+    train_output_spec: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Example inputs, bound to the names of `forward`: what export is called with."""
+
+    positional: tuple[Any, ...]
+    keyword: dict[str, Any]
+    arguments: dict[str, Any]
+    leaves: dict[str, torch.Tensor]
+    extra: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Names, dtypes and shapes, for messages."""
+        return ", ".join(
+            f"{name}={str(t.dtype).removeprefix('torch.')}{list(t.shape)}"
+            for name, t in self.leaves.items()
+        )
+
+
+@dataclasses.dataclass
+class _Capture:
+    program: ExportedProgram
+    calls: list[ModuleCall]
+    inputs: dict[str, fx.Node]
+    spec: Any
+    dims: dims_.Dims
+    plan: dims_.Plan
+    host_random: list[str]
+    notes: list[str]
+
+
+def trace(
+    model: torch.nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dims: Mapping[str, Mapping[int, str | None]] | None = None,
+    train: bool = True,
+) -> TorchTrace:
+    """Capture `model` on example inputs; neither the model nor its config is changed.
+
+    `args` are bound to the names of `forward`. Tensors (also inside tuples, lists and
+    dicts) are inputs; everything else is a constant of the capture. `dims` overrides
+    which axes stay symbolic: {input: {axis: name, or None for a constant}}; axes of one
+    name are equal. The default keeps axis 0 ('batch') and axis 1 of matrices ('seq',
+    'decoder_seq', 'samples').
+
+    Raises InputError when the inputs do not fit the signature of `forward` or `dims`
+    does not fit the inputs, and TraceError when the model cannot be captured, for
+    instance because its control flow depends on data.
+    """
+    inputs = bind_inputs(model, args, kwargs or {})
+    plan = dims_.plan_dims(inputs.leaves, dims)
+    names = module_names(model)
+    classes = {paths[0]: qualified_name(type(m)) for m, paths in names.items()}
+    attrs = {paths[0]: _scalars(module) for module, paths in names.items()}
+    with preserved(model), quiet():
+        switch_configs(model)
+        if inputs.extra:
+            _spell_out(model, inputs.extra)
+        model.eval()
+        evaluated = _capture_any(model, inputs, plan)
+        trained = _capture_train(model, inputs, evaluated) if train else None
+    notes = [*plan.notes, *evaluated.notes, *evaluated.dims.notes]
+    notes += [
+        f"Input '{name}' is not used by the model."
+        for name, node in evaluated.inputs.items()
+        if not node.users
+    ]
+    notes += [n for n in (trained.notes if trained else []) if n not in notes]
+    return TorchTrace(
+        program=evaluated.program,
+        train_program=trained.program if trained else None,
+        calls=evaluated.calls,
+        train_calls=trained.calls if trained else [],
+        module_attrs=attrs,
+        module_classes=classes,
+        param_aliases=tensor_aliases(model),
+        input_names=list(inputs.leaves),
+        dims=evaluated.dims.symbols,
+        output_spec=evaluated.spec,
+        notes=notes,
+        train_dims=trained.dims.symbols if trained else {},
+        input_dims=evaluated.dims.inputs,
+        input_nodes=evaluated.inputs,
+        train_input_nodes=trained.inputs if trained else {},
+        train_output_spec=trained.spec if trained else None,
+    )
+
+
+def bind_inputs(
+    model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Inputs:
+    """Bind example inputs to the signature of the model's `forward`, all as keywords.
+
+    Only `*args` and positional-only parameters stay positional. Raises InputError for
+    unknown, missing or doubly given names, and when no tensor is among the inputs.
+    """
+    signature = inspect.signature(model.forward)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise InputError(_misfit(model, signature, args, kwargs, error)) from error
+    positional: list[Any] = []
+    keyword: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
+    parameters = signature.parameters
+    star = any(
+        parameters[n].kind is inspect.Parameter.VAR_POSITIONAL for n in bound.arguments
+    )
+    leaves: dict[str, torch.Tensor] = {}
+    for name, value in bound.arguments.items():
+        kind = parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            keyword |= value
+            arguments |= value
+            leaves |= {k: t for n, v in value.items() for k, t in named_tensors(n, v)}
+            continue
+        arguments[name] = value
+        leaves |= dict(named_tensors(name, value))
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            positional += value
+        elif kind is inspect.Parameter.POSITIONAL_ONLY or (
+            star and kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ):
+            positional.append(value)
+        else:
+            keyword[name] = value
+    if not leaves:
+        raise InputError(
+            f"no tensor among the example inputs of {type(model).__name__}.forward"
+            f"{signature}: give at least one"
+        )
+    extra = tuple(name for name in arguments if name not in parameters)
+    return Inputs(tuple(positional), keyword, arguments, leaves, extra)
+
+
+def _misfit(
+    model: torch.nn.Module,
+    signature: inspect.Signature,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    error: TypeError,
+) -> str:
+    given = [f"{len(args)} positional"] if args else []
+    given += list(kwargs)
+    valid = [
+        f"{p.name} (required)" if _required(p) else p.name
+        for p in signature.parameters.values()
+    ]
+    return (
+        f"the inputs do not fit {type(model).__name__}.forward: {error}; "
+        f"received: {', '.join(given) or 'nothing'}; valid names: {', '.join(valid)}"
+    )
+
+
+def _required(parameter: inspect.Parameter) -> bool:
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind not in variadic
+
+
+def _capture_any(model: torch.nn.Module, inputs: Inputs, plan: dims_.Plan) -> _Capture:
+    """The eval capture, with fewer symbolic dimensions if it fails with all of them."""
+    error, recorder = None, None
+    for attempt in [plan, *plan.weaker()]:
+        captured = _capture(model, inputs, attempt)
+        if isinstance(captured, _Capture):
+            if error is not None:
+                given_up = [name for name in plan.groups if name not in attempt.groups]
+                listed = ", ".join(f"'{name}'" for name in given_up)
+                captured.notes.append(
+                    f"Fixed to the example's size: {listed}. With it symbolic the "
+                    f"capture fails with {brief(error)}"
+                )
+            return captured
+        failure, failed = captured
+        if error is None:
+            error, recorder = failure, failed
+        if is_data_dependent(failure):
+            break
+    assert error is not None
+    assert recorder is not None
+    raise _wrapped(model, inputs, recorder, error, "eval") from None
+
+
+def _capture_train(
+    model: torch.nn.Module, inputs: Inputs, evaluated: _Capture
+) -> _Capture:
+    """The train capture; randomness of Python is switched off module by module."""
+    quieting = Quieting(model)
+    while True:
+        model.train()
+        quieting.apply()
+        captured = _capture(model, inputs, evaluated.plan, watch_rng=True)
+        if not isinstance(captured, _Capture):
+            error, recorder = captured
+            if quieting.add(recorder.where, brief(error)):
+                continue
+            raise _wrapped(model, inputs, recorder, error, "train") from None
+        added = [quieting.add(path, _DRAWS) for path in captured.host_random]
+        if any(added):
+            continue
+        captured.notes += quieting.notes(captured.program)
+        missing = agrees(evaluated.calls, captured.calls)
+        if missing:
+            captured.notes.append(
+                "The train capture calls other modules than the eval capture: "
+                + ", ".join(missing)
+            )
+        return captured
+
+
+def _wrapped(
+    model: torch.nn.Module,
+    inputs: Inputs,
+    recorder: Recorder,
+    error: BaseException,
+    mode: str,
+) -> IvyportError:
+    path = recorder.where
+    owner = model.get_submodule(path) if path else model
+    return trace_error(
+        error,
+        module=path,
+        cls=qualified_name(type(owner)),
+        mode=mode,
+        inputs=inputs.describe(),
+    )
+
+
+def _capture(
+    model: torch.nn.Module,
+    inputs: Inputs,
+    plan: dims_.Plan,
+    *,
+    watch_rng: bool = False,
+) -> _Capture | tuple[Exception, Recorder]:
+    """One export; a failure of torch or of the model is returned with its recorder."""
+    shapes = {
+        name: dims_.shapes_of(name, value, plan)
+        for name, value in inputs.arguments.items()
+    }
+    recorder = Recorder(model, plan.groups, watch_rng=watch_rng)
+    with recorder:
+        try:
+            program = torch.export.export(
+                model,
+                inputs.positional,
+                inputs.keyword,
+                dynamic_shapes=shapes,
+                strict=False,
+            )
+        except IvyportError:
+            raise
+        # Whatever a model's code raises is an answer here; it is raised in the end.
+        except Exception as error:  # noqa: BLE001
+            return error, recorder
+    tidy(program)
+    calls, nodes = recorder.resolve(program.graph)
+    found = dims_.read_dims(program, nodes, plan, recorder)
+    return _Capture(
+        program, calls, nodes, recorder.spec, found, plan, recorder.host_random, []
+    )
+
+
+def _spell_out(model: torch.nn.Module, extra: Sequence[str]) -> None:
+    """Name the arguments `extra` of `**kwargs` in the signature of the model's forward.
+
+    torch.export mixes up the names of `**kwargs` with the name of the parameter itself.
+    The wrapper is an attribute of the instance: call inside `preserved`.
+    """
+    original = model.forward
+    signature = inspect.signature(original)
+    variadic = inspect.Parameter.VAR_KEYWORD
+    kept = [p for p in signature.parameters.values() if p.kind is not variadic]
+    named = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY) for n in extra]
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs)
+
+    vars(forward)["__signature__"] = signature.replace(parameters=[*kept, *named])
+    model.forward = forward
+
+
+def _scalars(module: torch.nn.Module) -> dict[str, Scalar]:
+    """Public int, float, str and bool attributes of one module, without 'training'."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if type(value) in (int, float, str, bool)
+        and not name.startswith("_")
+        and name != "training"
+    }
+
+
+def tensor_aliases(model: torch.nn.Module) -> dict[str, tuple[str, ...]]:
+    """Canonical name of each tied parameter and buffer -> its other names.
+
+    Two names are one tensor when they are one object, or when they view the same memory
+    with the same dtype, shape and strides. On the meta device and for fake tensors only
+    objects count.
+    """
+    keys: dict[Any, list[str]] = {}
+    named = [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
+    for name, tensor in named:
+        keys.setdefault(_identity(tensor), []).append(name)
+    return {names[0]: tuple(names[1:]) for names in keys.values() if len(names) > 1}
+
+
+def _identity(tensor: torch.Tensor) -> Any:
+    if tensor.is_meta or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        return id(tensor)
+    if not tensor.numel() or tensor.layout is not torch.strided:
+        return id(tensor)
+    place = (tensor.device, tensor.data_ptr(), tensor.dtype)
+    return (*place, tuple(tensor.shape), tensor.stride())

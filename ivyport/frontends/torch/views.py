@@ -1,0 +1,109 @@
+"""In-place operations, made functional: a write to a view reaches its base and its siblings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.fx import Node as FxNode
+
+from ivyport.core.build import Builder
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import Value
+
+aten = torch.ops.aten
+VIEWS = {
+    aten.view.default,
+    aten.reshape.default,
+    aten.transpose.int,
+    aten.permute.default,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.squeeze.default,
+    aten.slice.Tensor,
+    aten.select.int,
+    aten.t.default,
+    aten.alias.default,
+    aten.detach.default,
+    aten.flatten.using_ints,
+    aten.unflatten.int,
+    aten.view_as.default,
+    aten.contiguous.default,
+}
+
+
+class Views:
+    """What each fx node stands for now, and which nodes look into the same memory."""
+
+    def __init__(self, builder: Builder, lower: Callable[[FxNode], None]) -> None:
+        self.builder = builder
+        self.lower = lower
+        self.env: dict[FxNode, Any] = {}
+        self.base: dict[FxNode, FxNode] = {}
+        self.stale: set[FxNode] = set()
+
+    def track(self, node: FxNode) -> None:
+        """Remember that `node` is a view, if its operation makes one."""
+        if node.target in VIEWS and isinstance(node.args[0], FxNode):
+            self.base[node] = node.args[0]
+
+    def alias(self, node: FxNode, other: Any) -> None:
+        """Remember that `node` is the same memory as `other`."""
+        if isinstance(other, FxNode):
+            self.base[node] = other
+
+    def root(self, node: FxNode) -> FxNode:
+        """The node that owns the memory."""
+        while node in self.base:
+            node = self.base[node]
+        return node
+
+    def read(self, node: FxNode) -> Any:
+        """The value of a node, taken anew if its memory was written to."""
+        if node in self.stale:
+            self.stale.discard(node)
+            base = self.base[node]
+            self.read(base)
+            if node.target in VIEWS:
+                self.lower(node)
+            else:
+                self.env[node] = self.env[base]
+        return self.env[node]
+
+    def write(self, node: FxNode, new: Value) -> None:
+        """Record that the memory of `node` now holds `new`.
+
+        Raises:
+            GraphError: the view cannot be written back (it is no index, reshape or transpose).
+        """
+        root = self.root(node)
+        fresh = {node}
+        current, value = node, new
+        while current in self.base:
+            base = self.base[current]
+            value = self._write_back(self.env[current], self.env[base], value)
+            self.env[current] = new if current is node else self.env[current]
+            current = base
+            fresh.add(current)
+            self.env[current] = value
+        self.env[node] = new
+        for other in self.env:
+            if other not in fresh and other in self.base and self.root(other) is root:
+                self.stale.add(other)
+
+    def _write_back(self, view: Value, base: Value, new: Value) -> Value:
+        if view is base:
+            return new
+        producer = view.producer
+        if producer is None or producer.inputs[0] is not base:
+            raise GraphError("a write to a view that cannot be followed to its base")
+        if producer.op == "getitem":
+            return self.builder.slice_update(base, new, index=producer.attrs["index"])
+        if producer.op == "reshape":
+            return self.builder.reshape(new, shape=base.type.shape)
+        if producer.op == "permute_dims":
+            axes = producer.attrs["axes"]
+            inverse = tuple(axes.index(i) for i in range(len(axes)))
+            return self.builder.permute_dims(new, axes=inverse)
+        raise GraphError(f"a write through {producer.op}")

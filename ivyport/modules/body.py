@@ -1,0 +1,398 @@
+"""The body of one emitted method: expressions, inlining, names, rolled loops."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import keyword
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ivyport.backends import pyast
+from ivyport.backends.pyast import Exprs
+from ivyport.core.dims import Dim, as_symbol
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import Node, Scalar, Slice, Value
+from ivyport.modules.runs import Run, find_run
+from ivyport.modules.tree import CallNode
+
+INLINE_LIMIT = 66  # characters of an expression that still reads well inside another
+SYMBOL_NAMES = {"batch": "B", "seq": "S", "decoder_seq": "T", "samples": "L"}
+ROLES = {
+    "linear": "projected",
+    "attention": "attn_output",
+    "softmax": "probs",
+    "embedding": "embeds",
+    "arange": "positions",
+    "less_equal": "mask",
+    "bitwise_and": "mask",
+    "where": "masked",
+    "logical_and": "mask",
+    "permute_dims": "transposed",
+    "full": "filled",
+}
+
+
+class Owner(Protocol):
+    """What a method needs to know about its class (`ivyport.modules.emit.ClassEmitter`)."""
+
+    exprs: Exprs
+
+    def child(self, call: CallNode) -> ast.expr:
+        """The bound method that makes an inner call."""
+
+    def param(self, value: Value) -> ast.expr | None:
+        """The expression of an own parameter, None if the value is none."""
+
+    def number(self, where: tuple[Any, ...], value: int | float) -> int | float:
+        """`value`, or a hole if the class spells it as an attribute."""
+
+    def dropout(self, call: CallNode, position: int, rate: float) -> ast.expr:
+        """The dropout layer of a random operation in the body."""
+
+    def container(self, run: Run) -> ast.expr:
+        """What a rolled loop iterates over."""
+
+    def loop_variable(self, run: Run) -> str:
+        """Name of the loop's variable, ``_`` for repeated calls of one module."""
+
+    def leaf_operands(self, call: CallNode) -> list[Value]:
+        """Operands that an inner call passes."""
+
+
+@dataclasses.dataclass
+class Entry:
+    """How a value is spelled now. `names` are the variables its expression reads."""
+
+    expr: ast.expr
+    names: frozenset[str] = frozenset()
+    bound: bool = True
+
+
+class Body:
+    """Emits one method; `statements` holds its code, `arguments` its parameters."""
+
+    def __init__(self, call: CallNode, index: int, owner: Owner) -> None:
+        self.call = call
+        self.index = index
+        self.owner = owner
+        self.depth = len(call.stack) - 1
+        self.statements: list[ast.stmt] = []
+        self.arguments: list[str] = []
+        self.entries: dict[Value, Entry] = {}
+        self.uses: dict[Value, int] = {}
+        self.holder: dict[str, Value] = {}  # variable -> the value it holds
+        self.sizes: dict[Dim, str] = {}
+        self.reserved: set[str] = {
+            "self", "config", "rngs", "jax", "jnp", "nnx", "np", "bool", "max", "min",
+            "range", "list", "int", "float", "lax", "keras", "torch",
+        }  # fmt: skip
+
+    def run(self, results: Callable[[Body], ast.expr | None]) -> None:
+        """Emit everything; `results` makes the returned expression at the end."""
+        self._count_uses()
+        for value in self.call.inputs:
+            name = self._free_name([self.call.names.get(value, ""), *self._hints(value)])
+            self.arguments.append(name)
+            self.holder[name] = value
+            self.entries[value] = Entry(pyast.name(name), frozenset({name}))
+        self.reserved |= {SYMBOL_NAMES.get(s, s) for s in self._symbols()} - set(
+            self.arguments
+        )
+        self.owner.exprs.spell_dim = self._spell_dim
+        position = 0
+        while position < len(self.call.items):
+            run = find_run(self.call.items, position, self.uses, self.call.outputs)
+            if run is not None:
+                self._loop(run)
+                position += len(run.calls)
+                continue
+            self._item(self.call.items[position], position)
+            position += 1
+        returned = results(self)
+        if returned is not None:
+            self.statements.append(ast.Return(returned))
+        self.statements[:0] = self._size_header()
+
+    # ---- values
+
+    def expr(self, value: Value) -> ast.expr:
+        """The expression of a value, for a last use."""
+        return self._entry(value).expr
+
+    def bind_all(self, values: list[Value], limit: int = INLINE_LIMIT) -> None:
+        """Give names to pending values until their expressions together fit `limit`."""
+        pending = {v: e for v in values if not (e := self._entry(v)).bound}
+        width = sum(len(ast.unparse(e.expr)) for e in pending.values())
+        for value in sorted(pending, key=lambda v: -len(ast.unparse(pending[v].expr))):
+            if width <= limit:
+                return
+            width -= len(ast.unparse(pending[value].expr))
+            if not self.entries[value].bound:
+                self._bind(value)
+
+    def _entry(self, value: Value) -> Entry:
+        if value not in self.entries:
+            expr = self.owner.param(value)
+            if expr is None:
+                raise GraphError(f"{value} is not visible in {self.call.path!r}")
+            self.entries[value] = Entry(expr)
+        return self.entries[value]
+
+    def _count_uses(self) -> None:
+        for item in self.call.items:
+            operands = (
+                self.owner.leaf_operands(item)
+                if isinstance(item, CallNode)
+                else [x for x in item.inputs if isinstance(x, Value)]
+            )
+            for value in operands:
+                self.uses[value] = self.uses.get(value, 0) + 1
+        for value in self.call.outputs:
+            self.uses[value] = self.uses.get(value, 0) + 1
+
+    def consume(self, values: list[Value]) -> None:
+        """Note that one use of each value is spent."""
+        for value in values:
+            self.uses[value] = self.uses.get(value, 0) - 1
+
+    # ---- statements
+
+    def _item(self, item: Node | CallNode, position: int) -> None:
+        if isinstance(item, CallNode):
+            operands = self.owner.leaf_operands(item)
+        else:
+            operands = [x for x in item.inputs if isinstance(x, Value)]
+        if not any(self.uses.get(v, 0) for v in item.outputs):
+            self.consume(operands)
+            return
+        self.bind_all(operands)
+        if isinstance(item, CallNode):
+            args = [self._entry(v).expr for v in operands]
+            expr: ast.expr = pyast.call(self.owner.child(item), args)
+        else:
+            expr = self._node(item, position)
+        names = frozenset().union(*(self._entry(v).names for v in operands))
+        self.consume(operands)
+        self._define(item.outputs, expr, names)
+
+    def _node(self, node: Node, position: int) -> ast.expr:
+        where = (self.index, position)
+        operands: list[Any] = []
+        exprs = self.owner.exprs
+        for i, x in enumerate(node.inputs):
+            if isinstance(x, Value):
+                operands.append(self._entry(x).expr)
+            elif isinstance(x, Scalar):
+                value = self._number(("operand", *where, i), x.value)
+                operands.append(exprs.const(value))
+            else:
+                operands.append(None)
+        attrs = {
+            k: self._holes(("attr", *where, k), v) for k, v in node.attrs.items()
+        }
+        rate = node.attrs.get("rate" if node.op == "dropout" else "dropout", 0.0)
+        random = node.op in ("dropout", "attention") and bool(rate)
+        exprs.dropout_module = (
+            self.owner.dropout(self.call, position, rate) if random else None
+        )
+        shown = Node(node.op, node.inputs, attrs, node.outputs, node.scope, node.src)
+        return exprs.emit(shown, operands)
+
+    def _number(self, where: tuple[Any, ...], value: Any) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return self.owner.number(where, value)
+        return value
+
+    def _holes(self, where: tuple[Any, ...], value: Any) -> Any:
+        if isinstance(value, Slice):
+            bounds = [
+                self._holes((*where, i), b) for i, b in enumerate((value.start, value.stop))
+            ]
+            return Slice(bounds[0], bounds[1], value.step)
+        if isinstance(value, tuple):
+            return tuple(self._holes((*where, i), v) for i, v in enumerate(value))
+        return self._number(where, value)
+
+    def _define(
+        self, outputs: Any, expr: ast.expr, names: frozenset[str], *, keep: bool = False
+    ) -> None:
+        if len(outputs) == 1:
+            (value,) = outputs
+            self.entries[value] = Entry(expr, names, bound=False)
+            if self.uses[value] > 1 and not _trivial(expr):
+                self._bind(value)
+            return
+        targets = []
+        for value in outputs:
+            if self.uses.get(value, 0) == 0:
+                targets.append(pyast.name("_"))
+            else:
+                targets.append(pyast.name(self._take_name(value)))
+        self.statements.append(pyast.assign(pyast.tuple_of(targets), expr))
+
+    def _bind(self, value: Value) -> None:
+        """Assign a pending value to a variable now."""
+        entry = self.entries[value]
+        entry.bound = True  # a name taken below must not flush this entry again
+        expr = entry.expr
+        name = self._take_name(value, reading=entry.names)
+        self.statements.append(pyast.assign(name, expr))
+
+    def _take_name(self, value: Value, reading: frozenset[str] = frozenset()) -> str:
+        name = self._free_name(self._hints(value))
+        for other, entry in list(self.entries.items()):
+            if not entry.bound and name in entry.names and self.uses.get(other, 0) > 0:
+                self._bind(other)
+        self.holder[name] = value
+        self.entries[value] = Entry(pyast.name(name), frozenset({name}))
+        return name
+
+    def _hints(self, value: Value) -> list[str]:
+        hints = [value.names[d] for d in (self.depth, *sorted(value.names, reverse=True))
+                 if d in value.names]  # fmt: skip
+        if value.producer is not None:
+            hints.append(ROLES.get(value.producer.op, "x"))
+        elif value.name:
+            hints.append("_".join(value.name.split(".")[-2:]))
+        return hints
+
+    def _free_name(self, hints: list[str]) -> str:
+        """The first hint that holds nothing still needed; numbered if there is none."""
+        clean = [re.sub(r"\W", "_", h) for h in hints if h]
+        clean = [h for h in clean if h.isidentifier() and not keyword.iskeyword(h)]
+        clean = [h.lstrip("_") or "x" for h in clean] or ["x"]
+        for hint in clean:
+            if self._is_free(hint):
+                return hint
+        count = 2
+        while not self._is_free(f"{clean[0]}_{count}"):
+            count += 1
+        return f"{clean[0]}_{count}"
+
+    def _is_free(self, name: str) -> bool:
+        if name in self.reserved or name in self.sizes.values():
+            return False
+        held = self.holder.get(name)
+        return held is None or self.uses.get(held, 0) <= 0
+
+    # ---- loops
+
+    def _loop(self, run: Run) -> None:
+        """``for layer in self.layers: x = layer(x, mask)``."""
+        first = run.calls[0]
+        operands = self.owner.leaf_operands(first)
+        carried = {operands[p] for p in run.carried}
+        for value in operands:
+            if not self._entry(value).bound and not _trivial(self._entry(value).expr):
+                self._bind(value)
+        names: dict[int, str] = {}
+        for position, output in run.carried.items():
+            value = operands[position]
+            names[output] = self._carry(value, run.calls[-1].outputs[output], carried)
+        variable = self.owner.loop_variable(run)
+        target = pyast.name(variable) if variable != "_" else self.owner.child(first)
+        if run.method != "__call__" and variable != "_":
+            target = pyast.attribute(target, run.method)
+        taken = {p: names[o] for p, o in run.carried.items()}
+        args = [
+            pyast.name(taken[p]) if p in taken else self._entry(v).expr
+            for p, v in enumerate(operands)
+        ]
+        results = [pyast.name(names.get(i, "_")) for i in range(len(first.outputs))]
+        left = results[0] if len(results) == 1 else pyast.tuple_of(results)
+        step = pyast.assign(left, pyast.call(target, args))
+        loop = ast.For(
+            pyast.name(variable), self.owner.container(run), [step], [], lineno=0
+        )
+        self.statements.append(loop)
+        for call in run.calls:
+            self.consume(self.owner.leaf_operands(call))
+        for output, name in names.items():
+            value = run.calls[-1].outputs[output]
+            self.holder[name] = value
+            self.entries[value] = Entry(pyast.name(name), frozenset({name}))
+
+    def _carry(self, initial: Value, final: Value, carried: set[Value]) -> str:
+        """The loop variable that starts as `initial`; a copy if `initial` is needed later."""
+        entry = self._entry(initial)
+        inside = 1
+        if isinstance(entry.expr, ast.Name) and self.uses.get(initial, 0) <= inside:
+            for other, pending in list(self.entries.items()):
+                if not pending.bound and entry.expr.id in pending.names:
+                    if self.uses.get(other, 0) > 0:
+                        self._bind(other)
+            return entry.expr.id
+        name = self._take_name(final)
+        self.statements.append(pyast.assign(name, entry.expr))
+        return name
+
+    # ---- sizes
+
+    def _symbols(self) -> set[str]:
+        return {
+            s
+            for v in self.call.inputs
+            for d in v.type.shape
+            if (s := as_symbol(d)) is not None
+        }
+
+    def _spell_dim(self, dim: Dim) -> ast.expr | None:
+        """The variable of a size that some input has as an axis."""
+        if dim in self.sizes:
+            return pyast.name(self.sizes[dim])
+        for value in self.call.inputs:
+            if dim in value.type.shape:
+                self.sizes[dim] = self._size_name(dim, value)
+                return pyast.name(self.sizes[dim])
+        for value, entry in self.entries.items():
+            if dim in value.type.shape and entry.bound and isinstance(entry.expr, ast.Name):
+                if self.holder.get(entry.expr.id) is value:
+                    axis = value.type.shape.index(dim)
+                    shape = pyast.attribute(entry.expr, "shape")
+                    return pyast.subscript(shape, ast.Constant(axis))
+        return None
+
+    def _size_name(self, dim: Dim, value: Value) -> str:
+        symbol = as_symbol(dim)
+        if symbol:
+            base = SYMBOL_NAMES.get(symbol, symbol)
+        else:
+            base = "N" if value.type.shape.index(dim) == 0 else "L"
+        taken = {*self.sizes.values(), *self.holder}
+        name, count = base, 2
+        while name in taken:
+            name, count = f"{base}{count}", count + 1
+        return name
+
+    def _size_header(self) -> list[ast.stmt]:
+        """``B, S, _ = hidden_states.shape`` for the sizes that the body uses."""
+        wanted = dict(self.sizes)
+        header: list[ast.stmt] = []
+        for value, argument in zip(self.call.inputs, self.arguments, strict=True):
+            axes = {
+                axis: wanted.pop(dim)
+                for axis, dim in enumerate(value.type.shape)
+                if isinstance(dim, Dim) and dim in wanted
+            }
+            shape = pyast.attribute(pyast.name(argument), "shape")
+            if len(axes) == 1:
+                ((axis, name),) = axes.items()
+                index = pyast.subscript(shape, ast.Constant(axis))
+                header.append(pyast.assign(name, index))
+            elif axes:
+                names = [
+                    pyast.name(axes.get(axis, "_")) for axis in range(value.type.rank)
+                ]
+                header.append(pyast.assign(pyast.tuple_of(names), shape))
+        return header
+
+
+def _trivial(expr: ast.expr) -> bool:
+    """Names, attributes and constants may be repeated."""
+    while isinstance(expr, ast.Attribute | ast.Subscript):
+        if isinstance(expr, ast.Subscript) and not isinstance(expr.slice, ast.Constant):
+            return False
+        expr = expr.value
+    return isinstance(expr, ast.Name | ast.Constant)

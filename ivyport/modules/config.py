@@ -1,0 +1,94 @@
+"""Which configuration field a number comes from.
+
+A number is spelled ``config.hidden_size`` only if a field has exactly that value and its name
+fits the number's role; where two fields fit equally, the one sharing words with the place wins.
+The choice never changes what the emitted code computes, only what a reader edits later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Number = int | float
+
+WIDTH = "hidden dim d_model embd embed inner intermediate ffn d_ff d_kv channels width size mlp"
+ROLES: dict[str, str] = {
+    "num_embeddings": "vocab position ctx length max type",
+    "rate": "drop prob",
+    "eps": "eps epsilon",
+    "momentum": "momentum",
+    "length": "layers layer depth blocks",
+    "features": WIDTH,
+}
+ALIASES = {
+    "in_features": "features",
+    "out_features": "features",
+    "num_features": "features",
+    "size_0": "features",
+    "epsilon": "eps",
+    "dropout": "rate",
+}
+NOT_WIDTH = "vocab position layer head token type num max image patch"
+
+
+def words(text: str) -> set[str]:
+    """Lower-case words of an identifier or path.
+
+    >>> sorted(words("encoder.layer.0.LayerNorm_eps"))
+    ['0', 'encoder', 'eps', 'layer', 'norm']
+    """
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", text)
+    return {w.lower() for w in re.split(r"[^A-Za-z0-9]+", spaced) if w}
+
+
+class ConfigFields:
+    """Numbers of a configuration by field; remembers which were used."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self.fields = {
+            k: v
+            for k, v in fields.items()
+            if isinstance(v, int | float) and not isinstance(v, bool) and k.isidentifier()
+        }
+        self.used: dict[str, Number] = {}
+
+    def find(self, value: Number, role: str, place: Iterable[str] = ()) -> str | None:
+        """The field that holds `value` in that role, or None."""
+        role = ALIASES.get(role, role)
+        context = set().union(*(words(p) for p in place)) if place else set()
+        candidates = [
+            (self._score(name, role, context), -position, name)
+            for position, (name, held) in enumerate(self.fields.items())
+            if type(held) is type(value) and held == value and self._fits(name, role)
+        ]
+        if not candidates:
+            return None
+        field = max(candidates)[2]
+        self.used[field] = self.fields[field]
+        return field
+
+    def exact(self, value: Number, attribute: str) -> str | None:
+        """The field of the same name as the source's attribute, if it has that value."""
+        if attribute in self.fields and self.fields[attribute] == value:
+            self.used[attribute] = self.fields[attribute]
+            return attribute
+        return None
+
+    def _fits(self, name: str, role: str) -> bool:
+        if role not in ROLES:
+            return False
+        if role == "features" and any(w in name for w in NOT_WIDTH.split()):
+            return False
+        return any(w in name for w in ROLES[role].split())
+
+    def _score(self, name: str, role: str, context: set[str]) -> int:
+        own = words(name)
+        score = 2 * len(own & context)
+        if role == "rate":
+            about_attention = bool({"attention", "attn"} & own)
+            score += 3 if about_attention == ("attention_op" in context) else 0
+        if role == "features":
+            score += "hidden" in own or "model" in own or "embd" in own
+        return score

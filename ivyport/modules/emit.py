@@ -1,0 +1,373 @@
+"""One emitted class: constructor and methods. What is particular to a target is in `Target`."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any, Protocol
+
+from ivyport.backends import pyast
+from ivyport.backends.pyast import Exprs
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import Param, Value
+from ivyport.modules.body import Body
+from ivyport.modules.classes import ClassDef, Library, Where
+from ivyport.modules.config import ConfigFields
+from ivyport.modules.instances import Instance, LayerSpec
+from ivyport.modules.layout import Layout, Slot
+from ivyport.modules.runs import Run
+from ivyport.modules.tree import CallNode, under
+
+SINGULAR = {"h": "block", "blocks": "block", "block": "block", "stages": "stage"}
+PLAIN = {0, 1, 2, -1}  # numbers too common for an attribute of that value to be their name
+
+
+class Target(Protocol):
+    """What a target framework decides."""
+
+    module_base: str
+    call_method: str
+
+    def layer(self, spec: LayerSpec, numbers: dict[str, ast.expr]) -> ast.expr:
+        """Constructor call of a native layer."""
+
+    def child(self, name: str, args: list[ast.expr], kwargs: dict[str, ast.expr]) -> ast.expr:
+        """Constructor call of an emitted class."""
+
+    def list_of(self, items: ast.expr) -> ast.expr:
+        """A container of modules from a list or generator expression."""
+
+    def dropout(self, rate: ast.expr) -> ast.expr:
+        """Constructor call of a dropout layer."""
+
+    def parameter(self, param: Param, shape: ast.expr) -> ast.expr:
+        """A parameter or buffer of that shape."""
+
+    def read(self, expr: ast.expr) -> ast.expr:
+        """The array in a parameter attribute."""
+
+    def transposed(self, exprs: Exprs, expr: ast.expr, spec: Any) -> ast.expr:
+        """A layer's parameter in the source's own layout."""
+
+    def constructor(self, body: list[ast.stmt], arguments: list[str], config: str | None) -> ast.stmt:
+        """The ``__init__`` function."""
+
+
+class ClassEmitter:
+    """Emits one class; also the `Owner` that its method bodies ask."""
+
+    def __init__(
+        self,
+        definition: ClassDef,
+        library: Library,
+        layouts: dict[Instance, Layout],
+        exprs: Exprs,
+        target: Target,
+        config: ConfigFields,
+        attrs: dict[str, dict[str, Any]],
+        owners: dict[Value, tuple[Instance, str]],
+        needs_config: set[str],
+    ) -> None:
+        self.definition = definition
+        self.library = library
+        self.layouts = layouts
+        self.layout = layouts[definition.first]
+        self.exprs = exprs
+        self.target = target
+        self.config = config
+        self.attrs = attrs
+        self.owners = owners
+        self.needs_config = needs_config
+        self.me = definition.first
+        self.uses_config = False
+        self.numbers: dict[str, ast.expr] = {}  # attribute -> its value in __init__
+        self.dropouts: dict[float, tuple[str, ast.expr]] = {}
+        self.init: list[ast.stmt] = []
+
+    def run(self, results: Any) -> ast.ClassDef:
+        """The class; `results(body)` makes each method's returned expression."""
+        methods: list[ast.stmt] = []
+        for index, (method, call) in enumerate(self.definition.methods.items()):
+            body = Body(call, index, self)
+            body.run(lambda b, c=call: results(b, c))
+            name = self.target.call_method if method == "__call__" else method
+            methods.append(_function(name, ["self", *body.arguments], body.statements))
+        constructor = self._constructor()
+        base = self.exprs.name(self.target.module_base)
+        return ast.ClassDef(
+            self.definition.name, [base], [], [*constructor, *methods], []
+        )
+
+    # ---- what bodies ask
+
+    def child(self, call: CallNode) -> ast.expr:
+        """``self.attention.self`` for an inner call, with its method if it has several."""
+        expr = self._module(call)
+        return expr if call.method == "__call__" else pyast.attribute(expr, call.method)
+
+    def _module(self, call: CallNode) -> ast.expr:
+        if under(call.path, self.me.path):
+            return self._reach(self.me, call.path, pyast.name("self"))
+        for name, instance in self.me.shared.items():
+            if instance.path == call.path:
+                slot = self.layout.slots[f"shared {name}"]
+                return slot.on(pyast.name("self"))
+        raise GraphError(f"{self.me.path!r} cannot reach module {call.path!r}")
+
+    def _reach(self, start: Instance, path: str, expr: ast.expr) -> ast.expr:
+        """The attribute chain from `start` down to the instance at `path`."""
+        while start.path != path:
+            relative = start.relative(path)
+            step = next(
+                p for p in start.children if relative == p or relative.startswith(p + ".")
+            )
+            expr = self.layouts[start].slots[step].on(expr)
+            start = start.children[step]
+        return expr
+
+    def param(self, value: Value) -> ast.expr | None:
+        """``self.weight[...]``, or the parameter of a native layer in the source's layout."""
+        if value not in self.owners:
+            return None
+        owner, relative = self.owners[value]
+        if not under(owner.path, self.me.path):
+            return None
+        holder = self._reach(self.me, owner.path, pyast.name("self"))
+        if owner.layer is None:
+            slot = self.layouts[owner].slots[relative]
+            return self.target.read(slot.on(holder))
+        spec = owner.layer.params[relative]
+        expr = self.target.read(pyast.attribute(holder, spec.attr))
+        return self.target.transposed(self.exprs, expr, spec)
+
+    def number(self, where: Where, value: int | float) -> int | float:
+        """`value` as ``self.<name>`` where it varies or the source has a name for it."""
+        name = self.definition.argument_of.get(where)
+        if name is not None:
+            self.numbers[name] = pyast.name(name)
+            return pyast.hole(value, pyast.attribute(pyast.name("self"), name))
+        name = self._attribute(value)
+        if name is None:
+            return value
+        if name not in self.numbers:
+            self.numbers[name] = self._constant(value, name, where)
+        return pyast.hole(value, pyast.attribute(pyast.name("self"), name))
+
+    def _attribute(self, value: int | float) -> str | None:
+        """The one attribute that holds `value` on every instance of this class."""
+        if value in PLAIN or abs(value) < 1e-3:
+            return None
+        names = [
+            k
+            for k, v in self.attrs.get(self.me.path, {}).items()
+            if type(v) is type(value) and v == value and k.isidentifier()
+        ]
+        names = [
+            n
+            for n in names
+            if n not in self.layout.taken and n not in self.definition.arguments
+            and all(self.attrs.get(i.path, {}).get(n) == value
+                    for i in self.definition.instances)
+        ]  # fmt: skip
+        return names[0] if names else None
+
+    def _constant(self, value: int | float, name: str, where: Where) -> ast.expr:
+        field = self.config.exact(value, name)
+        if field is None:
+            role = next((str(p) for p in reversed(where) if isinstance(p, str)), "")
+            field = self.config.find(value, role, [name]) if role != "shape" else None
+        if field is None:
+            return self.exprs.const(value)
+        self.uses_config = True
+        return pyast.attribute(pyast.name("config"), field)
+
+    def dropout(self, call: CallNode, position: int, rate: float) -> ast.expr:
+        """The attribute of the dropout layer for an operation in the body; one a rate."""
+        item = call.items[position]
+        attention = not isinstance(item, CallNode) and item.op == "attention"
+        key = "dropout" if attention else "rate"
+        where = ("attr", list(self.definition.methods.values()).index(call), position, key)
+        if rate not in self.dropouts:
+            place = [self.definition.cls, "attention_op" if attention else ""]
+            expr = self._init_number(where, rate, "rate", place)
+            self.dropouts[rate] = (self.layout.free("dropout"), expr)
+        return pyast.attribute(pyast.name("self"), self.dropouts[rate][0])
+
+    def leaf_operands(self, call: CallNode) -> list[Value]:
+        """Operands that an inner call passes: all its inputs."""
+        return list(call.inputs)
+
+    def container(self, run: Run) -> ast.expr:
+        """``self.layer``, a slice of it, or ``range(n)`` for one module called n times."""
+        count = len(run.calls)
+        if run.repeated:
+            return pyast.call(pyast.name("range"), [self._length(count, "")])
+        relative = self.me.relative(run.calls[0].path)
+        slot = self.layout.slots[relative]
+        whole = self.layout.lists[relative.rpartition(".")[0]]
+        expr = pyast.attribute(pyast.name("self"), slot.attr)
+        start = slot.index or 0
+        if start == 0 and count == len(whole):
+            return expr
+        lower = ast.Constant(start) if start else None
+        upper = None if start + count == len(whole) else ast.Constant(start + count)
+        return pyast.subscript(expr, ast.Slice(lower, upper, None))
+
+    def loop_variable(self, run: Run) -> str:
+        """``layer`` for ``self.layers``; ``_`` for repeated calls."""
+        if run.repeated:
+            return "_"
+        relative = self.me.relative(run.calls[0].path)
+        attr = self.layout.slots[relative].attr.rpartition("_")[2]
+        return SINGULAR.get(attr, attr.removesuffix("s") or "layer")
+
+    # ---- the constructor
+
+    def _constructor(self) -> list[ast.stmt]:
+        late: list[ast.stmt] = []
+        body: list[ast.stmt] = []
+        self_ = pyast.name("self")
+        for name in self.me.shared:
+            slot = self.layout.slots[f"shared {name}"]
+            body.append(pyast.assign(slot.on(self_), pyast.name(slot.attr)))
+        done: set[str] = set()
+        children: list[ast.stmt] = []
+        for path, child in self.me.children.items():
+            slot = self.layout.slots[path]
+            if slot.attr in done:
+                continue
+            done.add(slot.attr)
+            target = pyast.attribute(self_, slot.attr)
+            if slot.index is None:
+                statement = pyast.assign(target, self._make(path, child))
+            else:
+                statement = pyast.assign(target, self._make_list(path))
+            (late if self._takes_shared(path) else children).append(statement)
+        own = [self._parameter(p, param) for p, param in self.me.params.items()]
+        own = [s for s in own if s is not None]
+        dropouts = [
+            pyast.assign(pyast.attribute(self_, attr), self.target.dropout(rate))
+            for attr, rate in self.dropouts.values()
+        ]
+        numbers = [
+            pyast.assign(pyast.attribute(self_, name), value)
+            for name, value in self.numbers.items()
+        ]
+        body = [*body, *numbers, *children, *late, *own, *dropouts]
+        arguments = [self.layout.slots[f"shared {n}"].attr for n in self.me.shared]
+        arguments += list(self.definition.arguments)
+        if self.uses_config:
+            self.needs_config.add(self.definition.name)
+        config = "config" if self.uses_config else None
+        return [self.target.constructor(body, arguments, config)]
+
+    def _takes_shared(self, path: str) -> bool:
+        whole = self.layout.lists.get(path.rpartition(".")[0], [path])
+        return any(bool(self.me.children[p].shared) for p in whole)
+
+    def _make(self, path: str, child: Instance) -> ast.expr:
+        if child.layer is not None:
+            place = [path, child.cls]
+            numbers = {
+                name: self._init_structure(("layer", path, name), value, name, place)
+                for name, value in child.layer.numbers.items()
+            }
+            return self.target.layer(child.layer, numbers)
+        definition = self.library.of[child]
+        args: list[ast.expr] = []
+        if definition.name in self.needs_config:
+            self.uses_config = True
+            args.append(pyast.name("config"))
+        for instance in child.shared.values():
+            args.append(self._shared_expr(instance))
+        kwargs = {
+            name: self._init_number(("child", path, name), value, name, [path])
+            for name, value in self.library.arguments(child).items()
+        }
+        return self.target.child(definition.name, args, kwargs)
+
+    def _shared_expr(self, instance: Instance) -> ast.expr:
+        if under(instance.path, self.me.path):
+            return self._reach(self.me, instance.path, pyast.name("self"))
+        for name, other in self.me.shared.items():
+            if other is instance:
+                return self.layout.slots[f"shared {name}"].on(pyast.name("self"))
+        raise GraphError(f"{self.me.path!r} cannot hand on module {instance.path!r}")
+
+    def _make_list(self, path: str) -> ast.expr:
+        """Equal entries become a generator, runs of them a starred one."""
+        container = path.rpartition(".")[0]
+        paths = self.layout.lists[container]
+        made = [self._make(p, self.me.children[p]) for p in paths]
+        groups: list[tuple[ast.expr, int]] = []
+        for expr in made:
+            if groups and ast.dump(groups[-1][0]) == ast.dump(expr):
+                groups[-1] = (expr, groups[-1][1] + 1)
+            else:
+                groups.append((expr, 1))
+        if len(groups) == 1 and len(paths) > 1:
+            length = self._length(len(paths), container)
+            return self.target.list_of(_generator(made[0], length))
+        items: list[ast.expr] = []
+        for expr, count in groups:
+            if count > 2:
+                generator = _generator(expr, ast.Constant(count))
+                items.append(ast.Starred(generator, ast.Load()))
+            else:
+                items += [expr] * count
+        return self.target.list_of(ast.List(items, ast.Load()))
+
+    def _length(self, count: int, container: str) -> ast.expr:
+        field = self.config.find(count, "length", [container, self.definition.cls, self.me.path])
+        if field is None:
+            return ast.Constant(count)
+        self.uses_config = True
+        return pyast.attribute(pyast.name("config"), field)
+
+    def _init_number(
+        self, where: Where, value: int | float, role: str, place: list[str]
+    ) -> ast.expr:
+        name = self.definition.argument_of.get(where)
+        if name is not None:
+            return pyast.name(name)
+        field = self.config.find(value, role, place)
+        if field is None:
+            return self.exprs.const(value)
+        self.uses_config = True
+        return pyast.attribute(pyast.name("config"), field)
+
+    def _init_structure(
+        self, where: Where, value: Any, role: str, place: list[str]
+    ) -> ast.expr:
+        if isinstance(value, tuple):
+            return pyast.tuple_of(
+                self._init_structure((*where, i), v, role, place)
+                for i, v in enumerate(value)
+            )
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return self._init_number(where, value, role, place)
+        return self.exprs.const(value)
+
+    def _parameter(self, path: str, param: Param) -> ast.stmt | None:
+        if path not in self.layout.slots:
+            return None
+        slot: Slot = self.layout.slots[path]
+        shape = pyast.tuple_of(
+            self._init_number(("param", path, f"size_{axis}"), size, "features", [path])
+            for axis, size in enumerate(param.type.shape)
+            if isinstance(size, int)
+        )
+        value = self.target.parameter(param, shape)
+        return pyast.assign(slot.on(pyast.name("self")), value)
+
+
+def _generator(expr: ast.expr, length: ast.expr) -> ast.expr:
+    loop = ast.comprehension(
+        ast.Name("_", ast.Store()), pyast.call(pyast.name("range"), [length]), [], 0
+    )
+    return ast.GeneratorExp(expr, [loop])
+
+
+def _function(name: str, arguments: list[str], body: list[ast.stmt]) -> ast.stmt:
+    args = [ast.arg(pyast.identifier(a)) for a in arguments]
+    signature = ast.arguments([], args, None, [], [], None, [])
+    return ast.FunctionDef(name, signature, body or [ast.Pass()], [], lineno=0)

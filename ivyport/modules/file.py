@@ -1,0 +1,286 @@
+"""The emitted file: docstring, imports, configuration, outputs, helpers, classes, loading."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from typing import Any
+
+from ivyport.backends import pyast
+from ivyport.backends.jax import IMPORTS, RULES, _layers, _rt
+from ivyport.backends.pyast import Exprs
+from ivyport.core.ir import Graph, Record, Value
+from ivyport.modules import nnx
+from ivyport.modules.body import Body
+from ivyport.modules.classes import ClassDef, Library, classify
+from ivyport.modules.config import ConfigFields
+from ivyport.modules.emit import ClassEmitter
+from ivyport.modules.instances import Instance, all_instances, collect
+from ivyport.modules.layout import Layout
+from ivyport.modules.tree import CallNode, build
+from ivyport.weights.mapping import Row
+
+Config = dict[str, Any]
+
+
+@dataclasses.dataclass
+class Emitted:
+    """Source text of a port and what goes with it.
+
+    Attributes:
+        source: the file.
+        cls: name of the model's class.
+        config: name of its configuration class, None if it takes none.
+        rows: where each source tensor goes.
+        modules: source module path to the port's attribute path, for comparing activations.
+        records: output classes by source class name.
+    """
+
+    source: str
+    cls: str
+    config: str | None
+    rows: list[Row]
+    modules: dict[str, str]
+    classes: list[str]
+
+
+class FileEmitter:
+    """Emits one graph as one Flax NNX file."""
+
+    def __init__(self, graph: Graph, config: Config, docstring: str) -> None:
+        self.graph = graph
+        self.docstring = docstring
+        self.fields = ConfigFields(config)
+        self.exprs = Exprs(RULES, _rt, "jnp")
+        self.target = nnx.NNX(self.exprs)
+        self.records: dict[str, tuple[str, ast.ClassDef]] = {}
+        self.root = build(graph)
+        self.top = collect(self.root, graph, nnx.leaf)
+        self.library: Library = classify(self.top, graph.attrs)
+        self.layouts = {
+            i: Layout(i) for i in all_instances(self.top) if i.layer is None
+        }
+        self._group_calls()
+
+    def _group_calls(self) -> None:
+        """Tell each call its method and which other calls are alike."""
+        instances = {i.path: i for i in all_instances(self.top)}
+        for call in self.root.calls():
+            instance = instances[call.path]
+            if instance.layer is None:
+                call.method = self.library.method_of[call]
+                call.group = (id(self.library.of[instance]), call.method)
+
+    def run(self) -> Emitted:
+        """The file's text and its weight rows."""
+        owners: dict[Value, tuple[Instance, str]] = {
+            param.value: (instance, relative)
+            for instance in all_instances(self.top)
+            for relative, param in instance.params.items()
+        }
+        needs_config: set[str] = set()
+        classes = []
+        for definition in self.library.classes:
+            emitter = ClassEmitter(
+                definition, self.library, self.layouts, self.exprs, self.target,
+                self.fields, self.graph.attrs, owners, needs_config,
+            )  # fmt: skip
+            classes.append(emitter.run(self._results))
+        name = self.library.of[self.top].name
+        config = self._config_name(name) if needs_config else None
+        for cls in classes:
+            _annotate_config(cls, config)
+        classes[-1].body.append(self._from_pretrained(name, config, needs_config))
+        body = self._assemble(classes, config)
+        paths = self._paths()
+        return Emitted(
+            pyast.unparse(body), name, config, self._rows(paths), paths,
+            [c.name for c in classes],
+        )  # fmt: skip
+
+    # ---- results of methods
+
+    def _results(self, body: Body, call: CallNode) -> ast.expr | None:
+        if call is self.root:
+            values = self.graph.output_values()
+            body.bind_all(values)
+            expr = self._structure(self.graph.outputs, body)
+            body.consume(values)
+            return expr
+        values = call.outputs
+        body.bind_all(values, limit=80)
+        made = [body.expr(v) for v in values]
+        body.consume(values)
+        if not made:
+            return None
+        return made[0] if len(made) == 1 else pyast.tuple_of(made)
+
+    def _structure(self, item: Any, body: Body) -> ast.expr:
+        if isinstance(item, Value):
+            return body.expr(item)
+        if isinstance(item, Record):
+            name = self._record(item)
+            fields = {k: v for k, v in item.fields if v is not None}
+            made = {k: self._structure(v, body) for k, v in fields.items()}
+            return pyast.call(pyast.name(name), [], **made)
+        if isinstance(item, dict):
+            keys: list[ast.expr | None] = [ast.Constant(k) for k in item]
+            return ast.Dict(keys, [self._structure(v, body) for v in item.values()])
+        if isinstance(item, tuple):
+            return pyast.tuple_of(self._structure(v, body) for v in item)
+        if isinstance(item, list):
+            return ast.List([self._structure(v, body) for v in item], ast.Load())
+        return self.exprs.const(item)
+
+    def _record(self, record: Record) -> str:
+        """A named tuple with the fields of the source's output class; absent ones are None."""
+        short = re.sub(r"\W", "_", record.cls.rpartition(".")[2])
+        present = tuple(k for k, v in record.fields if v is not None)
+        key = f"{short}:{present}"
+        if key in self.records:
+            return self.records[key][0]
+        taken = {name for name, _ in self.records.values()}
+        name = short if short not in taken else f"{short}{len(taken)}"
+        fields: list[ast.stmt] = []
+        for field, value in sorted(record.fields, key=lambda f: f[1] is None):
+            target = ast.Name(pyast.identifier(field), ast.Store())
+            if value is None:
+                none = ast.Constant(None)
+                fields.append(ast.AnnAssign(target, none, none, 1))
+            else:
+                fields.append(ast.AnnAssign(target, self._field_type(value), None, 1))
+        base = pyast.name("NamedTuple")
+        self.records[key] = (name, ast.ClassDef(name, [base], [], fields, []))
+        return name
+
+    def _field_type(self, value: Any) -> ast.expr:
+        if isinstance(value, Record):
+            return pyast.name(self._record(value))
+        if isinstance(value, Value):
+            return self.exprs.name("jax.Array")
+        return pyast.name(type(value).__name__)
+
+    # ---- configuration and loading
+
+    def _config_name(self, name: str) -> str:
+        base = re.sub(r"(Model|For[A-Z]\w*|LMHeadModel|WithProjection)$", "", name)
+        return f"{base or name}Config"
+
+    def _config_class(self, name: str) -> ast.stmt:
+        fields: list[ast.stmt] = []
+        for field, value in self.fields.fields.items():
+            if field in self.fields.used:
+                target = ast.Name(field, ast.Store())
+                annotation = pyast.name(type(value).__name__)
+                fields.append(ast.AnnAssign(target, annotation, self.exprs.const(value), 1))
+        decorator = pyast.call(pyast.name("dataclasses.dataclass"), frozen=ast.Constant(True))
+        return ast.ClassDef(name, [], [], fields, [decorator])
+
+    def _from_pretrained(
+        self, name: str, config: str | None, needs_config: set[str]
+    ) -> ast.stmt:
+        template = _WITH_CONFIG if config else _WITHOUT_CONFIG
+        tree = ast.parse(template).body[0]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and node.id == "Config":
+                node.id = str(config)
+            if isinstance(node, ast.Constant) and node.value == "Model":
+                node.value = name
+        return tree
+
+    # ---- the file
+
+    def _assemble(self, classes: list[ast.ClassDef], config: str | None) -> list[ast.stmt]:
+        layers = pyast.helper_sources(_layers, {*self.target.classes, "load_pretrained"})
+        helpers = pyast.helper_sources(_rt, self.exprs.helpers)
+        body: list[ast.stmt] = []
+        if config:
+            body.append(self._config_class(config))
+        body += [made for _, made in self.records.values()]
+        body += [*helpers, *layers, *classes]
+        return [ast.Expr(ast.Constant(self.docstring)), *_imports(body), *body]
+
+    def _paths(self) -> dict[str, str]:
+        """Attribute path of every instance: ``encoder.layer.0.attention.self``."""
+        paths = {self.top.path: ""}
+
+        def visit(instance: Instance) -> None:
+            if instance.layer is not None:
+                return
+            for relative, child in instance.children.items():
+                slot = self.layouts[instance].slots[relative].path
+                prefix = paths[instance.path]
+                paths[child.path] = f"{prefix}.{slot}" if prefix else slot
+                visit(child)
+
+        visit(self.top)
+        return paths
+
+    def _rows(self, paths: dict[str, str]) -> list[Row]:
+        rows = []
+        for instance in all_instances(self.top):
+            prefix = paths[instance.path]
+            for relative, param in instance.params.items():
+                if instance.layer is not None:
+                    spec = instance.layer.params[relative]
+                    attr, transforms = spec.attr, spec.transforms
+                else:
+                    attr = self.layouts[instance].slots[relative].path
+                    transforms = ()
+                target = f"{prefix}.{attr}" if prefix else attr
+                rows.append(
+                    Row(param.path, target, transforms, param.kind, param.aliases)
+                )
+        return rows
+
+
+_WITH_CONFIG = '''
+@classmethod
+def from_pretrained(cls, folder: str) -> "Model":
+    """The model saved in `folder`: config.json and model.safetensors, loaded strictly."""
+    fields = [field.name for field in dataclasses.fields(Config)]
+    config = Config(**config_values(pathlib.Path(folder) / "config.json", fields))
+    return load_pretrained(lambda: cls(config, rngs=nnx.Rngs(0)), folder)
+'''
+_WITHOUT_CONFIG = '''
+@classmethod
+def from_pretrained(cls, folder: str) -> "Model":
+    """The model saved in `folder`: model.safetensors, loaded strictly."""
+    return load_pretrained(lambda: cls(rngs=nnx.Rngs(0)), folder)
+'''
+
+
+def _annotate_config(cls: ast.ClassDef, config: str | None) -> None:
+    for node in ast.walk(cls):
+        if isinstance(node, ast.arg) and node.arg == "config" and config:
+            node.annotation = pyast.name(config)
+
+
+STANDARD = ("dataclasses", "json", "math", "pathlib")
+
+
+def _imports(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Imports of the names that the file uses, in the order of isort."""
+    names = {n.id for s in body for n in ast.walk(s) if isinstance(n, ast.Name)}
+    lines = [f"import {m}" for m in STANDARD if m in names]
+    if "NamedTuple" in names:
+        lines.append("from typing import NamedTuple")
+    lines += [IMPORTS[r] for r in ("jax", "jnp", "np", "nnx") if r in names]
+    if "load_file" in names:
+        lines.append("from safetensors.flax import load_file")
+    return [ast.parse(line).body[0] for line in lines]
+
+
+def emit(graph: Graph, config: Config | None = None, docstring: str = "") -> Emitted:
+    """Emit `graph` as a Flax NNX module.
+
+    Args:
+        graph: after the passes of `ivyport.core.passes.for_target("jax")`.
+        config: fields of the source's configuration, to name numbers by.
+        docstring: of the file.
+    """
+    return FileEmitter(graph, config or {}, docstring).run()
+
+
+__all__ = ["ClassDef", "Emitted", "emit"]

@@ -1,0 +1,146 @@
+"""Module instances of a call tree: who owns what, and which are the target's own layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from ivyport.core.ir import Graph, Param
+from ivyport.modules.tree import CallNode, is_random, under
+from ivyport.weights.transform import Transform
+
+
+@dataclasses.dataclass
+class ParamSpec:
+    """Where a source tensor lives in the target's layer, and how it gets there."""
+
+    attr: str
+    transforms: tuple[Transform, ...] = ()
+
+
+@dataclasses.dataclass
+class LayerSpec:
+    """A leaf module that is one of the target's own layers.
+
+    Attributes:
+        kind: the target's class as written (`nnx.Linear`), or a runtime class (`BatchNorm`).
+        numbers: hyperparameters by constructor argument; numbers may differ between instances.
+        flags: constructor arguments that are part of the layer's identity (`use_bias`).
+        params: for each source parameter name its place in the layer.
+        random: whether the layer draws random numbers.
+        rngs: whether the constructor takes `rngs`.
+        positional: how many of `numbers` are given by position.
+    """
+
+    kind: str
+    numbers: dict[str, Any]
+    flags: dict[str, Any]
+    params: dict[str, ParamSpec]
+    positional: int = 0
+    random: bool = False
+    rngs: bool = True
+    identity: bool = False
+
+
+@dataclasses.dataclass(eq=False)
+class Instance:
+    """One module object of the source that the trace called."""
+
+    path: str
+    cls: str
+    calls: list[CallNode]
+    layer: LayerSpec | None = None
+    children: dict[str, Instance] = dataclasses.field(default_factory=dict)
+    shared: dict[str, Instance] = dataclasses.field(default_factory=dict)
+    params: dict[str, Param] = dataclasses.field(default_factory=dict)
+    height: int = 0
+
+    def relative(self, path: str) -> str:
+        """`path` below this module."""
+        return path[len(self.path) + 1 :] if self.path else path
+
+
+LeafRule = Callable[[CallNode, list[Param]], LayerSpec | None]
+
+
+def collect(root: CallNode, graph: Graph, leaf: LeafRule) -> Instance:
+    """Instances with their children, own parameters and shared modules; the root's instance."""
+    found: dict[str, Instance] = {}
+    owned: dict[str, list[Param]] = {}
+    for param in graph.params.values():
+        owned.setdefault(param.path.rpartition(".")[0], []).append(param)
+    for call in root.calls():
+        instance = found.setdefault(call.path, Instance(call.path, call.cls, []))
+        instance.calls.append(call)
+    used = {p.value for p in graph.params.values()} & {
+        v for n in root.nodes() for v in n.values()
+    }
+    for instance in found.values():
+        mine = [p for p in owned.get(instance.path, []) if p.value in used]
+        if instance.path:
+            instance.layer = _layer(instance, mine, leaf)
+    order = list(graph.classes)
+    rank = {path: i for i, path in enumerate(order)}
+    for path in sorted(found, key=lambda p: rank.get(p, len(rank))):
+        if path:
+            parent = _parent(path, found)
+            parent.children[parent.relative(path)] = found[path]
+    for param in graph.params.values():
+        if param.value in used:
+            owner = param.path.rpartition(".")[0]
+            holder = found.get(owner) or _parent(owner + ".x", found)
+            holder.params[holder.relative(param.path)] = param
+    top = found[root.path]
+    _share(root, found)
+    _measure(top)
+    return top
+
+
+def _layer(instance: Instance, params: list[Param], leaf: LeafRule) -> LayerSpec | None:
+    specs = [leaf(call, params) for call in instance.calls]
+    first = specs[0]
+    if first is None or any(spec != first for spec in specs):
+        return None
+    return first
+
+
+def _parent(path: str, found: dict[str, Instance]) -> Instance:
+    while True:
+        path = path.rpartition(".")[0]
+        if path in found and found[path].layer is None:
+            return found[path]
+        if not path:
+            return found[""]
+
+
+def _share(call: CallNode, found: dict[str, Instance]) -> None:
+    """A module called from outside its owner is handed to the caller under the caller's name."""
+    for item in call.items:
+        if isinstance(item, CallNode):
+            if not under(item.path, call.path):
+                caller = found[call.path]
+                name = item.alias if under(item.alias, call.path) else item.path
+                key = caller.relative(name) if under(name, call.path) else name
+                caller.shared[key.replace(".", "_")] = found[item.path]
+            _share(item, found)
+
+
+def _measure(instance: Instance) -> int:
+    heights = [_measure(child) for child in instance.children.values()]
+    instance.height = 1 + max(heights, default=0) if instance.layer is None else 0
+    return instance.height
+
+
+def all_instances(top: Instance) -> list[Instance]:
+    """The instance and everything below it, parents first."""
+    return [top, *(i for child in top.children.values() for i in all_instances(child))]
+
+
+def random_nodes(call: CallNode) -> list[int]:
+    """Positions of the items of a body that draw random numbers themselves."""
+    return [
+        i
+        for i, item in enumerate(call.items)
+        if not isinstance(item, CallNode) and is_random(item)
+    ]

@@ -1,0 +1,225 @@
+"""Flax NNX: which modules are its own layers, and how its classes are written.
+
+https://flax.readthedocs.io/en/stable/api_reference/flax.nnx/nn/index.html
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from ivyport.backends import pyast
+from ivyport.backends.pyast import Exprs
+from ivyport.core.ir import Node, Param, Value
+from ivyport.modules.instances import LayerSpec, ParamSpec
+from ivyport.modules.tree import CallNode
+from ivyport.weights.transform import Permute
+
+KERNEL = ParamSpec("kernel", (Permute((1, 0)),))
+
+
+def leaf(call: CallNode, params: list[Param]) -> LayerSpec | None:
+    """The NNX layer that does exactly what this call does, or None."""
+    if len(call.items) != 1 or len(call.inputs) != 1 or len(call.outputs) != 1:
+        return None
+    (node,) = call.items
+    if isinstance(node, CallNode) or node.inputs[0] is not call.inputs[0]:
+        return None
+    rule = _RULES.get(node.op)
+    own = {p.value: p.path.rpartition(".")[2] for p in params}
+    tensors = [x for x in node.inputs[1:] if x is not None]
+    if rule is None or any(x not in own for x in tensors):
+        return None
+    names = [own[x] if isinstance(x, Value) else "" for x in node.inputs[1:]]
+    return rule(node, names)
+
+
+def _shape(node: Node, position: int) -> tuple[int, ...]:
+    value = node.inputs[position]
+    assert isinstance(value, Value)
+    return tuple(int(d) for d in value.type.shape)  # type: ignore[arg-type]
+
+
+def _linear(node: Node, names: list[str]) -> LayerSpec | None:
+    shape = _shape(node, 1)
+    transposed = node.attrs["weight_layout"] == "oi"
+    features = shape[::-1] if transposed else shape
+    numbers = {"in_features": features[0], "out_features": features[1]}
+    weight = KERNEL if transposed else ParamSpec("kernel")
+    params = {names[0]: weight, **_optional({names[1]: ParamSpec("bias")})}
+    return LayerSpec("nnx.Linear", numbers, _no_bias(names[1]), params, positional=2)
+
+
+def _embedding(node: Node, names: list[str]) -> LayerSpec | None:
+    count, features = _shape(node, 1)
+    numbers = {"num_embeddings": count, "features": features}
+    params = {names[0]: ParamSpec("embedding")}
+    return LayerSpec("nnx.Embed", numbers, {}, params, positional=2)
+
+
+def _norm(node: Node, names: list[str]) -> LayerSpec | None:
+    x = node.inputs[0]
+    assert isinstance(x, Value)
+    axes = tuple(a % x.type.rank for a in node.attrs["axis"])
+    if axes != (x.type.rank - 1,) or not names[0]:
+        return None
+    kind = "nnx.LayerNorm" if node.op == "layer_norm" else "nnx.RMSNorm"
+    numbers = {"num_features": _shape(node, 1)[0], "epsilon": node.attrs["eps"]}
+    bias = names[1] if len(names) > 1 else ""
+    flags = _no_bias(bias) if node.op == "layer_norm" else {}
+    params = {names[0]: ParamSpec("scale"), **_optional({bias: ParamSpec("bias")})}
+    return LayerSpec(kind, numbers, flags, params, positional=1)
+
+
+def _group_norm(node: Node, names: list[str]) -> LayerSpec | None:
+    if node.attrs["layout"] != "channels_last" or not names[0] or not names[1]:
+        return None
+    numbers = {
+        "num_features": _shape(node, 1)[0],
+        "num_groups": node.attrs["groups"],
+        "epsilon": node.attrs["eps"],
+    }
+    params = {names[0]: ParamSpec("scale"), names[1]: ParamSpec("bias")}
+    return LayerSpec("nnx.GroupNorm", numbers, {}, params, positional=1)
+
+
+def _batch_norm(node: Node, names: list[str]) -> LayerSpec | None:
+    x = node.inputs[0]
+    assert isinstance(x, Value)
+    channels_last = node.attrs["axis"] % x.type.rank == x.type.rank - 1
+    if not channels_last or not all(names) or node.attrs["momentum"] is None:
+        return None
+    numbers = {
+        "num_features": _shape(node, 1)[0],
+        "momentum": round(1 - node.attrs["momentum"], 12),
+        "epsilon": node.attrs["eps"],
+    }
+    attrs = ("scale", "bias", "mean", "var")
+    params = {n: ParamSpec(a) for n, a in zip(names, attrs, strict=True)}
+    return LayerSpec("BatchNorm", numbers, {}, params, positional=1)
+
+
+def _conv(node: Node, names: list[str]) -> LayerSpec | None:
+    attrs = node.attrs
+    if attrs["layout"] != "channels_last":
+        return None
+    out, inner, *kernel = _shape(node, 1)
+    padding = tuple(lo if lo == hi else (lo, hi) for lo, hi in attrs["padding"])
+    numbers: dict[str, Any] = {
+        "in_features": inner * attrs["groups"],
+        "out_features": out,
+        "kernel_size": tuple(kernel),
+        "strides": tuple(attrs["stride"]),
+        "padding": padding,
+    }
+    if any(d != 1 for d in attrs["dilation"]):
+        numbers["kernel_dilation"] = tuple(attrs["dilation"])
+    if attrs["groups"] != 1:
+        numbers["feature_group_count"] = attrs["groups"]
+    axes = (*range(2, 2 + len(kernel)), 1, 0)
+    params = {names[0]: ParamSpec("kernel", (Permute(axes),))}
+    params |= _optional({names[1]: ParamSpec("bias")})
+    return LayerSpec("nnx.Conv", numbers, _no_bias(names[1]), params, positional=2)
+
+
+def _dropout(node: Node, names: list[str]) -> LayerSpec | None:
+    return LayerSpec(
+        "nnx.Dropout", {"rate": node.attrs["rate"]}, {}, {}, positional=1, random=True
+    )
+
+
+def _no_bias(name: str) -> dict[str, Any]:
+    return {} if name else {"use_bias": False}
+
+
+def _optional(params: dict[str, ParamSpec]) -> dict[str, ParamSpec]:
+    return {k: v for k, v in params.items() if k}
+
+
+_RULES = {
+    "linear": _linear,
+    "embedding": _embedding,
+    "layer_norm": _norm,
+    "rms_norm": _norm,
+    "group_norm": _group_norm,
+    "batch_norm": _batch_norm,
+    "conv": _conv,
+    "dropout": _dropout,
+}
+
+RNGS = pyast.name("rngs")
+
+
+class NNX:
+    """How Flax NNX writes modules (`ivyport.modules.emit.Target`)."""
+
+    module_base = "nnx.Module"
+    call_method = "__call__"
+
+    def __init__(self, exprs: Exprs) -> None:
+        self.exprs = exprs
+        self.classes: set[str] = set()  # runtime classes that the file must define
+
+    def layer(self, spec: LayerSpec, numbers: dict[str, ast.expr]) -> ast.expr:
+        """``nnx.Linear(768, 3072, rngs=rngs)``."""
+        if "." not in spec.kind:
+            self.classes.add(spec.kind)
+        args = list(numbers.values())[: spec.positional]
+        rest = dict(list(numbers.items())[spec.positional :])
+        flags = {k: self.exprs.const(v) for k, v in spec.flags.items()}
+        function = self.exprs.name(spec.kind) if "." in spec.kind else pyast.name(spec.kind)
+        return pyast.call(function, args, **rest, **flags, rngs=RNGS)
+
+    def child(
+        self, name: str, args: list[ast.expr], kwargs: dict[str, ast.expr]
+    ) -> ast.expr:
+        """``BertLayer(config, rngs=rngs)``."""
+        return pyast.call(pyast.name(name), args, **kwargs, rngs=RNGS)
+
+    def list_of(self, items: ast.expr) -> ast.expr:
+        """``nnx.List(...)``: NNX does not look into plain lists."""
+        return self.exprs.call("nnx.List", items)
+
+    def dropout(self, rate: ast.expr) -> ast.expr:
+        """``nnx.Dropout(rate, rngs=rngs)``."""
+        return pyast.call(self.exprs.name("nnx.Dropout"), [rate], rngs=RNGS)
+
+    def parameter(self, param: Param, shape: ast.expr) -> ast.expr:
+        """A trained parameter starts as a small normal; a buffer as zeros."""
+        dtype = self.exprs.dtype(param.type.dtype)
+        if param.kind != "parameter":
+            self.classes.add("Buffer")
+            zeros = pyast.call(self.exprs.name("jnp.zeros"), [shape, dtype])
+            return pyast.call(pyast.name("Buffer"), [zeros])
+        initializer = self.exprs.call("nnx.initializers.normal", 0.02)
+        key = pyast.call(pyast.attribute(RNGS, "params"))
+        args = [key, shape] if param.type.dtype == "float32" else [key, shape, dtype]
+        return pyast.call(self.exprs.name("nnx.Param"), [pyast.call(initializer, args)])
+
+    def read(self, expr: ast.expr) -> ast.expr:
+        """``self.weight[...]``."""
+        return pyast.subscript(expr, ast.Constant(...))
+
+    def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
+        """A layer's parameter as the source lays it out."""
+        for transform in reversed(spec.transforms):
+            inverse = transform.inverse()
+            assert isinstance(inverse, Permute)
+            expr = (
+                pyast.attribute(expr, "T")
+                if inverse.axes == (1, 0)
+                else exprs.method(expr, "transpose", *inverse.axes)
+            )
+        return expr
+
+    def constructor(
+        self, body: list[ast.stmt], arguments: list[str], config: str | None
+    ) -> ast.stmt:
+        """``def __init__(self, config: BertConfig, size, *, rngs: nnx.Rngs)``."""
+        args = [ast.arg("self")]
+        if config is not None:
+            args.append(ast.arg("config", pyast.name(config)))
+        args += [ast.arg(pyast.identifier(a)) for a in arguments]
+        rngs = ast.arg("rngs", self.exprs.name("nnx.Rngs"))
+        signature = ast.arguments([], args, None, [rngs], [None], None, [])
+        return ast.FunctionDef("__init__", signature, body or [ast.Pass()], [], lineno=0)

@@ -1,0 +1,270 @@
+"""The tree of module calls in a graph.
+
+Every node carries the stack of calls it was made in. Grouping by that stack gives, for each call,
+an ordered body of nodes and inner calls, the values that flow in and the values that flow out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from ivyport.core.dims import Dim, as_symbol, symbols
+from ivyport.core.ir import Call, Graph, Node, Param, Scalar, Scope, Value
+from ivyport.core.ops import attr_sizes
+
+
+@dataclasses.dataclass(eq=False)
+class CallNode:
+    """One call of one module.
+
+    Attributes:
+        stack: enclosing calls, this one last; its length is the depth.
+        items: operations and inner calls in execution order.
+        inputs: values made outside and used inside, with the names the source gives them.
+        outputs: values made inside and used outside.
+        params: parameters and buffers used inside that this module or its children own.
+    """
+
+    stack: tuple[Scope, ...]
+    items: list[Node | CallNode]
+    inputs: list[Value] = dataclasses.field(default_factory=list)
+    names: dict[Value, str] = dataclasses.field(default_factory=dict)
+    outputs: list[Value] = dataclasses.field(default_factory=list)
+    params: list[Param] = dataclasses.field(default_factory=list)
+    alias: str = ""
+    group: object = None  # calls of one class and method are equal here
+    method: str = "__call__"
+
+    @property
+    def path(self) -> str:
+        """Path of the module in the source."""
+        return self.stack[-1].path
+
+    @property
+    def cls(self) -> str:
+        """Qualified class name in the source."""
+        return self.stack[-1].cls
+
+    def nodes(self) -> Iterator[Node]:
+        """Every operation inside, inner calls included."""
+        for item in self.items:
+            if isinstance(item, CallNode):
+                yield from item.nodes()
+            else:
+                yield item
+
+    def calls(self) -> Iterator[CallNode]:
+        """This call and every call inside, outermost first."""
+        yield self
+        for item in self.items:
+            if isinstance(item, CallNode):
+                yield from item.calls()
+
+
+CONTAINERS = (".Sequential", ".ModuleList")
+
+
+def under(path: str, owner: str) -> bool:
+    """Whether `path` is `owner` or lies below it."""
+    return not owner or path == owner or path.startswith(owner + ".")
+
+
+def build(graph: Graph) -> CallNode:
+    """The call tree of a graph; the root is the whole model."""
+    root_scope = next((n.scope[:1] for n in graph.nodes if n.scope), ())
+    if not root_scope:
+        root_scope = (Scope("", graph.name),)
+    for node in graph.nodes:
+        if node.scope[:1] != root_scope:
+            node.scope = root_scope
+    root = _group(root_scope, graph.nodes)
+    owners = {p.value: p.path.rpartition(".")[0] for p in graph.params.values()}
+    _inline_stateless(root, owners)
+    connect(root, graph)
+    return root
+
+
+def _group(stack: tuple[Scope, ...], nodes: list[Node]) -> CallNode:
+    """Collect the nodes of one call; inner calls whose order is cyclic are dissolved."""
+    depth = len(stack)
+    dissolved: set[tuple[Scope, ...]] = set()
+    while True:
+        groups: dict[object, list[Node]] = {}
+        for node in nodes:
+            inner = node.scope[: depth + 1]
+            is_call = len(node.scope) > depth and inner not in dissolved
+            groups.setdefault(inner if is_call else node, []).append(node)
+        order, cyclic = _topological(groups)
+        if not cyclic:
+            break
+        dissolved |= cyclic
+    items: list[Node | CallNode] = []
+    for key in order:
+        if isinstance(key, tuple):
+            items.append(_group(key, groups[key]))
+        else:
+            (node,) = groups[key]
+            node.scope = stack
+            items.append(node)
+    return CallNode(stack, items)
+
+
+def _topological(
+    groups: dict[object, list[Node]],
+) -> tuple[list[object], set[tuple[Scope, ...]]]:
+    """Group keys in dependency order, close to the given one, or the calls of a cycle."""
+    maker = {v: key for key, nodes in groups.items() for n in nodes for v in n.outputs}
+    needs = {
+        key: {maker[v] for n in nodes for v in n.values() if v in maker} - {key}
+        for key, nodes in groups.items()
+    }
+    order: list[object] = []
+    done: set[object] = set()
+    pending = list(groups)
+    while pending:
+        waiting = []
+        for key in pending:
+            if needs[key] <= done:
+                order.append(key)
+                done.add(key)
+            else:
+                waiting.append(key)
+        if len(waiting) == len(pending):
+            return [], {k for k in pending if isinstance(k, tuple)}
+        pending = waiting
+    return order, set()
+
+
+def _inline_stateless(call: CallNode, owners: dict[Value, str]) -> None:
+    """Dissolve inner calls that own nothing (activations, identities) into their caller."""
+    items: list[Node | CallNode] = []
+    for item in call.items:
+        if isinstance(item, CallNode):
+            _inline_stateless(item, owners)
+            nodes = list(item.nodes())
+            stateless = not any(
+                v in owners and under(owners[v], item.path)
+                for n in nodes
+                for v in n.values()
+            ) and not any(is_random(n) for n in nodes)
+            container = item.cls.endswith(CONTAINERS)
+            if stateless or container:
+                items += _adopt(item, call)
+                continue
+        items.append(item)
+    call.items = items
+
+
+def is_random(node: Node) -> bool:
+    """Whether the operation draws random numbers in training."""
+    if node.op == "dropout":
+        return bool(node.attrs["rate"])
+    return node.op == "attention" and bool(node.attrs["dropout"])
+
+
+def _adopt(item: CallNode, caller: CallNode) -> list[Node | CallNode]:
+    for inner in item.items:
+        if isinstance(inner, Node):
+            inner.scope = caller.stack
+            for value in inner.outputs:
+                # The caller's variable names move up with the node.
+                depth = len(caller.stack) - 1
+                if depth not in value.names and len(item.stack) - 1 in value.names:
+                    value.names[depth] = value.names[len(item.stack) - 1]
+    return item.items
+
+
+def connect(root: CallNode, graph: Graph) -> None:
+    """Fill in what flows into and out of every call."""
+    params = {p.value: p for p in graph.params.values()}
+    signatures = {c.stack: c for c in graph.calls}
+    uses: dict[Value, list[Node]] = graph.uses()
+    results = set(graph.output_values())
+    visible: dict[CallNode, list[Value]] = {}
+    for call in root.calls():
+        nodes = list(call.nodes())
+        inside = set(map(id, nodes))
+        made = {v for n in nodes for v in n.outputs}
+        inputs: dict[Value, None] = {}
+        for node in nodes:
+            for value in node.values():
+                if value in made:
+                    continue
+                param = params.get(value)
+                if param and under(param.path.rpartition(".")[0], call.path):
+                    if param not in call.params:
+                        call.params.append(param)
+                else:
+                    inputs[value] = None
+        call.outputs = [
+            v
+            for n in nodes
+            for v in n.outputs
+            if v in results or any(id(u) not in inside for u in uses.get(v, []))
+        ]
+        signature = signatures.get(call.stack)
+        if call is not root:
+            _cover_sizes(call, inputs, signature, visible[call])
+        _name_inputs(call, inputs, signature)
+        if call is root:
+            root.inputs = list(graph.inputs)
+            root.names = {v: v.name or "input" for v in graph.inputs}
+        seen = list(call.inputs)
+        for item in call.items:
+            if isinstance(item, CallNode):
+                visible[item] = list(seen)
+                seen += _made(item)
+            else:
+                seen += item.outputs
+
+
+def _made(call: CallNode) -> list[Value]:
+    return [v for n in call.nodes() for v in n.outputs]
+
+
+def _cover_sizes(
+    call: CallNode, inputs: dict[Value, None], signature: Call | None, visible: list[Value]
+) -> None:
+    """Add inputs that a body needs for their shape alone (positions from a length, say)."""
+    needed: set[Dim] = set()
+    for node in call.nodes():
+        needed |= attr_sizes(node.attrs)
+        needed |= {
+            x.value
+            for x in node.inputs
+            if isinstance(x, Scalar) and isinstance(x.value, Dim)
+        }
+    made = {s for v in _made(call) for s in v.type.shape}
+    arguments = [v for _, v in signature.args] if signature else []
+    candidates = [v for v in arguments if v in visible] + visible[::-1]
+    for dim in sorted(needed, key=str):
+        have = {s for v in inputs for s in v.type.shape}
+        if dim in have or (symbols(dim) <= {n for s in have for n in _plain(s)}):
+            continue
+        exact = [v for v in candidates if dim in v.type.shape]
+        if exact and dim not in made:
+            inputs[exact[0]] = None
+            continue
+        for name in sorted(symbols(dim) - {n for s in have for n in _plain(s)}):
+            plain = [v for v in candidates if any(name in _plain(s) for s in v.type.shape)]
+            if plain:
+                inputs[plain[0]] = None
+
+
+def _plain(size: object) -> set[str]:
+    name = as_symbol(size)
+    return {name} if name else set()
+
+
+def _name_inputs(
+    call: CallNode, inputs: dict[Value, None], signature: Call | None
+) -> None:
+    """Order inputs as the source's signature does; the others follow in order of use."""
+    args = signature.args if signature else []
+    call.alias = signature.alias if signature else ""
+    for name, value in args:
+        if value in inputs and value not in call.names:
+            call.names[value] = name
+    rest = [v for v in inputs if v not in call.names]
+    call.inputs = [*call.names, *rest]

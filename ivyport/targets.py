@@ -1,0 +1,47 @@
+"""What a port needs: the names that `--to` accepts and the packages of each extra."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from ivyport.core.errors import DependencyError, InputError
+
+#: Every accepted name and the target it stands for; `jax` is Flax NNX.
+TARGETS: dict[str, str] = {"jax": "jax", "nnx": "jax"}
+
+#: The packages to import that each optional extra installs.
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "torch": ("torch",),
+    "jax": ("jax", "flax"),
+    "hf": ("transformers",),
+}
+
+
+def resolve_target(to: str) -> str:
+    """The canonical name of a target (`nnx` is `jax`).
+
+    Raises `InputError` for any other name, and lists the names that exist.
+    """
+    if to in TARGETS:
+        return TARGETS[to]
+    available = ", ".join(sorted(set(TARGETS.values())))
+    aliases = ", ".join(f"{a} = {t}" for a, t in TARGETS.items() if a != t)
+    raise InputError(
+        f"no target {to!r}. This version ports to: {available} (aliases: {aliases})."
+    )
+
+
+def require(*extras: str) -> None:
+    """Check, without importing anything, that the packages of `extras` are installed.
+
+    Raises `DependencyError` naming every missing package and the one command to run.
+    """
+    missing = {
+        extra: absent
+        for extra in extras
+        if (absent := [p for p in EXTRAS[extra] if importlib.util.find_spec(p) is None])
+    }
+    if missing:
+        packages = ", ".join(name for names in missing.values() for name in names)
+        command = f"pip install 'ivyport[{','.join(missing)}]'"
+        raise DependencyError(f"not installed: {packages}. Run: {command}")

@@ -1,0 +1,166 @@
+"""Example inputs from texts (`--input`) and from files (`--inputs`).
+
+An input is written `name=dtype[dims]`, with an exclusive upper bound for integers:
+
+    x=float32[2,3,224,224]     normal values
+    input_ids=int32[2,16]<100  integers from 0 to 99
+    mask=bool[2,16]            fair coin flips
+    scale=float32[]            a scalar
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from ivyport.core.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+GRAMMAR = (
+    "name=dtype[d0,d1,...], for instance x=float32[2,3,224,224], and for integers "
+    "an exclusive upper bound if wanted: input_ids=int32[2,16]<100 (without one, "
+    "0 and 1 are drawn)"
+)
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    **{
+        name: np.dtype(name)
+        for name in (
+            *("bool", "uint8", "int8", "int16", "int32", "int64"),
+            *("float16", "float32", "float64"),
+        )
+    },
+}
+
+_INPUT = re.compile(
+    r"(?P<name>[^\W\d]\w*)=(?P<dtype>[a-z]+[0-9]*)"
+    r"\[(?P<dims>(?:[0-9]+(?:,[0-9]+)*)?)\](?:<(?P<high>[0-9]+))?"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """One example input: its argument name, dtype, shape and, for integers, bound."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    high: int | None = None
+
+    def sample(self, rng: np.random.Generator) -> np.ndarray:
+        """An array of this dtype and shape, drawn from `rng`."""
+        if self.dtype.kind in "biu":
+            drawn = rng.integers(0, self.high or 2, self.shape)
+        else:
+            drawn = rng.standard_normal(self.shape)
+        return np.asarray(drawn).astype(self.dtype)
+
+
+def parse_input(text: str) -> InputSpec:
+    """`x=float32[2,3]` as an `InputSpec`.
+
+    Raises `InputError` with the grammar for anything that does not match it exactly.
+    """
+    match = _INPUT.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"--input {text!r} does not read as {GRAMMAR}.")
+    dtype = DTYPES.get(match["dtype"])
+    if dtype is None:
+        known = ", ".join(DTYPES)
+        raise InputError(f"--input {text!r}: no dtype {match['dtype']!r} ({known}).")
+    shape = tuple(int(dim) for dim in match["dims"].split(",") if dim)
+    if 0 in shape:
+        raise InputError(f"--input {text!r}: every dimension must be at least 1.")
+    high = None if match["high"] is None else int(match["high"])
+    if high is not None:
+        _check_bound(text, dtype, high)
+    return InputSpec(match["name"], dtype, shape, high)
+
+
+def _check_bound(text: str, dtype: np.dtype[Any], high: int) -> None:
+    if dtype.kind not in "iu":
+        raise InputError(f"--input {text!r}: only an integer input takes a bound.")
+    limit = int(np.iinfo(dtype).max) + 1
+    if not 1 <= high <= limit:
+        raise InputError(
+            f"--input {text!r}: the bound of {dtype} lies between 1 and {limit}."
+        )
+
+
+def sample_inputs(specs: Iterable[str], *, seed: int) -> dict[str, np.ndarray]:
+    """Arrays for a list of `--input` texts, by name, the same for the same seed.
+
+    Raises `InputError` for a bad specification, a name given twice, or an empty list.
+    """
+    rng = np.random.default_rng(seed)
+    arrays: dict[str, np.ndarray] = {}
+    for spec in [parse_input(text) for text in specs]:
+        if spec.name in arrays:
+            raise InputError(f"--input {spec.name} is given twice.")
+        arrays[spec.name] = spec.sample(rng)
+    if not arrays:
+        raise InputError(f"no example inputs: give --input {GRAMMAR}.")
+    return arrays
+
+
+def read_inputs(path: Path) -> dict[str, np.ndarray]:
+    """The named arrays of an `.npz` or `.safetensors` file.
+
+    Raises `InputError` where the file is absent, of another kind, or cannot be read.
+    """
+    if not path.is_file():
+        raise InputError(f"--inputs {path}: no such file.")
+    try:
+        if path.suffix == ".npz":
+            arrays = _read_npz(path)
+        elif path.suffix == ".safetensors":
+            arrays = _read_safetensors(path)
+        else:
+            raise InputError(f"--inputs {path}: expected an .npz or .safetensors file.")
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"--inputs {path} cannot be read: {error}") from error
+    if not arrays:
+        raise InputError(f"--inputs {path} holds no arrays.")
+    return arrays
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    # numpy would read a lone array too, and leaves a broken archive's file open.
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"--inputs {path} cannot be read: it is no .npz archive.")
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return dict(archive)
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"--inputs {path} cannot be read: {error}") from error
+
+
+def to_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """The same arrays as torch tensors, bit for bit (bfloat16 included)."""
+    import torch
+
+    bfloat16 = DTYPES["bfloat16"]
+    return {
+        # torch does not know the dtypes of ml_dtypes: bfloat16 goes over as int16.
+        name: torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        if array.dtype == bfloat16
+        else torch.from_numpy(array)
+        for name, array in arrays.items()
+    }

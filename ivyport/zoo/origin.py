@@ -1,0 +1,146 @@
+"""Where a model came from, in a form that rebuilds it.
+
+The command line builds its sources through these records, and `port.json` keeps them,
+so that `ivyport verify` meets the same model with the same example inputs again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ivyport.core.errors import SourceError
+from ivyport.targets import require
+from ivyport.zoo.hf_hub import safe_name
+from ivyport.zoo.inputs import read_inputs, sample_inputs, to_torch
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A live source model and what to port it with.
+
+    inputs: the example inputs to trace it with, by argument name.
+    name: fit for a file name.
+    record: what `port.json` says of the source; `origin_from_json` reads it.
+    notes: remarks for the user.
+    dims: names of the free axes of each input, None to let the tracer find them.
+    """
+
+    model: torch.nn.Module
+    inputs: dict[str, torch.Tensor]
+    name: str
+    record: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    dims: dict[str, dict[int, str | None]] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class HFOrigin:
+    """A transformers model: a hub id, a cached snapshot or a local folder."""
+
+    kind: ClassVar[str] = "hf"
+
+    model: str
+    cls: str | None = None
+    weights: bool = True
+    dtype: str = "float32"
+    revision: str | None = None
+    batch: int = 2
+    seq_len: int | None = None
+    inputs: str | None = None
+    seed: int = 0
+
+    def build(self) -> Built:
+        """Load the model; its inputs come from the file, or else from its config.
+
+        Raises `SourceError`, `WeightsError`, `InputError` or `DependencyError`.
+        """
+        require("torch", "hf")
+        # A bad file is found before minutes are spent on loading a model.
+        arrays = None if self.inputs is None else read_inputs(Path(self.inputs))
+        from ivyport.zoo import hf
+
+        source = hf.load(
+            self.model,
+            cls=self.cls,
+            weights=self.weights,
+            dtype=self.dtype,
+            revision=self.revision,
+            seed=self.seed,
+        )
+        if arrays is not None:
+            inputs, dims = to_torch(arrays), None
+        else:
+            inputs = hf.example_inputs(
+                source, batch=self.batch, seq_len=self.seq_len, seed=self.seed
+            )
+            dims = hf.dims(source, inputs)
+        # The commit and the class that were found, not the names that led to them.
+        pinned = dataclasses.replace(
+            self, cls=source.origin["class"], revision=source.origin["revision"]
+        )
+        record = source.origin | origin_to_json(pinned)
+        notes = tuple(source.notes)
+        return Built(source.model, inputs, source.name, record, notes, dims)
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchOrigin:
+    """A factory of the user's own, `pkg.module:factory`, and texts for its inputs."""
+
+    kind: ClassVar[str] = "torch"
+
+    model: str
+    inputs: tuple[str, ...]
+    params: str | None = None
+    seed: int = 0
+
+    def build(self) -> Built:
+        """Make the module, load its parameters, draw its inputs.
+
+        Raises `SourceError`, `WeightsError`, `InputError` or `DependencyError`.
+        """
+        require("torch")
+        arrays = sample_inputs(self.inputs, seed=self.seed)
+        from ivyport.zoo import torch_factory
+
+        module = torch_factory.build(self.model, seed=self.seed)
+        if self.params is not None:
+            torch_factory.load_params(module, Path(self.params))
+        name = safe_name(type(module).__name__)
+        return Built(module, to_torch(arrays), name, origin_to_json(self))
+
+
+Origin = HFOrigin | TorchOrigin
+_KINDS: dict[str, type[HFOrigin] | type[TorchOrigin]] = {
+    origin.kind: origin for origin in (HFOrigin, TorchOrigin)
+}
+
+
+def origin_to_json(origin: Origin) -> dict[str, Any]:
+    """The origin as JSON-ready data; `origin_from_json` reads it back."""
+    return {"kind": origin.kind, "rebuild": dataclasses.asdict(origin)}
+
+
+def origin_from_json(record: Mapping[str, Any]) -> Origin:
+    """The origin that a record of `port.json` holds.
+
+    Raises `SourceError` for one that names no known kind, or has no or other fields to
+    rebuild from: a port made in Python, from a live model, has none.
+    """
+    cls = _KINDS.get(str(record.get("kind")))
+    fields = dict(record.get("rebuild") or {})
+    known = set() if cls is None else {f.name for f in dataclasses.fields(cls)}
+    if cls is None or not set(fields) <= known or "model" not in fields:
+        raise SourceError(
+            f"port.json does not say how to rebuild the source: {dict(record)}. Call "
+            "ivyport.verify(model, ported) with the live model instead."
+        )
+    if isinstance(fields.get("inputs"), list):
+        fields["inputs"] = tuple(fields["inputs"])
+    return cls(**fields)

@@ -1,0 +1,95 @@
+"""A torch module from a factory in the user's own code, with parameters from a file."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ivyport.core.errors import SourceError, WeightsError
+from ivyport.weights.differences import Differences
+
+if TYPE_CHECKING:
+    import torch
+
+
+def build(spec: str, *, seed: int) -> torch.nn.Module:
+    """The module that `pkg.module:factory` makes, its random weights drawn from `seed`.
+
+    The factory takes no arguments; a module class is a factory, and a ready module is
+    taken as it is. Modules of the working folder are found too. Raises `SourceError`
+    where there is no such module or factory, or where it gives something else; what
+    the factory itself raises goes through.
+    """
+    import torch
+
+    factory = _find(spec)
+    torch.manual_seed(seed)
+    is_ready = isinstance(factory, torch.nn.Module)
+    made = factory if is_ready or not callable(factory) else factory()
+    if not isinstance(made, torch.nn.Module):
+        raise SourceError(
+            f"{spec} gives {type(made).__name__}, expected a torch.nn.Module or a "
+            "function without arguments that returns one."
+        )
+    return made
+
+
+def _find(spec: str) -> object:
+    module_name, colon, attribute = spec.partition(":")
+    parts = [*module_name.split("."), *attribute.split(".")]
+    if not colon or not all(part.isidentifier() for part in parts):
+        raise SourceError(f"{spec!r} does not read as pkg.module:factory.")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        found: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise SourceError(
+            f"{spec}: no module {error.name!r} here or among the installed packages."
+        ) from error
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError as error:
+            public = ", ".join(n for n in dir(found) if not n.startswith("_"))
+            raise SourceError(f"{spec}: no {part!r} there, only: {public}.") from error
+    return found
+
+
+def load_params(module: torch.nn.Module, path: Path) -> None:
+    """Copy the tensors of a safetensors file into `module`, strictly.
+
+    A tied parameter may stand in the file under any of its names. Raises `WeightsError`
+    listing every missing, unexpected and mis-shaped tensor; nothing is copied then.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise WeightsError(f"--params {path}: no such file.")
+    try:
+        given = load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"--params {path} cannot be read: {error}") from error
+    own = module.state_dict(keep_vars=True)
+    tied: dict[int, list[str]] = {}
+    for name, tensor in own.items():
+        tied.setdefault(id(tensor), []).append(name)
+    found = Differences()
+    for names in tied.values():
+        if not any(name in given for name in names):
+            found.add("missing from the file", names[0])
+    for name, tensor in given.items():
+        if name not in own:
+            found.add("not in the module", name)
+        elif tensor.shape != own[name].shape:
+            shapes = f"{tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
+            found.add("of another shape", name, shapes)
+    found.raise_if_any(f"--params {path} does not fit {type(module).__name__}:")
+    with torch.no_grad():
+        for name, tensor in given.items():
+            own[name].copy_(tensor)

@@ -1,0 +1,180 @@
+"""Every row of the samples table, as the JAX backend emits it, against torch."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ivyport.backends.jax import IMPORTS, RULES
+from ivyport.backends.pyast import Exprs, helper_sources, name
+from ivyport.core import opdef
+from ivyport.core.build import Builder
+from ivyport.core.dims import symbols
+from ivyport.core.dtype import NARROW, is_float
+from ivyport.core.ir import Node, Scalar, TensorType, Value
+from tests.ops.sample import SIZES, Sample
+from tests.ops.samples import SAMPLES
+from tests.support import assert_close
+
+torch = pytest.importorskip("torch")
+jax = pytest.importorskip("jax")
+
+from ivyport.backends.jax import _rt  # noqa: E402 (imports JAX)
+
+every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.name)
+
+
+def _narrow(type: TensorType) -> TensorType:
+    return type.with_dtype(NARROW.get(type.dtype, type.dtype))
+
+
+def node_of(sample: Sample) -> Node:
+    """The sample's node, its operands named, 64-bit types narrowed as JAX's passes do."""
+    builder = Builder()
+    values = sample.values()
+    for i, value in enumerate(values):
+        value.type, value.name = _narrow(value.type), f"x{i}"
+    sample.build(builder, *values)
+    (node,) = builder.nodes
+    if "dtype" in node.attrs:
+        node.attrs["dtype"] = NARROW.get(node.attrs["dtype"], node.attrs["dtype"])
+    for value in node.outputs:
+        value.type = _narrow(value.type)
+    return node
+
+
+def emitted(node: Node) -> tuple[ast.expr, Exprs]:
+    """The node's expression over x0, x1, ... and what it needs."""
+    e = Exprs(RULES, _rt, "jnp")
+    if node.op in ("dropout", "attention") and any(
+        node.attrs.get(k) for k in ("rate", "dropout")
+    ):
+        e.dropout_module = name("dropout")
+    operands = [
+        name(x.name or "") if isinstance(x, Value)
+        else e.const(x.value) if isinstance(x, Scalar)
+        else None
+        for x in node.inputs
+    ]  # fmt: skip
+    return e.emit(node, operands), e
+
+
+def function_of(sample: Sample) -> Callable[..., Any]:
+    """The emitted expression as a function of the sample's inputs."""
+    expr, e = emitted(node_of(sample))
+    names = [f"x{i}" for i in range(len(sample.inputs))]
+    body: list[ast.stmt] = [*_bind_symbols(sample), ast.Return(expr)]
+    arguments = ast.arguments([], [ast.arg(n) for n in names], None, [], [], None, [])
+    function = ast.FunctionDef("f", arguments, body, [], None, None, type_params=[])
+    imports = ast.parse("\n".join(IMPORTS.values())).body
+    module = ast.Module([*imports, *helper_sources(_rt, e.helpers), function], [])
+    namespace: dict[str, Any] = {"dropout": _dropout_off()}
+    exec(compile(ast.fix_missing_locations(module), "<emitted>", "exec"), namespace)
+    return namespace["f"]
+
+
+def _bind_symbols(sample: Sample) -> list[ast.stmt]:
+    """``B = x0.shape[0]`` for each symbol."""
+    lines, bound = [], set()
+    for i, x in enumerate(sample.inputs):
+        for axis, dim in enumerate(x.type.shape):
+            for symbol in symbols(dim) - bound:
+                bound.add(symbol)
+                lines.append(f"{symbol} = x{i}.shape[{axis}]")
+    return ast.parse("\n".join(lines)).body
+
+
+@functools.cache
+def _dropout_off() -> Any:
+    from flax import nnx
+
+    return nnx.Dropout(0.5, deterministic=True)
+
+
+def _results(outputs: Any) -> list[Any]:
+    return list(outputs) if isinstance(outputs, tuple | list) else [outputs]
+
+
+def _compare(actual: Any, expected: Any, rtol: float) -> None:
+    actual, expected = _results(actual), _results(expected)
+    assert len(actual) == len(expected)
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert_close(ours, theirs, rtol=rtol, narrow=True)
+
+
+@every_sample
+@pytest.mark.parametrize(
+    ("sizes", "jit"), [(SIZES[0], False), (SIZES[1], True)], ids=["eager", "jit"]
+)
+def test_value(sample: Sample, sizes: dict[str, int], jit: bool) -> None:
+    arrays = sample.arrays(sizes)
+    function = function_of(sample)
+    function = jax.jit(function) if jit else function
+    expected = sample.torch(*map(torch.as_tensor, arrays))
+    _compare(function(*map(jax.numpy.asarray, arrays)), expected, sample.rtol)
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [s for s in SAMPLES if s.floats() and any(is_float(v.type.dtype) for v in node_of(s).outputs)],
+    ids=lambda s: s.name,
+)  # fmt: skip
+def test_gradient(sample: Sample) -> None:
+    arrays, floats = sample.arrays(SIZES[0]), sample.floats()
+    tensors = [torch.as_tensor(a) for a in arrays]
+    for i in floats:
+        tensors[i].requires_grad_()
+    outputs = [y for y in _results(sample.torch(*tensors)) if y.is_floating_point()]
+    rng = np.random.default_rng(1)
+    weights = [rng.standard_normal(tuple(y.shape)).astype(np.float32) for y in outputs]
+    loss = sum(
+        (y.float() * torch.as_tensor(w)).sum()
+        for y, w in zip(outputs, weights, strict=True)
+    )
+    expected = torch.autograd.grad(loss, [tensors[i] for i in floats])
+    function = function_of(sample)
+
+    def scalar(*xs: Any) -> Any:
+        found = [
+            y
+            for y in _results(function(*xs))
+            if jax.numpy.issubdtype(y.dtype, np.floating)
+        ]
+        return sum(
+            (y.astype(np.float32) * w).sum()
+            for y, w in zip(found, weights, strict=True)
+        )
+
+    actual = jax.jit(jax.grad(scalar, floats))(*map(jax.numpy.asarray, arrays))
+    _compare(actual, expected, sample.grad_rtol)
+
+
+@every_sample
+def test_writes_each_operand_once(sample: Sample) -> None:
+    expr, _ = emitted(node_of(sample))
+    names = [n.id for n in ast.walk(expr) if isinstance(n, ast.Name)]
+    repeated = {n for n in names if n.startswith("x") and names.count(n) > 1}
+    assert not repeated, ast.unparse(expr)
+
+
+def test_every_operation_has_a_rule_and_a_row() -> None:
+    assert set(RULES) == set(opdef.REGISTRY)
+    assert {s.op for s in SAMPLES} == set(opdef.REGISTRY)
+
+
+def test_names_are_unique() -> None:
+    names = [s.name for s in SAMPLES]
+    assert sorted(set(names)) == sorted(names)
+
+
+@pytest.mark.parametrize("op", sorted(opdef.REGISTRY))
+def test_rule_has_the_operation_s_signature(op: str) -> None:
+    _, *rule = inspect.signature(RULES[op]).parameters.values()
+    operation = opdef.get(op).signature.parameters.values()
+    assert [(p.name, p.kind) for p in rule] == [(p.name, p.kind) for p in operation]

@@ -1,0 +1,298 @@
+"""The import directions of docs/architecture.md, on the syntax tree of every file.
+
+`UNITS` is the whole rule. A part of the package that it does not name is a violation,
+so that a new part states what it may import before it imports anything.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FRAMEWORKS = frozenset(
+    {"torch", "jax", "flax", "haiku", "tensorflow", "keras", "transformers", "optax"}
+)
+MAX_FILE, MAX_FUNCTION = 600, 60
+
+ARRAYS = frozenset({"numpy", "ml_dtypes"})
+JAX = frozenset({"jax", "flax"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """What one part of the package may import.
+
+    units: other parts of ivyport.
+    packages: third-party packages.
+    eager: those frameworks that it may import at module level; the others only inside
+        functions, so that a port works where other frameworks are not installed.
+    """
+
+    units: frozenset[str] = frozenset()
+    packages: frozenset[str] = frozenset()
+    eager: frozenset[str] = frozenset()
+
+
+def unit(units: str, packages: frozenset[str], eager: frozenset[str] | None = None):
+    return Unit(frozenset(units.split()), packages, eager or frozenset())
+
+
+TORCH = frozenset({"torch"})
+ENGINE = "core weights modules backends backends.jax frontends frontends.torch"
+UNITS = {
+    "core": unit("", ARRAYS),
+    "frontends": unit("core", ARRAYS),
+    "frontends.torch": unit("core frontends", ARRAYS | TORCH | {"sympy"}, TORCH),
+    "backends": unit("core", ARRAYS | {"ruff"}),
+    # safetensors: helpers that are copied into the emitted file load its weights.
+    "backends.jax": unit("core backends", ARRAYS | JAX | {"safetensors"}, JAX),
+    "weights": unit("core", ARRAYS | {"safetensors"}),
+    "modules": unit("core backends backends.jax weights", ARRAYS | JAX),
+    "targets": unit("core", frozenset()),
+    "verify": unit(ENGINE, ARRAYS | TORCH | JAX | {"optax"}),
+    "api": unit(f"{ENGINE} verify targets __init__", ARRAYS | TORCH | JAX),
+    "zoo": unit(
+        "core weights targets api __init__",
+        ARRAYS | TORCH | {"transformers", "safetensors", "huggingface_hub"},
+    ),
+    "bench": unit(
+        "core api zoo targets __init__",
+        ARRAYS | TORCH | JAX | {"transformers", "optax", "psutil"},
+    ),
+    "cli": unit(f"{ENGINE} api zoo bench targets cli_render __init__", {"typer"}),
+    "cli_render": unit("core", frozenset({"typer", "rich"})),
+    "__init__": unit("core api", frozenset()),
+    "__main__": unit("cli", frozenset()),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Import:
+    """One imported module, by its full dotted name, and how it is imported."""
+
+    module: str
+    line: int
+    eager: bool
+
+
+def imports_of(tree: ast.Module, package: str) -> Iterator[Import]:
+    """Every import in a file of `package`, calls of `import_module("...")` included."""
+    todo: list[tuple[ast.AST, bool]] = [(tree, True)]
+    while todo:
+        node, eager = todo.pop()
+        match node:
+            case ast.Import(names=names):
+                for alias in names:
+                    yield Import(alias.name, node.lineno, eager)
+            case ast.ImportFrom(names=names):
+                base = resolve(node, package)
+                for alias in names:
+                    yield Import(f"{base}.{alias.name}", node.lineno, eager)
+            case ast.Call(args=[ast.Constant(value=str(name)), *_], func=func):
+                if ast.unparse(func).endswith(("import_module", "__import__")):
+                    yield Import(name, node.lineno, eager)
+        in_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            todo += [(child, False) for child in node.body]
+            todo += [(child, eager) for child in node.orelse]
+        else:
+            children = ast.iter_child_nodes(node)
+            todo += [(child, eager and not in_function) for child in children]
+
+
+def resolve(node: ast.ImportFrom, package: str) -> str:
+    """The absolute name of the module that `from ... import` names."""
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    base = parts[: len(parts) - node.level + 1]
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def unit_of(module: str) -> str:
+    """The part of the package that a dotted name below `ivyport` belongs to."""
+    parts = module.split(".")[1:]
+    pair = ".".join(parts[:2])
+    if parts and pair in UNITS:
+        return pair
+    is_unit = parts and (parts[0] in UNITS or len(parts) > 1)
+    return parts[0] if is_unit else "__init__"
+
+
+def module_name(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    is_package_file = parts[-1] == "__init__" and len(parts) > 2
+    return ".".join(parts[:-1] if is_package_file else parts)
+
+
+def direction_violations(root: Path) -> list[str]:
+    """Imports under `root`/ivyport that `UNITS` does not allow, one line each."""
+    found = []
+    for path in sorted((root / "ivyport").rglob("*.py")):
+        own = module_name(path, root)
+        where = path.relative_to(root)
+        name = ".".join(own.split(".")[1:3])
+        name = name if name in UNITS else own.split(".")[1]
+        if name not in UNITS:
+            found.append(f"{where}: {name} is no part that UNITS names")
+            continue
+        package = ".".join(path.parent.relative_to(root).parts)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for item in imports_of(tree, package):
+            problem = judge(name, UNITS[name], item)
+            if problem:
+                found.append(f"{where}:{item.line}: {name} {problem}")
+    return found
+
+
+def judge(own: str, rule: Unit, item: Import) -> str | None:
+    """What is wrong with one import, if anything."""
+    top = item.module.split(".")[0]
+    if top == "ivyport":
+        other = unit_of(item.module)
+        if other != own and other not in rule.units:
+            return f"imports ivyport's {other} ({item.module})"
+        return None
+    if top in sys.stdlib_module_names:
+        return None
+    if top not in rule.packages:
+        return f"imports {top}"
+    if item.eager and top in FRAMEWORKS and top not in rule.eager:
+        return f"imports {top} at module level"
+    return None
+
+
+def size_violations(root: Path, folders: tuple[str, ...]) -> list[str]:
+    """Files and functions that are too long, and files named utils.py."""
+    found = []
+    paths = [path for folder in folders for path in (root / folder).rglob("*.py")]
+    for path in sorted(paths):
+        where = path.relative_to(root)
+        if "golden" in where.parts:  # emitted, with a standard of its own
+            continue
+        if path.name == "utils.py":
+            found.append(f"{where}: name the file by what it does")
+        text = path.read_text(encoding="utf-8")
+        lines = text.count("\n")
+        if lines > MAX_FILE:
+            found.append(f"{where}: {lines} lines, at most {MAX_FILE}")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > MAX_FUNCTION:
+                    found.append(
+                        f"{where}:{node.lineno}: {node.name} has {length} lines, "
+                        f"at most {MAX_FUNCTION}"
+                    )
+    return found
+
+
+def neutral_modules() -> list[str]:
+    """Modules of every part that may import no framework at module level."""
+    names = [module_name(p, ROOT) for p in sorted((ROOT / "ivyport").rglob("*.py"))]
+    names = [name for name in names if not name.endswith(("__init__", "__main__"))]
+    return [name for name in names if not UNITS[unit_of(name)].eager]
+
+
+def test_import_directions():
+    violations = direction_violations(ROOT)
+    assert not violations, "\n".join(violations)
+
+
+def test_sizes_and_names():
+    violations = size_violations(ROOT, ("ivyport", "tests", "examples", "benchmarks"))
+    assert not violations, "\n".join(violations)
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [["ivyport"], ["ivyport", "ivyport.cli"], ["ivyport", *neutral_modules()]],
+    ids=["package", "cli", "every neutral module"],
+)
+def test_imports_load_no_framework(modules):
+    code = (
+        f"import sys, {', '.join(modules)}\n"
+        f"print(sorted({set(FRAMEWORKS)!r} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_are_there():
+    import ivyport
+
+    assert set(dir(ivyport)) == set(ivyport.__all__)
+    assert [getattr(ivyport, name) for name in ivyport.__all__]
+    with pytest.raises(AttributeError, match="no attribute 'transpil'"):
+        _ = ivyport.transpil
+
+
+BAD = {
+    "core/a.py": ("import torch", "core imports torch"),
+    "core/b.py": ("from ivyport import weights", "core imports ivyport's weights"),
+    "core/c.py": (
+        "def f():\n    import importlib\n    importlib.import_module('jax.numpy')",
+        "core imports jax",
+    ),
+    "core/d.py": ("from ..api import port", "core imports ivyport's api"),
+    "frontends/torch/a.py": (
+        "from ivyport.backends.jax import rules",
+        "frontends.torch imports ivyport's backends.jax",
+    ),
+    "frontends/torch/b.py": ("import jax", "frontends.torch imports jax"),
+    "backends/jax/a.py": (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch",
+        "backends.jax imports torch",
+    ),
+    "weights/a.py": (
+        "class A:\n    from ivyport.zoo.hf import load",
+        "weights imports ivyport's zoo",
+    ),
+    "zoo/a.py": ("import torch.nn as nn", "zoo imports torch at module level"),
+    "helpers.py": ("", "helpers is no part that UNITS names"),
+    "helpers/a.py": ("", "helpers is no part that UNITS names"),
+}
+GOOD = {
+    "core/ok.py": "import numpy as np\nfrom ivyport.core.errors import IvyportError",
+    "core/__init__.py": "",
+    "frontends/torch/ok.py": "import torch\nfrom ivyport.frontends import shared",
+    "zoo/ok.py": (
+        "from typing import TYPE_CHECKING\nfrom ivyport.api import port\n"
+        "if TYPE_CHECKING:\n    import torch\ndef f():\n    import transformers"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_checker_sees_a_wrong_import(tmp_path, name):
+    source, message = BAD[name]
+    for other, text in {**GOOD, name: source}.items():
+        path = tmp_path / "ivyport" / other
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    [violation] = direction_violations(tmp_path)
+    assert violation.startswith(f"ivyport/{name}")
+    assert message in violation
+
+
+def test_checker_sees_sizes_and_names(tmp_path):
+    (tmp_path / "ivyport").mkdir()
+    body = "\n".join(["    x = 1"] * MAX_FUNCTION)
+    (tmp_path / "ivyport/utils.py").write_text(f"class A:\n  def f():\n{body}\n")
+    (tmp_path / "ivyport/long.py").write_text("x = 1\n" * (MAX_FILE + 1))
+    (tmp_path / "ivyport/fits.py").write_text("x = 1\n" * MAX_FILE)
+    assert size_violations(tmp_path, ("ivyport",)) == [
+        "ivyport/long.py: 601 lines, at most 600",
+        "ivyport/utils.py: name the file by what it does",
+        "ivyport/utils.py:2: f has 61 lines, at most 60",
+    ]

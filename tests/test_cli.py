@@ -1,0 +1,299 @@
+"""The command line: what it refuses, and real ports through every command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
+
+import ivyport
+from ivyport.cli import app
+from ivyport.cli_render import parity_table
+
+ROOT = Path(__file__).resolve().parent.parent
+FACTORY = """
+import torch
+
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(16)
+        self.up = torch.nn.Linear(16, 24)
+        self.down = torch.nn.Linear(24, 16)
+
+    def forward(self, x):
+        return x + self.down(torch.nn.functional.gelu(self.up(self.norm(x))))
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = Block()
+        self.second = Block()
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+def build():
+    print("a factory that prints")
+    return Net()
+"""
+INPUT = "x=float32[2,16]"
+
+
+def run(*args: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of one command, in this process."""
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, " ".join(result.stderr.split())
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder with a module of factories."""
+    (tmp_path / "cli_factories.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def ported(tmp_path_factory):
+    """A port of `Net`, made by the command line: its folder and its JSON."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "cli_factories.py").write_text(FACTORY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        target = ("torch", "cli_factories:build", "--to", "nnx", "--input", INPUT)
+        code, out, err = run(*target, "-o", folder / "out", "--json")
+    assert code == 0, err
+    return folder / "out", json.loads(out)
+
+
+def nothing_written(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()}
+    return names <= {"cli_factories.py", "__pycache__", "config.json", "full"}
+
+
+def test_version():
+    assert run("--version") == (0, f"ivyport {ivyport.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("hf",),
+        ("hf", "m"),
+        ("hf", "m", "--to", "jax", "--batch", "0"),
+        ("hf", "m", "--to", "jax", "--dtype", "float8"),
+        ("torch", "a:b", "--to"),
+        ("weights", "home", "folder"),
+        ("nothing",),
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2(args):
+    code, out, err = run(*args)
+    assert (code, out) == (2, "")
+    assert "Error" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("hf", "m", "--to", "haiku"), "no target 'haiku'. This version ports to: jax"),
+        (("hf", "no/such/folder", "--to", "jax"), "no/such/folder"),
+        (("hf", ".", "--to", "jax"), "config.json"),
+        (("hf", "m", "--to", "jax", "--inputs", "x.npz"), "--inputs x.npz: no such"),
+        (("hf", "m", "--to", "jax", "-o", "full"), "-o full: the folder is not empty"),
+        (("hf", "m", "--to", "jax", "-o", "cli_factories.py"), "a file of that name"),
+        (("torch", "cli_factories:build", "--to", "jax"), "no example inputs: give"),
+        (
+            ("torch", "cli_factories:build", "--to", "jax", "--input", "x=f32[2"),
+            "'x=f32[2' does not read as name=dtype[d0,d1,...]",
+        ),
+        (
+            ("torch", "cli_factories:Nett", "--to", "jax", "--input", INPUT),
+            "no 'Nett' there, only: Block, Net, build",
+        ),
+        (("verify", "."), "no ported model there (no port.json)"),
+        (("weights", "home", "absent", "-o", "x"), "absent: no ported model there"),
+    ],
+)
+def test_a_fault_is_one_panel_exit_code_2_and_nothing_written(here, args, message):
+    (here / "full").mkdir()
+    (here / "full/thesis.tex").write_text("mine")
+    code, out, err = run(*args)
+    assert (code, out) == (2, "")
+    assert message in err.replace(" │ │ ", " ")
+    assert "Traceback" not in err
+    assert nothing_written(here)
+
+
+def test_a_fault_is_one_json_object_with_json(here):
+    code, out, _ = run("hf", "m", "--to", "numpy", "--json")
+    error = json.loads(out)["error"]
+    assert (code, error["kind"]) == (2, "InputError")
+    assert "no target 'numpy'" in error["message"]
+
+
+@pytest.mark.parametrize(("debug", "shown"), [("0", False), ("1", True)])
+def test_the_traceback_is_shown_where_it_is_asked_for(here, monkeypatch, debug, shown):
+    monkeypatch.setenv("IVYPORT_DEBUG", debug)
+    command = [sys.executable, str(ROOT / "cli.py"), "verify", "."]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert ("Traceback" in done.stderr) == shown
+    assert "no ported model there" in done.stderr
+
+
+def test_a_defect_of_the_factory_is_shown_whole_and_is_no_parity_failure(here):
+    (here / "cli_factories.py").write_text("def build():\n    return 1 / 0\n")
+    command = [sys.executable, str(ROOT / "cli.py"), "torch", "cli_factories:build"]
+    command += ["--to", "jax", "--input", INPUT]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 70
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_the_zoo_lists_published_models():
+    code, out, _ = run("zoo", "list")
+    assert code == 0
+    assert "hf google-bert/bert-base-uncased" in out
+    code, out, _ = run("zoo", "list", "--json")
+    rows = {row["model"]: row for row in json.loads(out)["hf"]}
+    assert rows["google-bert/bert-base-uncased"]["type"] == "bert"
+
+
+def test_a_torch_module_ports_and_says_so_in_json(ported):
+    folder, found = ported
+    assert found["passed"] is True
+    assert found["target"] == "jax"
+    assert Path(found["source_file"]) == folder / "modeling_out.py"
+    assert {row["kind"] for row in found["report"]["rows"]} >= {"output", "gradient"}
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"modeling_out.py", "model.safetensors", "port.json", "parity.json"}
+
+
+def test_the_table_names_the_worst_rows(here):
+    args = ("torch", "cli_factories:build", "--to", "jax", "--input", INPUT)
+    code, out, err = run(*args)
+    assert code == 0, err
+    assert "parity holds" in out
+    assert str(Path("ported/net/modeling_net.py")) in out
+    assert "verify" in err  # the stages, and what the factory prints
+    assert "a factory that prints" in err
+
+
+def test_no_verify_writes_the_folder_alone(here):
+    args = ("torch", "cli_factories:build", "--to", "jax", "--input", INPUT)
+    code, out, err = run(*args, "--no-verify", "--json")
+    assert code == 0, err
+    assert json.loads(out)["report"] is None
+    assert (here / "ported/net/model.safetensors").is_file()
+
+
+def test_a_saved_port_verifies_again(ported, monkeypatch):
+    folder, _ = ported
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.syspath_prepend(folder.parent)
+    code, out, err = run("verify", folder, "--json")
+    assert code == 0, err
+    assert json.loads(out)["passed"] is True
+
+
+def test_a_drifting_port_is_exit_code_1_and_names_the_module(here, ported):
+    import shutil
+
+    copy = here / "copy"
+    shutil.copytree(ported[0], copy)
+    tensors = load_file(copy / "model.safetensors")
+    [name] = [n for n in tensors if "second" in n and "up" in n and "bias" in n]
+    tensors[name] = tensors[name] + np.float32(0.5)
+    save_file(tensors, copy / "model.safetensors")
+    code, out, _ = run("verify", copy)
+    assert code == 1
+    assert "the first module that drifts: second.up" in out
+
+
+def test_weights_go_home_bit_for_bit(here, ported):
+    import torch
+    from cli_factories import build
+
+    code, _, err = run("weights", "home", ported[0], "-o", here / "home")
+    assert code == 0, err
+    torch.manual_seed(0)
+    source = {name: value.numpy() for name, value in build().state_dict().items()}
+    [file] = (here / "home").glob("*.safetensors")
+    home = load_file(file)
+    assert home.keys() == source.keys()
+    assert all(np.array_equal(home[name], source[name]) for name in source)
+
+
+def test_params_are_loaded_into_the_source(here):
+    import torch
+    from cli_factories import build
+    from safetensors.torch import save_file as save_torch
+
+    torch.manual_seed(7)
+    params = build().state_dict()
+    save_torch(params, here / "params.safetensors")
+    args = (
+        "torch",
+        "cli_factories:build",
+        "--to",
+        "jax",
+        "--input",
+        INPUT,
+        "-o",
+        "out",
+    )
+    code, _, err = run(*args, "--params", "params.safetensors")
+    assert code == 0, err
+    code, _, err = run("weights", "home", "out", "-o", "home")
+    assert code == 0, err
+    [file] = (here / "home").glob("*.safetensors")
+    assert np.array_equal(load_file(file)["first.up.weight"], params["first.up.weight"])
+
+
+def test_a_transformers_folder_ports_and_verifies_again(here):
+    from transformers import BertModel
+
+    from ivyport.zoo.hf_configs import tiny_config
+
+    BertModel(tiny_config("bert")).save_pretrained(here / "tiny_bert")
+    code, out, err = run("hf", "tiny_bert", "--to", "jax", "--seq-len", "7")
+    assert code == 0, err
+    assert "parity holds" in out
+    assert (here / "ported/tiny_bert/modeling_tiny_bert.py").is_file()
+    code, out, err = run("verify", "ported/tiny_bert")
+    assert code == 0, err
+
+
+def test_the_parity_table_shows_every_failure_and_the_worst_of_the_rest():
+    from ivyport.core.report import ReportRow
+
+    def row(i: int, passed: bool) -> ReportRow:
+        return ReportRow(
+            name=f"p[{i}]",
+            kind="gradient",
+            shapes="(3,)",
+            max_abs=i * 1.0,
+            max_rel=i * 1.0,
+            tolerance=1e-4,
+            passed=passed,
+            note="",
+        )
+
+    rows = [row(i, passed=i % 10 != 0) for i in range(1, 91)]
+    table = parity_table(rows)
+    names = list(table.columns[1].cells)
+    assert names[:2] == [r"gradient p\[90]", r"gradient p\[80]"]
+    assert len(names) == 10
+    assert names[-1] == "gradient: 81 more, all smaller"
