@@ -8,7 +8,7 @@ from typing import Any
 from ivyport.core import ops, ops_nn, opdef  # the op tables register on import
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Graph, Node, Operand, Scalar, Scope, Source, TensorType, Value
+from ivyport.core.ir import Node, Operand, Scalar, Scope, Source, TensorType, Value
 
 __all__ = ["Builder", "ops", "ops_nn"]
 
@@ -89,21 +89,3 @@ def _operand(x: Any) -> Operand:
         return Scalar(x)
     raise GraphError(f"operand {x!r} is {type(x).__name__}: a Value, number or None is due")
 
-
-def rebuild(graph: Graph, nodes: list[Node], replace: dict[Value, Value]) -> Graph:
-    """`graph` with other nodes, where `replace` maps old values to their successors."""
-    from ivyport.core.ir import Call, map_structure
-
-    def new(value: Value) -> Value:
-        while value in replace:
-            value = replace[value]
-        return value
-
-    for node in nodes:
-        node.inputs = tuple(new(x) if isinstance(x, Value) else x for x in node.inputs)
-    graph.nodes = nodes
-    graph.outputs = map_structure(new, graph.outputs)
-    graph.calls = [
-        Call(c.stack, [(name, new(v)) for name, v in c.args], c.alias) for c in graph.calls
-    ]
-    return graph

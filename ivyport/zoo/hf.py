@@ -242,7 +242,8 @@ def _pretrained(
     chosen = resolve_class(config, cls)
     store = hf_weights.open_weights(found.folder)
     files = hf_weights.files_of(store)
-    own, notes = hf_weights.own_dtype(store)
+    own, mixed = hf_weights.own_dtype(store)
+    notes = mixed if dtype is None else []  # a cast that was asked for is no news
     part = _traceable(_part_for(chosen, config))
     # Buffers that no checkpoint holds can be drawn at random: the seed covers those.
     with _seeded(seed):

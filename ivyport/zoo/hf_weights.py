@@ -9,6 +9,7 @@ every difference is collected and raised at once, except those that are explaine
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import math
 import re
@@ -115,8 +116,8 @@ def load_weights(
     Tensors stay memory-mapped where no cast is needed. `full_config` is the
     checkpoint's own configuration, of which `config` may be a part (CLIP's text half).
     Not an error, but a note: tensors of another head of the same architecture (a
-    masked-language-model head where the base model is loaded), and those that the class
-    declares ignorable.
+    masked-language-model head where the base model is loaded). Not even a note: names
+    that the class itself declares ignorable, and old buffers.
 
     Raises WeightsError with all missing, extra and mis-shaped tensors.
     """
@@ -253,15 +254,15 @@ def _siblings(
     module = sys.modules[cls.__module__]
     own = set(config.architectures or ())
     public: list[Any] = [getattr(module, name) for name in module.__all__]
-    siblings = [
-        value
-        for value in public
-        if isinstance(value, type)
-        and issubclass(value, PreTrainedModel)
-        and "pretrained" not in value.__name__.lower()
-        and value is not cls
-        and value.config_class is type(config)
+    models = [
+        v for v in public if inspect.isclass(v) and issubclass(v, PreTrainedModel)
     ]
+    siblings: list[Any] = [
+        value
+        for value in models
+        if "pretrained" not in value.__name__.lower() and value is not cls
+    ]
+    siblings = [value for value in siblings if value.config_class is type(config)]
     return sorted(siblings, key=lambda value: (value.__name__ not in own,))
 
 

@@ -15,6 +15,9 @@ def tiny(family: str, cls: str | None = None):
     return hf.build(hf_configs.tiny_config(family), cls=cls, perturb=True)
 
 
+CONVNEXT = "ConvNextForImageClassification"
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A saved tiny BERT."""
@@ -146,8 +149,7 @@ def test_an_architecture_that_transformers_has_not():
 @pytest.mark.parametrize(
     ("model_id", "name", "cls"),
     [
-        ("distilbert-base-uncased", "distilbert_base_uncased", "DistilBertForMaskedLM"),
-        ("google-t5/t5-small", "t5_small", "T5ForConditionalGeneration"),
+        ("facebook/convnext-tiny-224", "convnext_tiny_224", CONVNEXT),
         ("resnet", "resnet_50", "ResNetForImageClassification"),
         ("mixtral", "mixtral_small_sized", "MixtralForCausalLM"),
     ],

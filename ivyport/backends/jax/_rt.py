@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,7 +151,7 @@ def conv_transpose(
     )
 
 
-def max_pool(x, kernel, stride, padding, dilation=None):
+def max_pool(x, kernel, stride, padding):
     """Maximum over windows of the trailing axes; the padding is minus infinity."""
     batch = x.ndim - len(kernel)
     return jax.lax.reduce_window(
@@ -163,8 +161,24 @@ def max_pool(x, kernel, stride, padding, dilation=None):
         window_dimensions=(1,) * batch + kernel,
         window_strides=(1,) * batch + stride,
         padding=((0, 0),) * batch + padding,
-        window_dilation=None if dilation is None else (1,) * batch + dilation,
     )
+
+
+def dilated_max_pool(x, kernel, stride, padding, dilation):
+    """`max_pool` whose windows have holes: XLA's reduction has no gradient for them."""
+    batch = x.ndim - len(kernel)
+    padding = ((0, 0),) * batch + padding
+    x = jnp.pad(x, padding, constant_values=-jnp.inf)
+    windows = list(zip(x.shape[batch:], kernel, stride, dilation, strict=True))
+
+    def elements(offset):
+        cut = [
+            slice(i * d, size - (k - 1 - i) * d, s)
+            for i, (size, k, s, d) in zip(offset, windows, strict=True)
+        ]
+        return x[..., *cut]
+
+    return functools.reduce(jnp.maximum, map(elements, np.ndindex(*kernel)))
 
 
 def avg_pool(x, kernel, stride, padding, count_include_pad: bool = True):
@@ -174,7 +188,7 @@ def avg_pool(x, kernel, stride, padding, count_include_pad: bool = True):
     padding = ((0, 0),) * batch + padding
     total = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, strides, padding)
     if count_include_pad:
-        return total / math.prod(kernel)
+        return total / np.prod(kernel)
     ones = jnp.ones((1,) * batch + x.shape[batch:], x.dtype)
     return total / jax.lax.reduce_window(
         ones, 0.0, jax.lax.add, window, strides, padding

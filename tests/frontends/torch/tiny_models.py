@@ -1,4 +1,4 @@
-"""Tiny configurations of Hugging Face models: a table of (config, class, example inputs)."""
+"""Tiny configurations of Hugging Face models: rows of config, class and inputs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,156 @@
+"""Recognise layers that the source wrote out: each rule proves its match node by node."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ivyport.core.build import Builder
+from ivyport.core.ir import Graph, Node, Scalar, Value
+from ivyport.core.passes.dce import eliminate
+from ivyport.core.passes.rewrite import Rule, apply_rules
+
+
+def raise_layers(graph: Graph) -> None:
+    """Replace written-out RMS norms, tanh GELUs and flattened linears by their operations."""
+    apply_rules(graph, RULES)
+    eliminate(graph)
+
+
+def _node(x: Any, op: str) -> Node | None:
+    producer = x.producer if isinstance(x, Value) else None
+    return producer if producer is not None and producer.op == op else None
+
+
+def _either(node: Node, op: str) -> tuple[Node, Any] | None:
+    """Of a commutative node's operands, the one made by `op`, and the other."""
+    x, y = node.inputs
+    for one, other in ((x, y), (y, x)):
+        made = _node(one, op)
+        if made is not None:
+            return made, other
+    return None
+
+
+def _scalar(node: Node | None, op: str) -> tuple[Any, float] | None:
+    """The tensor and the number of ``tensor op number``."""
+    if node is None or node.op != op:
+        return None
+    x, y = node.inputs
+    for one, other in ((x, y), (y, x)):
+        if isinstance(other, Scalar) and isinstance(other.value, int | float):
+            return one, float(other.value)
+    return None
+
+
+def _same(a: float, b: float) -> bool:
+    """Equal as float32 numbers."""
+    return bool(np.float32(a) == np.float32(b))
+
+
+def rms_norm(b: Builder, node: Node) -> Value | None:
+    """weight * (x * rsqrt(mean(x^2, -1) + eps))."""
+    found = _either(node, "multiply")
+    if found is None:
+        return None
+    inner, weight = found
+    scaled = _either(inner, "rsqrt")
+    if scaled is None or not isinstance(weight, Value) or weight.type.rank != 1:
+        return None
+    root, x = scaled
+    total = _node(root.inputs[0], "add")
+    shifted = _scalar(total, "add")
+    if shifted is None or not isinstance(x, Value):
+        return None
+    mean = _node(shifted[0], "mean")
+    if mean is None or not mean.attrs["keepdims"]:
+        return None
+    axes = tuple(a % x.type.rank for a in mean.attrs["axis"] or ())
+    if axes != (x.type.rank - 1,) or not _is_square(mean.inputs[0], x):
+        return None
+    if weight.type.shape != x.type.shape[-1:] or x.type.dtype != "float32":
+        return None
+    return b.rms_norm(x, weight, axis=(-1,), eps=shifted[1])
+
+
+def _is_square(value: Any, x: Value) -> bool:
+    square = _node(value, "square")
+    if square is not None:
+        return square.inputs[0] is x
+    power = _node(value, "pow")
+    if power is not None:
+        exponent = power.inputs[1]
+        return power.inputs[0] is x and isinstance(exponent, Scalar) and exponent.value == 2
+    product = _node(value, "multiply")
+    return product is not None and product.inputs[0] is x and product.inputs[1] is x
+
+
+def gelu_tanh(b: Builder, node: Node) -> Value | None:
+    """0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))."""
+    found = _either(node, "add")
+    if found is None:
+        return None
+    one, half = found
+    shifted = _scalar(one, "add")
+    halved = _scalar(_node(half, "multiply"), "multiply")
+    if shifted is None or halved is None or shifted[1] != 1 or halved[1] != 0.5:
+        return None
+    x = halved[0]
+    tanh = _node(shifted[0], "tanh")
+    if tanh is None or not isinstance(x, Value):
+        return None
+    scaled = _scalar(_node(tanh.inputs[0], "multiply"), "multiply")
+    if scaled is None or not _same(scaled[1], math.sqrt(2 / math.pi)):
+        return None
+    total = _node(scaled[0], "add")
+    parts = _either(total, "multiply") if total is not None else None
+    if parts is None or parts[1] is not x:
+        return None
+    cubic = _scalar(parts[0], "multiply")
+    if cubic is None or not _same(cubic[1], 0.044715):
+        return None
+    cube = _node(cubic[0], "pow")
+    exponent = cube.inputs[1] if cube is not None else None
+    if cube is None or cube.inputs[0] is not x:
+        return None
+    if not isinstance(exponent, Scalar) or exponent.value != 3:
+        return None
+    return b.gelu(x, approximate=True)
+
+
+def flattened_linear(b: Builder, node: Node) -> Value | None:
+    """A linear between two reshapes that only merge leading axes and split them again."""
+    linear = _node(node.inputs[0], "linear")
+    if linear is None:
+        return None
+    flat = _node(linear.inputs[0], "reshape")
+    source = flat.inputs[0] if flat is not None else None
+    if not isinstance(source, Value) or source.type.rank < 2:
+        return None
+    inner = linear.inputs[0]
+    assert isinstance(inner, Value)
+    kept = source.type.shape[-1] == inner.type.shape[-1]
+    expected = (*source.type.shape[:-1], linear.output.type.shape[-1])
+    if not kept or node.output.type.shape != expected:
+        return None
+    return b.linear(source, *linear.inputs[1:], **linear.attrs)
+
+
+def default_scale(b: Builder, node: Node) -> Value | None:
+    """A scale of 1 / sqrt(size) is attention's default."""
+    query, scale = node.inputs[0], node.attrs["scale"]
+    if scale is None or not isinstance(query, Value):
+        return None
+    size = query.type.shape[-1]
+    if not isinstance(size, int) or not _same(scale, size**-0.5):
+        return None
+    return b.attention(*node.inputs, **{**node.attrs, "scale": None})
+
+
+RULES: dict[str, list[Rule]] = {
+    "multiply": [rms_norm, gelu_tanh],
+    "reshape": [flattened_linear],
+    "attention": [default_scale],
+}

@@ -1,0 +1,63 @@
+"""The engine of local rewrites: rules see one node and may answer with another value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ivyport.core.build import Builder
+from ivyport.core.ir import Call, Graph, Node, Value, map_structure
+
+Rule = Callable[[Builder, Node], Value | None]
+
+
+def apply_rules(graph: Graph, rules: dict[str, list[Rule]]) -> bool:
+    """Rebuild the graph node by node; the first rule that answers replaces the node.
+
+    Rules are tried on nodes of their op with operands already rewritten. A rule adds what it
+    needs through the builder and returns the value that stands for the node's only result; the
+    type must not change. Returns whether anything changed.
+    """
+    nodes: list[Node] = []
+    builder = Builder(nodes)
+    replaced: dict[Value, Value] = {}
+    changed = False
+    for node in graph.nodes:
+        node.inputs = tuple(
+            replaced.get(x, x) if isinstance(x, Value) else x for x in node.inputs
+        )
+        builder.scope, builder.src = node.scope, node.src
+        answer = None
+        for rule in rules.get(node.op, ()):
+            mark = len(nodes)
+            answer = rule(builder, node)
+            if answer is not None:
+                break
+            del nodes[mark:]
+        if answer is None:
+            nodes.append(node)
+            continue
+        changed = True
+        old = node.output
+        assert answer.type == old.type, f"{node.op}: {old.type} became {answer.type}"
+        replaced[old] = answer
+        for depth, name in old.names.items():
+            # A value keeps the names it has; what it replaces may add some.
+            if answer.producer in nodes[-8:]:
+                answer.names.setdefault(depth, name)
+    if changed:
+        substitute(graph, nodes, replaced)
+    return changed
+
+
+def substitute(graph: Graph, nodes: list[Node], replaced: dict[Value, Value]) -> None:
+    """Give `graph` new nodes, and outputs and call arguments their successors."""
+
+    def new(value: Value) -> Value:
+        return replaced.get(value, value)
+
+    graph.nodes = nodes
+    graph.outputs = map_structure(new, graph.outputs)
+    graph.calls = [
+        Call(c.stack, [(name, new(v)) for name, v in c.args], c.alias)
+        for c in graph.calls
+    ]

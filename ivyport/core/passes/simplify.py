@@ -1,0 +1,301 @@
+"""Local identities: what changes nothing goes, chains become one, constants are folded.
+
+Every rule is exact for all inputs, in floating point too, and keeps the result's type.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ivyport.core import dtype as dt
+from ivyport.core.build import Builder
+from ivyport.core.dims import Dim
+from ivyport.core.ir import Graph, NewAxis, Node, Scalar, Slice, Value
+from ivyport.core.passes.dce import eliminate
+from ivyport.core.passes.indexing import INDEX_RULES
+from ivyport.core.passes.rewrite import Rule, apply_rules
+
+FULL = Slice()
+
+
+def simplify(graph: Graph) -> None:
+    """Apply the rules until none applies; remove what became dead."""
+    for _ in range(20):
+        changed = apply_rules(graph, RULES)
+        changed |= _share(graph)
+        eliminate(graph)
+        if not changed:
+            return
+
+
+def _value(node: Node, position: int = 0) -> Value:
+    operand = node.inputs[position]
+    assert isinstance(operand, Value)
+    return operand
+
+
+def made_by(value: Any, op: str) -> Node | None:
+    """The node that made `value`, if it is an `op`."""
+    producer = value.producer if isinstance(value, Value) else None
+    return producer if producer is not None and producer.op == op else None
+
+
+def constant(operand: Any) -> bool | int | float | Dim | None:
+    """The one number that an operand holds everywhere, None if it is not known."""
+    if isinstance(operand, Scalar):
+        return operand.value
+    node = made_by(operand, "full")
+    if node is not None:
+        return node.attrs["value"]
+    for op in ("getitem", "reshape", "broadcast_to", "permute_dims"):
+        node = made_by(operand, op)
+        if node is not None:
+            return constant(node.inputs[0])
+    return None
+
+
+def _identity(b: Builder, node: Node) -> Value | None:
+    """Operations whose attributes make them the identity."""
+    x = _value(node)
+    if node.output.type != x.type:
+        return None
+    identity = {
+        "astype": True,
+        "reshape": True,
+        "broadcast_to": True,
+        "permute_dims": node.attrs.get("axes") == tuple(range(x.type.rank)),
+        "getitem": all(i == FULL for i in node.attrs.get("index", ())),
+        "dropout": node.attrs.get("rate") == 0.0,
+        "concat": len(node.inputs) == 1,
+        "tile": all(r == 1 for r in node.attrs.get("repetitions", ())),
+        "pad": all(p == (0, 0) for p in node.attrs.get("padding", ())),
+        "roll": all(s == 0 for s in node.attrs.get("shift", ())),
+    }[node.op]
+    return x if identity else None
+
+
+def _neutral(b: Builder, node: Node) -> Value | None:
+    """x + 0 of integers, x * 1, x / 1, x - 0; a float x + 0 would turn -0.0 into 0.0."""
+    x, y = node.inputs
+    integer = not dt.is_float(node.output.type.dtype)
+    neutral = {"add": 0, "subtract": 0, "multiply": 1, "divide": 1}[node.op]
+    exact = integer or node.op in ("multiply", "divide", "subtract")
+    for one, other in ((x, y), (y, x)):
+        if node.op in ("subtract", "divide") and one is y:
+            continue
+        value = constant(other)
+        if isinstance(value, Dim) or value is None or value != neutral or not exact:
+            continue
+        if isinstance(one, Value) and one.type == node.output.type:
+            return one
+    return None
+
+
+def _fold_bool(b: Builder, node: Node) -> Value | None:
+    """true & x = x, false | x = x, and their absorbing partners."""
+    if node.output.type.dtype != "bool":
+        return None
+    x, y = node.inputs
+    for one, other in ((x, y), (y, x)):
+        value = constant(other)
+        if not isinstance(value, bool) or not isinstance(one, Value):
+            continue
+        if value == (node.op in ("bitwise_and", "logical_and")):
+            return b.expand(one, node.output.type.shape)
+        return b.full(shape=node.output.type.shape, value=value, dtype="bool")
+    return None
+
+
+def _bounds(operand: Any) -> tuple[int | None, int | None]:
+    """Least and greatest value of an integer operand, None where unknown."""
+    value = constant(operand)
+    if isinstance(value, int):
+        return value, value
+    node = made_by(operand, "arange")
+    if node is not None and node.attrs["step"] == 1 and isinstance(node.attrs["start"], int):
+        stop = node.attrs["stop"]
+        return node.attrs["start"], stop - 1 if isinstance(stop, int) else None
+    for op in ("getitem", "reshape", "broadcast_to", "astype"):
+        node = made_by(operand, op)
+        if node is not None:
+            return _bounds(node.inputs[0])
+    return None, None
+
+
+def _decide(b: Builder, node: Node) -> Value | None:
+    """Comparisons that ranges decide: ``arange(n) >= 0`` is true."""
+    low_x, high_x = _bounds(node.inputs[0])
+    low_y, high_y = _bounds(node.inputs[1])
+    less = high_x is not None and low_y is not None and high_x < low_y
+    not_less = low_x is not None and high_y is not None and low_x >= high_y
+    answer = {
+        "less": (less, not_less),
+        "greater_equal": (not_less, less),
+    }[node.op]
+    if not any(answer):
+        return None
+    return b.full(shape=node.output.type.shape, value=answer[0], dtype="bool")
+
+
+def _fold_elementwise(b: Builder, node: Node) -> Value | None:
+    """Casts and negations of constants."""
+    value = constant(node.inputs[0])
+    type_ = node.output.type
+    if value is None or isinstance(value, Dim) or isinstance(node.inputs[0], Scalar):
+        return None
+    if node.op == "astype":
+        value = _cast(value, type_.dtype)
+    elif node.op in ("bitwise_invert", "logical_not") and isinstance(value, bool):
+        value = not value
+    elif node.op == "negative":
+        value = -value
+    else:
+        return None
+    return b.full(shape=type_.shape, value=value, dtype=type_.dtype)
+
+
+def _cast(value: bool | int | float, dtype: str) -> bool | int | float:
+    if dtype == "bool":
+        return bool(value)
+    return float(value) if dt.is_float(dtype) else int(value)
+
+
+def _cast_chain(b: Builder, node: Node) -> Value | None:
+    """bool to int to bool, or a range made in another integer type."""
+    inner = made_by(node.inputs[0], "astype")
+    dtype = node.attrs["dtype"]
+    if inner is not None:
+        x = _value(inner)
+        if x.type.dtype == "bool" and dtype == "bool":
+            return x
+        widening = dt.is_int(x.type.dtype) and dt.is_int(inner.attrs["dtype"])
+        wider = dt.itemsize(inner.attrs["dtype"]) >= dt.itemsize(x.type.dtype)
+        if widening and wider and dt.is_int(dtype):
+            return b.cast(x, dtype)
+    line = made_by(node.inputs[0], "arange")
+    if line is not None and all(
+        isinstance(line.attrs[k], int | Dim) for k in ("start", "stop", "step")
+    ):
+        return b.arange(**{**line.attrs, "dtype": dtype})
+    return None
+
+
+def _reshape_chain(b: Builder, node: Node) -> Value | None:
+    """Only the last of several reshapes matters; a reshape of a constant is a constant."""
+    inner = made_by(node.inputs[0], "reshape")
+    if inner is not None:
+        shape = node.output.type.shape
+        return b.resize(_value(inner), shape)
+    return _reshape_as_index(b, node)
+
+
+def _reshape_as_index(b: Builder, node: Node) -> Value | None:
+    """Adding axes of size one is indexing."""
+    x, shape = _value(node), node.output.type.shape
+    if len(shape) <= x.type.rank or 1 in x.type.shape:
+        return None
+    if tuple(d for d in shape if d != 1) != x.type.shape:
+        return None
+    return b.getitem(x, index=tuple(NewAxis() if d == 1 else FULL for d in shape))
+
+
+def _permute_chain(b: Builder, node: Node) -> Value | None:
+    inner = made_by(node.inputs[0], "permute_dims")
+    if inner is None:
+        return None
+    axes = tuple(inner.attrs["axes"][a] for a in node.attrs["axes"])
+    return b.transpose(_value(inner), axes)
+
+
+def _fold_shape(b: Builder, node: Node) -> Value | None:
+    """A constant tensor stays one under reshape, index, broadcast, concat with itself."""
+    x = node.inputs[0]
+    producer = made_by(x, "full")
+    if producer is None:
+        return None
+    type_ = node.output.type
+    return b.full(shape=type_.shape, value=producer.attrs["value"], dtype=type_.dtype)
+
+
+def _broadcast_chain(b: Builder, node: Node) -> Value | None:
+    inner = made_by(node.inputs[0], "broadcast_to")
+    if inner is None:
+        return None
+    return b.expand(_value(inner), node.output.type.shape)
+
+
+def _unbroadcast(b: Builder, node: Node) -> Value | None:
+    """Elementwise operations and attention masks broadcast by themselves."""
+    changed = False
+    operands = []
+    for position, x in enumerate(node.inputs):
+        inner = made_by(x, "broadcast_to")
+        mask = node.op == "attention" and position == 3
+        if inner is not None and (mask or node.op != "attention"):
+            source = _value(inner)
+            if not mask or source.type.rank == _value(inner).type.rank:
+                operands.append(source)
+                changed = True
+                continue
+        operands.append(x)
+    if not changed:
+        return None
+    made = b.node(node.op, tuple(operands), node.attrs)
+    return made.output if made.output.type == node.output.type else None
+
+
+def _share(graph: Graph) -> bool:
+    """Equal nodes of one call become one, unless they draw random numbers."""
+    seen: dict[Any, Node] = {}
+    replaced: dict[Value, Value] = {}
+    kept = []
+    for node in graph.nodes:
+        node.inputs = tuple(
+            replaced.get(x, x) if isinstance(x, Value) else x for x in node.inputs
+        )
+        operands = tuple(x if isinstance(x, Value) else repr(x) for x in node.inputs)
+        key = (node.op, operands, repr(node.attrs), node.scope)
+        twin = seen.get(key)
+        if twin is None or node.op in ("dropout", "attention", "batch_norm"):
+            seen[key] = node
+            kept.append(node)
+            continue
+        replaced.update(zip(node.outputs, twin.outputs, strict=True))
+    if replaced:
+        from ivyport.core.passes.rewrite import substitute
+
+        substitute(graph, kept, replaced)
+    return bool(replaced)
+
+
+def _table() -> dict[str, list[Rule]]:
+    table: dict[str, list[Rule]] = {}
+
+    def add(ops: str, *rules: Rule) -> None:
+        for op in ops.split():
+            table.setdefault(op, []).extend(rules)
+
+    add(
+        "astype reshape broadcast_to permute_dims getitem dropout concat tile pad roll",
+        _identity,
+    )
+    add("add subtract multiply divide", _neutral)
+    add("bitwise_and bitwise_or logical_and logical_or", _fold_bool)
+    add("less greater_equal", _decide)
+    add("astype bitwise_invert logical_not negative", _fold_elementwise)
+    add("astype", _cast_chain)
+    add("reshape broadcast_to getitem permute_dims", _fold_shape)
+    add("reshape", _reshape_chain)
+    add("permute_dims", _permute_chain)
+    add("broadcast_to", _broadcast_chain)
+    for op, rules in INDEX_RULES.items():
+        add(op, *rules)
+    add(
+        "add subtract multiply divide bitwise_and bitwise_or logical_and logical_or where "
+        "equal not_equal less less_equal greater greater_equal attention",
+        _unbroadcast,
+    )
+    return table
+
+
+RULES = _table()
