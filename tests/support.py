@@ -21,6 +21,15 @@ def as_numpy(array: Any) -> np.ndarray:
     return array.numpy()
 
 
+def as_torch(array: np.ndarray) -> Any:
+    """A torch tensor with the elements of a numpy array, bfloat16 too."""
+    import torch
+
+    if array.dtype == to_numpy("bfloat16"):
+        return torch.as_tensor(array.view(np.int16)).view(torch.bfloat16)
+    return torch.as_tensor(array)
+
+
 def narrowed(dtype: np.dtype) -> np.dtype:
     """The dtype that JAX computes in where the source has 64 bits."""
     return to_numpy(NARROW.get(dtype.name, dtype.name))
@@ -29,11 +38,11 @@ def narrowed(dtype: np.dtype) -> np.dtype:
 def assert_close(
     actual: Any, expected: Any, *, rtol: float = 1e-6, narrow: bool = False
 ) -> None:
-    """Demand the same dtype, shape, NaN and infinity positions, and values within `rtol`.
+    """Demand equal dtypes, shapes and NaN and infinity places, and values in `rtol`.
 
     The error is the largest difference over the largest finite magnitude of `expected`
-    (over 1 where that is 0), so that small elements need not be exact. Integers and booleans
-    must be equal. `narrow` takes a 64-bit `expected` as its 32-bit counterpart.
+    (over 1 where that is 0), so that small elements need not be exact. Integers and
+    booleans must be equal. `narrow` takes a 64-bit `expected` for its 32-bit fellow.
 
     Raises:
         AssertionError: saying what differs, where, and by how much.

@@ -71,7 +71,7 @@ class Dim:
 
     def __floordiv__(self, other: DimLike) -> DimLike:
         exact = _divide(self, other)
-        return _func("floordiv", self, other) if exact is None else exact
+        return _floor(self, other) if exact is None else exact
 
     def __rfloordiv__(self, other: int) -> DimLike:
         return _func("floordiv", other, self)
@@ -199,23 +199,78 @@ def _func(op: str, a: DimLike, b: DimLike) -> Dim:
     return Dim((((Func(op, (a, b)),), 1),))
 
 
-def _divide(a: DimLike, b: DimLike) -> DimLike | None:
-    """The exact quotient, or None where the division is not known to be exact."""
-    divisor = list(_terms(b))
-    if len(divisor) != 1:
-        return 1 if a == b else None
-    (monomial, coefficient) = divisor[0]
-    terms: list[tuple[Monomial, int]] = []
-    for m, c in _terms(a):
-        rest = list(m)
-        for atom in monomial:
-            if atom not in rest:
-                return None
-            rest.remove(atom)
-        if c % coefficient:
+def _floor(a: Dim, b: DimLike) -> DimLike:
+    """``a // b`` in canonical form: whole multiples of b stand outside, divisions are joined.
+
+    >>> s = symbol("S")
+    >>> (s - 10) // 5 + 1 == s // 5 - 1, ((s // 5) - 4) // 2 == s // 10 - 2
+    (True, True)
+    """
+    if not isinstance(b, int) or b <= 0:
+        return _func("floordiv", a, b)
+    outside: list[tuple[Monomial, int]] = []
+    inside: list[tuple[Monomial, int]] = []
+    for monomial, coefficient in a.terms:
+        if coefficient % b == 0:
+            outside.append((monomial, coefficient // b))
+        elif not monomial:
+            outside.append((monomial, coefficient // b))
+            inside.append((monomial, coefficient % b))
+        else:
+            inside.append((monomial, coefficient))
+    rest = _build(inside)
+    if isinstance(rest, int):
+        return _build(outside) + rest // b
+    nested = _single_floor(rest)
+    if nested is not None:
+        (numerator, divisor), offset = nested
+        joined = numerator + offset * divisor
+        return _build(outside) + joined // (divisor * b)
+    return _build(outside) + _func("floordiv", rest, b)
+
+
+def _single_floor(dim: Dim) -> tuple[tuple[DimLike, int], int] | None:
+    """``x // c + k`` as ((x, c), k), if `dim` is that."""
+    offset = 0
+    found: tuple[DimLike, int] | None = None
+    for monomial, coefficient in dim.terms:
+        if not monomial:
+            offset = coefficient
+            continue
+        atom = monomial[0] if len(monomial) == 1 and coefficient == 1 else None
+        if found is not None or not isinstance(atom, Func) or atom.op != "floordiv":
             return None
-        terms.append((tuple(rest), c // coefficient))
-    return _build(terms)
+        divisor = atom.args[1]
+        if not isinstance(divisor, int):
+            return None
+        found = (atom.args[0], divisor)
+    return None if found is None else (found, offset)
+
+
+def _divide(a: DimLike, b: DimLike) -> DimLike | None:
+    """The exact quotient, or None where the division is not known to be exact.
+
+    Polynomial division by leading terms, in the order that the canonical form has.
+    """
+    divisor = list(_terms(b))
+    if not divisor:
+        return None
+    lead, scale = divisor[0]
+    quotient: DimLike = 0
+    rest = a
+    while rest != 0:
+        monomial, coefficient = next(iter(_terms(rest)))
+        remaining = list(monomial)
+        for atom in lead:
+            if atom not in remaining:
+                return None
+            remaining.remove(atom)
+        if coefficient % scale:
+            return None
+        step = _build([(tuple(remaining), coefficient // scale)])
+        quotient = quotient + step
+        rest = rest - step * b
+    return quotient
 
 
 def _wrap(dim: DimLike) -> str:

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import keyword
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ivyport.backends import pyast
@@ -84,6 +84,7 @@ class Body:
         self.uses: dict[Value, int] = {}
         self.holder: dict[str, Value] = {}  # variable -> the value it holds
         self.sizes: dict[Dim, str] = {}
+        self.in_flight: list[frozenset[str]] = []
         self.reserved: set[str] = {
             "self", "config", "rngs", "jax", "jnp", "nnx", "np", "bool", "max", "min",
             "range", "list", "int", "float", "lax", "keras", "torch",
@@ -173,9 +174,8 @@ class Body:
             expr: ast.expr = pyast.call(self.owner.child(item), args)
         else:
             expr = self._node(item, position)
-        names = frozenset().union(*(self._entry(v).names for v in operands))
         self.consume(operands)
-        self._define(item.outputs, expr, names)
+        self._define(item.outputs, expr)
 
     def _node(self, node: Node, position: int) -> ast.expr:
         where = (self.index, position)
@@ -190,7 +190,8 @@ class Body:
             else:
                 operands.append(None)
         attrs = {
-            k: self._holes(("attr", *where, k), v) for k, v in node.attrs.items()
+            k: v if k in ("rate", "dropout") else self._holes(("attr", *where, k), v)
+            for k, v in node.attrs.items()
         }
         rate = node.attrs.get("rate" if node.op == "dropout" else "dropout", 0.0)
         random = node.op in ("dropout", "attention") and bool(rate)
@@ -215,12 +216,10 @@ class Body:
             return tuple(self._holes((*where, i), v) for i, v in enumerate(value))
         return self._number(where, value)
 
-    def _define(
-        self, outputs: Any, expr: ast.expr, names: frozenset[str], *, keep: bool = False
-    ) -> None:
+    def _define(self, outputs: Sequence[Value], expr: ast.expr) -> None:
         if len(outputs) == 1:
             (value,) = outputs
-            self.entries[value] = Entry(expr, names, bound=False)
+            self.entries[value] = Entry(expr, _names(expr), bound=False)
             if self.uses[value] > 1 and not _trivial(expr):
                 self._bind(value)
             return
@@ -237,14 +236,27 @@ class Body:
         entry = self.entries[value]
         entry.bound = True  # a name taken below must not flush this entry again
         expr = entry.expr
-        name = self._take_name(value, reading=entry.names)
+        name = self._take_name(value, entry.names)
         self.statements.append(pyast.assign(name, expr))
 
-    def _take_name(self, value: Value, reading: frozenset[str] = frozenset()) -> str:
-        name = self._free_name(self._hints(value))
-        for other, entry in list(self.entries.items()):
-            if not entry.bound and name in entry.names and self.uses.get(other, 0) > 0:
-                self._bind(other)
+    def _take_name(self, value: Value, reads: frozenset[str] = frozenset()) -> str:
+        """A variable for `value`; what is still to be read from it is bound elsewhere first.
+
+        `reads` are the variables of the expression about to be assigned: they must survive
+        the assignments that are made on the way.
+        """
+        while True:
+            name = self._free_name(self._hints(value))
+            readers = [
+                other
+                for other, entry in self.entries.items()
+                if not entry.bound and name in entry.names and self.uses.get(other, 0) > 0
+            ]
+            if not readers:
+                break
+            self.in_flight.append(reads)
+            self._bind(readers[0])
+            self.in_flight.pop()
         self.holder[name] = value
         self.entries[value] = Entry(pyast.name(name), frozenset({name}))
         return name
@@ -273,6 +285,8 @@ class Body:
 
     def _is_free(self, name: str) -> bool:
         if name in self.reserved or name in self.sizes.values():
+            return False
+        if any(name in reads for reads in self.in_flight):
             return False
         held = self.holder.get(name)
         return held is None or self.uses.get(held, 0) <= 0
@@ -387,6 +401,11 @@ class Body:
                 ]
                 header.append(pyast.assign(pyast.tuple_of(names), shape))
         return header
+
+
+def _names(expr: ast.expr) -> frozenset[str]:
+    """Variables that an expression reads."""
+    return frozenset(n.id for n in ast.walk(expr) if isinstance(n, ast.Name))
 
 
 def _trivial(expr: ast.expr) -> bool:

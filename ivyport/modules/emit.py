@@ -149,6 +149,7 @@ class ClassEmitter:
         if name is None:
             return value
         if name not in self.numbers:
+            self.layout.free(name)
             self.numbers[name] = self._constant(value, name, where)
         return pyast.hole(value, pyast.attribute(pyast.name("self"), name))
 
@@ -164,7 +165,8 @@ class ClassEmitter:
         names = [
             n
             for n in names
-            if n not in self.layout.taken and n not in self.definition.arguments
+            if (n in self.numbers or n not in self.layout.taken)
+            and n not in self.definition.arguments
             and all(self.attrs.get(i.path, {}).get(n) == value
                     for i in self.definition.instances)
         ]  # fmt: skip
@@ -200,7 +202,10 @@ class ClassEmitter:
         """``self.layer``, a slice of it, or ``range(n)`` for one module called n times."""
         count = len(run.calls)
         if run.repeated:
-            return pyast.call(pyast.name("range"), [self._length(count, "")])
+            name = self.layout.names.get("repeats") or self.layout.free("num_repeats")
+            self.layout.names["repeats"] = name
+            self.numbers[name] = self._length(count, "")
+            return pyast.call(pyast.name("range"), [pyast.attribute(pyast.name("self"), name)])
         relative = self.me.relative(run.calls[0].path)
         slot = self.layout.slots[relative]
         whole = self.layout.lists[relative.rpartition(".")[0]]

@@ -39,6 +39,7 @@ class Layout:
     def __init__(self, instance: Instance) -> None:
         self.slots: dict[str, Slot] = {}
         self.lists: dict[str, list[str]] = {}
+        self.names: dict[str, str] = {}  # other attributes, by what they are for
         taken: set[str] = set(RESERVED)
         indexed: dict[str, list[int]] = {}
         for path in instance.children:

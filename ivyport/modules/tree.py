@@ -257,6 +257,20 @@ def _plain(size: object) -> set[str]:
     return {name} if name else set()
 
 
+def _carrier(value: Value, inputs: dict[Value, None]) -> Value | None:
+    """The input that stands for an argument: itself, or what it was broadcast or cut from."""
+    current: Value | None = value
+    while current is not None and current not in inputs:
+        producer = current.producer
+        through = producer is not None and producer.op in PASSED_THROUGH
+        first = producer.inputs[0] if producer is not None and through else None
+        current = first if isinstance(first, Value) else None
+    return current
+
+
+PASSED_THROUGH = ("broadcast_to", "reshape", "permute_dims", "getitem", "astype")
+
+
 def _name_inputs(
     call: CallNode, inputs: dict[Value, None], signature: Call | None
 ) -> None:
@@ -264,7 +278,8 @@ def _name_inputs(
     args = signature.args if signature else []
     call.alias = signature.alias if signature else ""
     for name, value in args:
-        if value in inputs and value not in call.names:
-            call.names[value] = name
+        carrier = _carrier(value, inputs)
+        if carrier is not None and carrier not in call.names:
+            call.names[carrier] = name
     rest = [v for v in inputs if v not in call.names]
     call.inputs = [*call.names, *rest]

@@ -1,4 +1,4 @@
-"""What a sample of an operation is: typed inputs, how to build the node, and a reference."""
+"""What a sample of an operation is: inputs, how to build the node, a reference."""
 
 from __future__ import annotations
 
@@ -21,23 +21,28 @@ B, S = symbol("B"), symbol("S")
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """One tensor operand: its type, and its elements from a generator and a shape."""
+    """One tensor operand: its type, and its elements from a generator and a shape.
+
+    `smooth` is false where gradients are not compared: kinks, NaN, running statistics.
+    """
 
     type: TensorType
     make: Make
+    smooth: bool = True
 
     def array(self, rng: np.random.Generator, sizes: dict[str, int]) -> np.ndarray:
         """The elements, where symbols have these sizes."""
         shape = tuple(evaluate(d, sizes) for d in self.type.shape)
         made = np.asarray(self.make(rng, shape)).astype(to_numpy(self.type.dtype))
-        return np.ascontiguousarray(np.broadcast_to(made, shape))
+        return np.broadcast_to(made, shape).copy()
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One row: `build(b, *values)` adds one node, `torch(*tensors)` is what it must compute.
+    """One row: `build(b, *values)` adds one node that computes `torch(*tensors)`.
 
-    `rtol` bounds the error over the largest magnitude, `grad_rtol` that of gradients.
+    `rtol` bounds the error over the largest magnitude, `grad_rtol` that of gradients;
+    0 is the default for the inputs' dtype.
     """
 
     op: str
@@ -45,9 +50,15 @@ class Sample:
     build: Callable[..., Any]
     torch: Callable[..., Any]
     label: str = ""
-    rtol: float = 1e-6
-    grad_rtol: float = 1e-5
+    rtol: float = 0.0
+    grad_rtol: float = 0.0
     differentiable: bool = True
+
+    def __post_init__(self) -> None:
+        coarse = any(x.type.dtype == "bfloat16" for x in self.inputs)
+        for name, default in (("rtol", 1e-6), ("grad_rtol", 1e-5)):
+            if getattr(self, name) == 0.0:
+                object.__setattr__(self, name, 1e-2 if coarse else default)
 
     @property
     def name(self) -> str:
@@ -67,13 +78,20 @@ class Sample:
         """Positions of the inputs that have gradients."""
         if not self.differentiable:
             return []
-        return [i for i, x in enumerate(self.inputs) if is_float(x.type.dtype)]
+        return [
+            i for i, x in enumerate(self.inputs) if x.smooth and is_float(x.type.dtype)
+        ]
 
 
-def given(values: Any, dtype: str = "float32") -> Input:
+def given(values: Any, dtype: str = "float32", *, smooth: bool = True) -> Input:
     """Exactly these elements."""
     array = np.asarray(values)
-    return Input(TensorType(dtype, array.shape), lambda rng, shape: array)
+    return Input(TensorType(dtype, array.shape), lambda rng, shape: array, smooth)
+
+
+def fixed(x: Input) -> Input:
+    """The same operand, whose gradient is not compared."""
+    return dataclasses.replace(x, smooth=False)
 
 
 def f32(*shape: Any, low: float | None = None, high: float | None = None) -> Input:
@@ -85,6 +103,11 @@ def f32(*shape: Any, low: float | None = None, high: float | None = None) -> Inp
         return rng.uniform(low, high, shape)
 
     return Input(TensorType("float32", shape), make)
+
+
+def half(*shape: Any) -> Input:
+    """Normal bfloat16 elements."""
+    return Input(TensorType("bfloat16", shape), f32(*shape).make)
 
 
 def ints(high: int, *shape: Any, low: int = 0, dtype: str = "int64") -> Input:

@@ -1,4 +1,4 @@
-"""Rows of operations that move elements: shapes, joins, indexing, gathers and scatters."""
+"""Rows of operations that move elements: shapes, joins, indexing, scatters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def _shape(
 SHAPES = [
     _shape("reshape", f32(B, S, 6), "split", lambda x: x.view(*x.shape[:2], 2, 3),
            shape=(B, S, 2, 3)),
-    _shape("reshape", f32(B, S, 6), "merge", lambda x: x.flatten(0, 1), shape=(B * S, 6)),
+    _shape("reshape", f32(B, S, 6), "merge", lambda x: x.flatten(0, 1),
+           shape=(B * S, 6)),
     _shape("reshape", f32(B, S, 6), "free", lambda x: x.flatten(1), shape=(B, -1)),
     _shape("reshape", given([[2.0]]), "rank_0", lambda x: x.reshape(()), shape=()),
     _shape("permute_dims", f32(B, S), "matrix", lambda x: x.T, axes=(1, 0)),
@@ -206,7 +207,7 @@ def _index_update(
     label: str, reference: Callable[..., Any], *inputs: Input, accumulate: bool = False,
     keep: int = 0, scalar: float | None = None,
 ) -> Sample:  # fmt: skip
-    """Inputs are x, values (unless a scalar) and indices, after `keep` axes that stay."""
+    """Inputs are x, values (unless a scalar), indices; the first `keep` axes stay."""
 
     def build(b: Any, x: Any, *rest: Any) -> Any:
         values, indices = (scalar, rest) if scalar is not None else (rest[0], rest[1:])
@@ -238,7 +239,8 @@ INDEXING = [
                   X, f32(2, 4, 3), given([-1, 1], "int64")),
     _index_update("add", lambda x, v, i: x.index_put((i,), v, accumulate=True),
                   X, f32(B, 4, 3), ints(5, B), accumulate=True),
-    _index_update("add_pairs", lambda x, v, i, j: x.index_put((i, j), v, accumulate=True),
+    _index_update("add_pairs",
+                  lambda x, v, i, j: x.index_put((i, j), v, accumulate=True),
                   X, f32(B, S, 3), ints(5, B, 1), ints(4, S), accumulate=True),
     _index_update("second", lambda x, v, i: x.index_copy(1, i, v),
                   X, f32(5, 2, 3), given([3, 1], "int64"), keep=1),
@@ -316,13 +318,16 @@ GATHERS = [
     _gather("integers", ints(9, B, 6), ints(6, B, 3), 1),
     _scatter("set", "", f32(B, 6), WHERE, f32(B, 3)),
     _scatter("set", "scalar", f32(B, 6), WHERE, 2.5),
-    _scatter("set", "shorter", f32(7, 6), permuted(6, 4, 3), f32(5, 4)),
+    _scatter(
+        "set", "shorter", f32(7, 6), permuted(6, 4, 3), f32(5, 4), differentiable=False
+    ),
     _scatter("set", "integers", ints(9, B, 6), WHERE, 1),
     _scatter("add", "", f32(B, 6), ints(6, B, 8), f32(B, 8)),
     _scatter("add", "axis_0", f32(4, B), ints(4, S, B), f32(S, B), axis=0),
     _scatter("max", "", f32(B, 6), ints(6, B, 8), f32(B, 8), differentiable=False),
     _scatter("min", "", f32(B, 6), ints(6, B, 8), f32(B, 8), differentiable=False),
-    _scatter("mul", "", f32(B, 6), WHERE, f32(B, 3)),
+    # JAX has no gradient of a scatter that multiplies, unless its indices are unique.
+    _scatter("mul", "", f32(B, 6), WHERE, f32(B, 3), differentiable=False),
     _scatter(
         "mul", "repeated", f32(B, 6), ints(6, B, 8), f32(B, 8), differentiable=False
     ),

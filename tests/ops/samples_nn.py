@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tests.ops.sample import B, Input, S, Sample, f32, given, ints, masked
+from tests.ops.sample import B, Input, S, Sample, f32, fixed, given, half, ints, masked
 
 F = torch.nn.functional
 
@@ -81,6 +81,10 @@ PRODUCTS = [
 ]
 
 
+SDPA = F.scaled_dot_product_attention
+STATISTICS = fixed(f32(6)), fixed(f32(6, low=0.5, high=2))
+
+
 def _norms(scale: bool, bias: bool) -> list[Sample]:
     """Each normalisation with and without scale and bias."""
     with_scale, with_bias = [f32(6)] * scale, [f32(6)] * bias
@@ -107,7 +111,7 @@ def _norms(scale: bool, bias: bool) -> list[Sample]:
         ),
         Sample(
             "batch_norm",
-            (f32(B, 6, 4), *with_scale, *with_bias, f32(6), f32(6, low=0.5, high=2)),
+            (f32(B, 6, 4), *with_scale, *with_bias, *STATISTICS),
             lambda b, x, *rest: b.batch_norm(
                 x, *pair(rest), *rest[-2:], axis=1, eps=1e-5, momentum=0.1
             ),
@@ -146,7 +150,7 @@ NORMS = [
     ),
     Sample(
         "batch_norm",
-        (f32(B, 4, 6), f32(6), f32(6), f32(6), f32(6, low=0.5, high=2)),
+        (f32(B, 4, 6), f32(6), f32(6), *STATISTICS),
         lambda b, *x: b.batch_norm(*x, axis=2, eps=1e-3, momentum=None),
         lambda x, s, o, m, v: F.batch_norm(x.mT, m, v, s, o, eps=1e-3).mT,
         "last_axis",
@@ -159,6 +163,27 @@ NORMS = [
         ),
         lambda x, s, o: F.batch_norm(x, None, None, s, o, training=True),
         "batch_statistics",
+    ),
+    Sample(
+        "layer_norm",
+        (half(B, 6), half(6), half(6)),
+        lambda b, *x: b.layer_norm(*x, axis=(-1,), eps=1e-5),
+        lambda x, s, o: F.layer_norm(x, (6,), s, o, eps=1e-5),
+        "half",
+    ),
+    Sample(
+        "rms_norm",
+        (half(B, 6), half(6)),
+        lambda b, x, s: b.rms_norm(x, s, axis=(-1,), eps=1e-6),
+        lambda x, s: F.rms_norm(x, (6,), s, 1e-6),
+        "half",
+    ),
+    Sample(
+        "attention",
+        (half(B, 4, S, 8), half(B, 2, S, 8), half(B, 2, S, 8), half(B, 1, S, S)),
+        lambda b, *x: b.attention(*x),
+        lambda q, k, v, m: SDPA(q, k, v, m, enable_gqa=True),
+        "half",
     ),
     Sample(
         "rms_norm",
@@ -193,6 +218,8 @@ HUGE = given([[1e4, 1e4 - 1, -1e4], [-float("inf"), 0.0, 1.0]])
 
 ACTIVATIONS = [
     _activation("softmax", lambda x: x.softmax(-1), axis=-1),
+    _activation("softmax", lambda x: x.softmax(-1), "half", half(B, 9), axis=-1),
+    _activation("gelu", lambda x: F.gelu(x), "half", half(B, 9), approximate=False),
     _activation("softmax", lambda x: x.softmax(1), "middle", axis=1),
     _activation("softmax", lambda x: x.softmax(-1), "huge", HUGE, axis=-1),
     _activation("log_softmax", lambda x: x.log_softmax(-1), axis=-1),
@@ -207,8 +234,6 @@ ACTIVATIONS = [
     _activation("dropout", lambda x: x, "rate_0", rate=0.0),
     _activation("dropout", lambda x: x, "off", rate=0.5),
 ]
-
-SDPA = F.scaled_dot_product_attention
 
 
 def _attention(

@@ -1,4 +1,4 @@
-"""Rows of convolutions, pooling and resizing; `_last` puts a sample's channels last too."""
+"""Rows of convolutions, pooling and resizing, in both layouts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ivyport.core.ir import TensorType
-from tests.ops.sample import B, Input, S, Sample, f32, ints
+from tests.ops.sample import B, Input, S, Sample, f32, half, ints
 
 F = torch.nn.functional
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -74,8 +74,8 @@ def _conv(
 
 
 def _conv_transpose(
-    label: str, *inputs: Input, stride: int = 1, padding: int = 0, output_padding: int = 0,
-    dilation: int = 1, groups: int = 1,
+    label: str, *inputs: Input, stride: int = 1, padding: int = 0,
+    output_padding: int = 0, dilation: int = 1, groups: int = 1,
 ) -> Sample:  # fmt: skip
     rank = inputs[0].type.rank - 2
 
@@ -100,6 +100,7 @@ def _conv_transpose(
 
 
 CONVS = [
+    _conv("half", half(B, 4, S), half(6, 4, 3), half(6), padding=1),
     _conv("line", f32(B, 4, S), f32(6, 4, 3), f32(6), padding=1),
     _conv("plane", f32(B, 4, 7, 6), f32(6, 4, 3, 2), f32(6), stride=2, padding=1),
     _conv("no_bias", f32(B, 4, 7, 6), f32(6, 4, 3, 3)),
@@ -116,7 +117,8 @@ CONVS = [
         output_padding=1,
     ),
     _conv_transpose(
-        "groups", f32(B, 4, 5, 4), f32(4, 3, 3, 3), f32(6), groups=2, dilation=2, padding=1
+        "groups", f32(B, 4, 5, 4), f32(4, 3, 3, 3), f32(6), groups=2, dilation=2,
+        padding=1,
     ),
     _conv_transpose("much_padding", f32(B, 4, 9, 9), f32(4, 2, 2, 2), padding=2),
     _conv_transpose("volume", f32(B, 2, 3, 4, 2), f32(2, 3, 2, 2, 2), f32(3), stride=2),
@@ -187,6 +189,9 @@ TIED = ints(2, B, 3, 8, 7)
 ZEROS_AND_ONES = Input(TensorType("float32", TIED.type.shape), TIED.make)
 POOLS = [
     _max_pool("plain", IMAGE, 2, 2),
+    _max_pool("half", half(B, 3, 8, 7), 2, 2),
+    _avg_pool("half", half(B, 3, 8, 7), 3, 2, 1, count_include_pad=False),
+    _adaptive("half", half(B, 3, 8, 7), (3, 5)),
     _max_pool("padded", IMAGE, 3, 2, 1),
     _max_pool("ties", ZEROS_AND_ONES, 3, 2, 1),
     _max_pool("dilated", IMAGE, 2, 1, 1, 2),

@@ -20,7 +20,7 @@ from ivyport.core.dtype import NARROW, is_float
 from ivyport.core.ir import Node, Scalar, TensorType, Value
 from tests.ops.sample import SIZES, Sample
 from tests.ops.samples import SAMPLES
-from tests.support import assert_close
+from tests.support import as_torch, assert_close
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
@@ -35,7 +35,7 @@ def _narrow(type: TensorType) -> TensorType:
 
 
 def node_of(sample: Sample) -> Node:
-    """The sample's node, its operands named, 64-bit types narrowed as JAX's passes do."""
+    """The sample's node, operands named, 64-bit types narrowed as JAX's passes do."""
     builder = Builder()
     values = sample.values()
     for i, value in enumerate(values):
@@ -116,18 +116,21 @@ def test_value(sample: Sample, sizes: dict[str, int], jit: bool) -> None:
     arrays = sample.arrays(sizes)
     function = function_of(sample)
     function = jax.jit(function) if jit else function
-    expected = sample.torch(*map(torch.as_tensor, arrays))
+    expected = sample.torch(*map(as_torch, arrays))
     _compare(function(*map(jax.numpy.asarray, arrays)), expected, sample.rtol)
 
 
+def _has_gradient(sample: Sample) -> bool:
+    results = node_of(sample).outputs
+    return bool(sample.floats()) and any(is_float(v.type.dtype) for v in results)
+
+
 @pytest.mark.parametrize(
-    "sample",
-    [s for s in SAMPLES if s.floats() and any(is_float(v.type.dtype) for v in node_of(s).outputs)],
-    ids=lambda s: s.name,
-)  # fmt: skip
+    "sample", [s for s in SAMPLES if _has_gradient(s)], ids=lambda s: s.name
+)
 def test_gradient(sample: Sample) -> None:
     arrays, floats = sample.arrays(SIZES[0]), sample.floats()
-    tensors = [torch.as_tensor(a) for a in arrays]
+    tensors = [as_torch(a) for a in arrays]
     for i in floats:
         tensors[i].requires_grad_()
     outputs = [y for y in _results(sample.torch(*tensors)) if y.is_floating_point()]

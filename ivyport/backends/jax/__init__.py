@@ -1,7 +1,7 @@
 """Emission for JAX: one rule an operation, and the helpers that emitted files copy.
 
-`RULES` maps operations to rules, `IMPORTS` the root of a dotted name to the
-statement that imports it. Importing this package does not import JAX; importing `_rt` does.
+`RULES` maps operations to rules, `IMPORTS` the root of a dotted name to the statement
+that imports it. Importing this package does not import JAX; importing `_rt` does.
 """
 
 from __future__ import annotations

@@ -50,7 +50,10 @@ def load_pretrained(make, folder):
         raise ValueError(f"{folder}: missing {missing}, unexpected {unexpected}")
     variables = dict(state.flat_state())
     loaded = nnx.State.from_flat_path(
-        {path: variables[path].replace(weights[name]) for name, path in expected.items()}
+        {
+            path: variables[path].replace(weights[name])
+            for name, path in expected.items()
+        }
     )
     if rngs.flat_state():
         rngs = jax.jit(lambda: nnx.state(make(), nnx.RngState))()

@@ -98,7 +98,7 @@ def group_norm(x, scale=None, bias=None, *, groups: int, axis: int = 1, eps: flo
 
 
 def batch_norm(x, mean=None, var=None, scale=None, bias=None, *, axis: int, eps: float):
-    """Normalise channels by running statistics, or the batch's, then scale and shift."""
+    """Normalise by running statistics, or the batch's, then scale and shift."""
     channels = [1] * x.ndim
     channels[axis] = -1
     y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -178,7 +178,7 @@ def dilated_max_pool(x, kernel, stride, padding, dilation):
         ]
         return x[..., *cut]
 
-    return functools.reduce(jnp.maximum, map(elements, np.ndindex(*kernel)))
+    return jnp.stack([elements(offset) for offset in np.ndindex(*kernel)]).max(axis=0)
 
 
 def avg_pool(x, kernel, stride, padding, count_include_pad: bool = True):

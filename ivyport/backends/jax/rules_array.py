@@ -288,7 +288,7 @@ def cumulative_sum(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
 
 @emits("reshape")
 def reshape(e: Exprs, x: ast.expr, *, shape: tuple[DimLike, ...]) -> ast.expr:
-    # One computed size is what -1 stands for; a named one (B, S) reads better as its name.
+    # One computed size becomes -1; a named one (B, S) reads better as its name.
     computed = [
         i for i, d in enumerate(shape) if isinstance(d, Dim) and not as_symbol(d)
     ]

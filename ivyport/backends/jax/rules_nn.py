@@ -401,7 +401,10 @@ def max_pool(
     if spread is OMIT and layout == "channels_last":
         none = unless(padding, ((0, 0),) * len(kernel))
         return e.call("nnx.max_pool", x, kernel, strides=stride, padding=none)
-    y = e.rt("max_pool", _first(e, x, layout), kernel, stride, padding, spread)
+    x = _first(e, x, layout)
+    if spread is OMIT:
+        return e.rt("max_pool", x, kernel, stride, padding)
+    y = e.rt("dilated_max_pool", x, kernel, stride, padding, dilation)
     return _back(e, y, layout)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph
 from ivyport.core.passes.layout import assign_layouts
+from ivyport.core.passes.localize import localize
 from ivyport.core.passes.narrow import narrow
 from ivyport.core.passes.raising import raise_layers
 from ivyport.core.passes.simplify import simplify
@@ -29,5 +30,6 @@ def for_target(graph: Graph, target: str) -> list[str]:
     assign_layouts(graph, images="channels_last", attention="bshd")
     verify(graph)
     simplify(graph)
+    localize(graph)
     verify(graph)
     return narrow(graph)

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from ivyport.core.build import Builder
-from ivyport.core.ir import Graph, Node, Scalar, Value
+from ivyport.core.ir import Graph, NewAxis, Node, Scalar, Slice, Value
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.rewrite import Rule, apply_rules
 
 
 def raise_layers(graph: Graph) -> None:
     """Replace written-out RMS norms, tanh GELUs and flattened linears by their operations."""
-    apply_rules(graph, RULES)
-    eliminate(graph)
+    while apply_rules(graph, RULES):
+        eliminate(graph)
 
 
 def _node(x: Any, op: str) -> Node | None:
@@ -149,8 +149,35 @@ def default_scale(b: Builder, node: Node) -> Value | None:
     return b.attention(*node.inputs, **{**node.attrs, "scale": None})
 
 
+def grouped_heads(b: Builder, node: Node) -> Value | None:
+    """Keys and values repeated for groups of query heads: attention groups them itself."""
+    sources = [_unrepeated(node.inputs[i], node.attrs["layout"]) for i in (1, 2)]
+    if any(s is None for s in sources):
+        return None
+    query, _, _, mask = node.inputs
+    return b.attention(query, *sources, mask, **node.attrs)
+
+
+def _unrepeated(x: Any, layout: str) -> Value | None:
+    """The tensor of which every head was repeated, for (batch, heads, length, size)."""
+    flat = _node(x, "reshape")
+    wide = _node(flat.inputs[0], "broadcast_to") if flat is not None else None
+    cut = _node(wide.inputs[0], "getitem") if wide is not None else None
+    if cut is None or layout != "bhsd" or not isinstance(x, Value) or x.type.rank != 4:
+        return None
+    index = (Slice(), Slice(), NewAxis())
+    source = cut.inputs[0]
+    if cut.attrs["index"][:3] != index or not isinstance(source, Value):
+        return None
+    if any(i != Slice() for i in cut.attrs["index"][3:]) or source.type.rank != 4:
+        return None
+    batch, heads, length, size = source.type.shape
+    expected = (batch, x.type.shape[1], length, size)
+    return source if x.type.shape == expected else None
+
+
 RULES: dict[str, list[Rule]] = {
     "multiply": [rms_norm, gelu_tanh],
     "reshape": [flattened_linear],
-    "attention": [default_scale],
+    "attention": [grouped_heads, default_scale],
 }

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ivyport.core import dtype as dt
 from ivyport.core.build import Builder
 from ivyport.core.dims import Dim
+from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph, NewAxis, Node, Scalar, Slice, Value
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.indexing import INDEX_RULES
@@ -154,6 +157,55 @@ def _fold_elementwise(b: Builder, node: Node) -> Value | None:
     return b.full(shape=type_.shape, value=value, dtype=type_.dtype)
 
 
+def _fold_binary(b: Builder, node: Node) -> Value | None:
+    """Arithmetic of two constants, rounded as the dtype rounds."""
+    x, y = (constant(operand) for operand in node.inputs)
+    type_ = node.output.type
+    if type_.dtype not in ("float32", "float64", "int64", "int32"):
+        return None
+    if not isinstance(x, int | float) or not isinstance(y, int | float):
+        return None
+    numpy = dt.to_numpy(type_.dtype)
+    left, right = np.asarray(x, numpy), np.asarray(y, numpy)
+    if node.op == "divide" and right == 0:
+        return None
+    exact: dict[str, Any] = {
+        "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
+    }  # fmt: skip
+    value = exact[node.op](left, right).item()
+    return b.full(shape=type_.shape, value=value, dtype=type_.dtype)
+
+
+def _sqrt(b: Builder, node: Node) -> Value | None:
+    """The root of a constant: IEEE 754 demands the correctly rounded one."""
+    value, type_ = constant(node.inputs[0]), node.output.type
+    if not isinstance(value, float) or value < 0 or type_.dtype != "float32":
+        return None
+    return b.full(shape=type_.shape, value=np.sqrt(np.float32(value)).item(), dtype="float32")
+
+
+def _to_scalar(b: Builder, node: Node) -> Value | None:
+    """A constant tensor beside another tensor is a number, if no shape depends on it."""
+    operands = list(node.inputs)
+    for position, x in enumerate(operands):
+        value = constant(x)
+        if not isinstance(x, Value) or value is None or isinstance(value, Dim):
+            continue
+        others = [y for i, y in enumerate(operands) if i != position]
+        tensors = [y for y in others if isinstance(y, Value) and y.type.dtype == x.type.dtype]
+        if node.op == "where" and position == 0:
+            continue
+        if tensors and all(constant(y) is None for y in tensors):
+            operands[position] = Scalar(value)
+    if operands == list(node.inputs):
+        return None
+    try:
+        made = b.node(node.op, tuple(operands), node.attrs)
+    except GraphError:
+        return None
+    return made.output if made.output.type == node.output.type else None
+
+
 def _cast(value: bool | int | float, dtype: str) -> bool | int | float:
     if dtype == "bool":
         return bool(value)
@@ -288,12 +340,19 @@ def _table() -> dict[str, list[Rule]]:
     add("reshape", _reshape_chain)
     add("permute_dims", _permute_chain)
     add("broadcast_to", _broadcast_chain)
+    add("add subtract multiply divide", _fold_binary)
+    add("sqrt", _sqrt)
     for op, rules in INDEX_RULES.items():
         add(op, *rules)
     add(
         "add subtract multiply divide bitwise_and bitwise_or logical_and logical_or where "
         "equal not_equal less less_equal greater greater_equal attention",
         _unbroadcast,
+    )
+    add(
+        "add subtract multiply divide where equal not_equal less less_equal greater "
+        "greater_equal maximum minimum pow",
+        _to_scalar,
     )
     return table
 

@@ -75,14 +75,15 @@ def plan_dims(
     }
     asked = frozenset(name for name in chosen.values() if name is not None)
     wanted |= {axis: name for axis, name in chosen.items() if name is not None}
-    notes: list[str] = []
+    notes: dict[str, str] = {}
     groups: dict[str, list[Axis]] = {}
     for (leaf, axis), name in wanted.items():
         if leaves[leaf].shape[axis] < 2:
             size = leaves[leaf].shape[axis]
-            notes.append(
+            notes.setdefault(
+                name,
                 f"Dimension '{name}' (axis {axis} of '{leaf}') is {size} in the "
-                f"example and stays {size}: an example of 2 or more keeps it free."
+                f"example and stays {size}: an example of 2 or more keeps it free.",
             )
         else:
             groups.setdefault(name, []).append((leaf, axis))
@@ -94,7 +95,7 @@ def plan_dims(
         and all(a == 1 and leaves[leaf].is_floating_point() for leaf, a in axes)
     )
     frozen = {name: tuple(axes) for name, axes in groups.items()}
-    return Plan(frozen, asked, hoped, tuple(notes))
+    return Plan(frozen, asked, hoped, tuple(notes.values()))
 
 
 def _checked(

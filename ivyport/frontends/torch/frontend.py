@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ivyport.core.build import Builder
+from ivyport.core.errors import UnsupportedOpsError
 from ivyport.core.ir import Call, Graph, Node, Record, Scope, Value
 from ivyport.core.passes.dce import eliminate
 from ivyport.frontends.torch import structure
@@ -134,8 +134,15 @@ def _flatten(name: str, arg: Any, env: Mapping[Any, Any]) -> list[tuple[str, Val
     elif isinstance(arg, dict):
         items = [(str(k), v) for k, v in arg.items()]
     elif isinstance(arg, list | tuple):
-        items = [(f"{name}_{i}", v) for i, v in enumerate(arg)]
+        items = [(_item_name(name, i, v, env), v) for i, v in enumerate(arg)]
     return [pair for key, item in items for pair in _flatten(key, item, env)]
+
+
+def _item_name(name: str, position: int, item: Any, env: Mapping[Any, Any]) -> str:
+    """An item of a tuple argument is called what the source called it when it was made."""
+    value = env.get(item) if isinstance(item, torch.fx.Node) else None
+    own = value.names if isinstance(value, Value) else {}
+    return own[max(own)] if own else f"{name}_{position}"
 
 
 def _reconcile(
@@ -145,7 +152,14 @@ def _reconcile(
     assert native.train_program is not None
     symbols = {s: name for s, (name, _, _) in native.train_dims.items()}
     lowering = Lowering(native.train_program, symbols, tensors, native.param_aliases)
-    lowered = lowering.run()
+    try:
+        lowered = lowering.run()
+    except UnsupportedOpsError as error:
+        first = str(error).split("\n")[1:3]
+        return [
+            "the train computation cannot be ported, so the port trains with the eval one "
+            f"and with dropout: {'; '.join(line.strip() for line in first)}"
+        ]
     train = Graph(lowered.inputs, lowered.params, lowered.builder.nodes, lowered.outputs)
     eliminate(train)
     ours, theirs = _signature(graph.nodes), _signature(train.nodes)
@@ -170,4 +184,4 @@ def _signature(nodes: list[Node]) -> list[tuple[Any, ...]]:
     return [(n.op, n.scope, len(n.inputs)) for n in nodes]
 
 
-__all__ = ["Builder", "Traced", "to_graph"]
+__all__ = ["Traced", "to_graph"]

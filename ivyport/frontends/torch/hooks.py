@@ -10,6 +10,7 @@ program by `Recorder.resolve`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import random
 from collections.abc import Iterable, Mapping
@@ -116,9 +117,13 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         for module in self.names:
-            pre = module.register_forward_pre_hook(self._before, with_kwargs=True)
-            post = module.register_forward_hook(self._after, with_kwargs=True)
-            self._handles += [pre, post]
+            # Export calls shared modules through stand-ins: bind the module itself.
+            before = functools.partial(self._before, module)
+            after = functools.partial(self._after, module)
+            self._handles += [
+                module.register_forward_pre_hook(before, with_kwargs=True),
+                module.register_forward_hook(after, with_kwargs=True),
+            ]
         self._rng = _rng_state() if self.watch_rng else ()
         return self
 
@@ -133,7 +138,11 @@ class Recorder:
         return self._stack[-1].path if self._stack else None
 
     def _before(
-        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        module: torch.nn.Module,
+        _: torch.nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
         if module is self.model and not self._stack:
             self._clear()
@@ -161,6 +170,7 @@ class Recorder:
     def _after(
         self,
         module: torch.nn.Module,
+        _: torch.nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         output: Any,

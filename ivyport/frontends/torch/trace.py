@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch.export import ExportedProgram
+from torch.utils import _pytree
 
 from ivyport.core.errors import InputError, IvyportError
 from ivyport.frontends.torch import dims as dims_
@@ -171,6 +172,7 @@ def bind_inputs(
     unknown, missing or doubly given names, and when no tensor is among the inputs.
     """
     signature = inspect.signature(model.forward)
+    args, kwargs = _distinct(args, kwargs)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -207,6 +209,23 @@ def bind_inputs(
         )
     extra = tuple(name for name in arguments if name not in parameters)
     return Inputs(tuple(positional), keyword, arguments, leaves, extra)
+
+
+def _distinct(
+    args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The same inputs, where a tensor that is given twice is two tensors."""
+    seen: set[int] = set()
+
+    def copy(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) in seen:
+            return tensor.detach().clone()
+        seen.add(id(tensor))
+        return tensor
+
+    both = (list(args), dict(kwargs))
+    args, kwargs = _pytree.tree_map_only(torch.Tensor, copy, both)
+    return args, kwargs
 
 
 def _misfit(

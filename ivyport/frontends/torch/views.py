@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,12 @@ VIEWS = {
     aten.view_as.default,
     aten.contiguous.default,
 }
+CUTS = {
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.chunk.default,
+    aten.unbind.int,
+}
 
 
 class Views:
@@ -49,8 +56,14 @@ class Views:
             self.base[node] = node.args[0]
 
     def alias(self, node: FxNode, other: Any) -> None:
-        """Remember that `node` is the same memory as `other`."""
-        if isinstance(other, FxNode):
+        """Remember that `node` is the same memory as `other`.
+
+        An item of a tuple is a view where the operation that made the tuple cuts its operand;
+        otherwise (`topk`) it is memory of its own.
+        """
+        if not isinstance(other, FxNode):
+            return
+        if node.target is not operator.getitem or other.target in CUTS:
             self.base[node] = other
 
     def root(self, node: FxNode) -> FxNode:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import operator
 from typing import Any
 
@@ -47,6 +48,7 @@ class Lowered:
         return tuple(node.op for node in self.nodes)
 
 
+@functools.cache
 def export_sample(sample: Sample) -> Any:
     """The exported program, with every axis that the sample calls symbolic kept so."""
     names = {name for axes in sample.dynamic() for name in axes.values()}
@@ -97,6 +99,9 @@ class Driver:
             self.result.targets.add(node.target)
             self.env[node] = self.apply(node)
             if node.target in rules.INPLACE:
+                # torch casts back to the dtype of what is written to.
+                dtype = self.env[node.args[0]].type.dtype
+                self.env[node] = self.builder.cast(self.env[node], dtype)
                 self.env[node.args[0]] = self.env[node]
             check(node, self.env[node])
 

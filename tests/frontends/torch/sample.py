@@ -97,9 +97,7 @@ def ints(
     high: int, *shape: Size, low: int = 0, dtype: torch.dtype = torch.int64
 ) -> Input:
     """Integers from `low` to below `high`."""
-    return Input(
-        shape, lambda g, s: torch.randint(low, high, s, generator=g).to(dtype)
-    )
+    return Input(shape, lambda g, s: torch.randint(low, high, s, generator=g).to(dtype))
 
 
 def truth(*shape: Size) -> Input:

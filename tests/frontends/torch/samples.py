@@ -1,0 +1,21 @@
+"""The samples table of the torch frontend: every rule in one row at least.
+
+The tests lower each row and check types; the JAX backend's rules then give values.
+"""
+
+from __future__ import annotations
+
+from tests.frontends.torch import (
+    samples_array,
+    samples_create,
+    samples_nn,
+    samples_shape,
+)
+from tests.frontends.torch.sample import Sample
+
+SAMPLES: list[Sample] = [
+    *samples_array.ROWS,
+    *samples_shape.ROWS,
+    *samples_create.ROWS,
+    *samples_nn.ROWS,
+]

@@ -1,0 +1,90 @@
+"""Every lowering rule on samples of torch code: types, structure, errors, values."""
+
+from __future__ import annotations
+
+import collections
+
+import pytest
+import torch
+
+from ivyport.core import opdef
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import leaves
+from ivyport.frontends.torch import rules
+from tests.frontends.torch.harness import export_sample, lower, run_jax
+from tests.frontends.torch.sample import OTHER, TRACED, Sample
+from tests.frontends.torch.samples import SAMPLES
+from tests.support import assert_close
+
+SOUND = [s for s in SAMPLES if not s.refuses]
+
+
+def named(samples: list[Sample]) -> dict[str, object]:
+    return {"argvalues": samples, "ids": [s.name for s in samples]}
+
+
+def test_names_differ():
+    repeated = collections.Counter(s.name for s in SAMPLES)
+    assert [name for name, n in repeated.items() if n > 1] == []
+
+
+@pytest.mark.parametrize("sample", **named(SOUND))
+def test_types_and_structure(sample: Sample):
+    lowered = lower(sample)
+    if sample.ops is not None:
+        assert lowered.ops() == sample.ops
+
+
+@pytest.mark.parametrize("sample", **named([s for s in SAMPLES if s.refuses]))
+def test_refusal(sample: Sample):
+    with pytest.raises(GraphError, match=sample.refuses):
+        lower(sample)
+
+
+@pytest.fixture
+def x64():
+    import jax
+
+    with jax.enable_x64(True), jax.default_matmul_precision("highest"):
+        yield
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("sample", **named([s for s in SOUND if not s.random]))
+def test_values(sample: Sample):
+    lowered = lower(sample)
+    assert not any(opdef.get(op).random and op != "attention" for op in lowered.ops())
+    for sizes in (TRACED, OTHER):
+        tensors = sample.tensors(sizes)
+        expected = sample.fn(*(t.clone() for t in tensors))
+        wanted = expected if isinstance(expected, list | tuple) else [expected]
+        found = run_jax(lowered, tensors)
+        assert len(found) == len(list(leaves(lowered.outputs))) == len(wanted)
+        for actual, torch_value in zip(found, wanted, strict=True):
+            assert_close(actual, torch_value, rtol=sample.rtol)
+
+
+def test_every_rule_has_a_sample():
+    seen: set[object] = set()
+    for sample in SAMPLES:
+        nodes = export_sample(sample).graph.nodes
+        seen |= {n.target for n in nodes if n.op == "call_function"}
+    known = {*rules.RULES, *rules.RENAMED, *rules.INPLACE}
+    assert sorted(map(str, known - seen)) == []
+
+
+def test_in_place_operators_have_a_rule():
+    for target, functional in rules.INPLACE.items():
+        assert functional in rules.RULES or functional in rules.RENAMED, target
+        ours, theirs = (
+            [a.name for a in t._schema.arguments] for t in (target, functional)
+        )
+        assert [a.replace("self", "input") for a in ours] == [
+            a.replace("self", "input") for a in theirs
+        ]
+
+
+def test_grouped_matmul_of_transformers():
+    pytest.importorskip("transformers.integrations.moe", reason="needs transformers")
+    operator = torch.ops.transformers.grouped_mm_fallback.default
+    assert operator._schema.name in rules.NAMED
