@@ -192,7 +192,8 @@ class FileEmitter:
     # ---- the file
 
     def _assemble(self, classes: list[ast.ClassDef], config: str | None) -> list[ast.stmt]:
-        layers = pyast.helper_sources(_layers, {*self.target.classes, "load_pretrained"})
+        loading = {"load_pretrained", *(["config_values"] if config else [])}
+        layers = pyast.helper_sources(_layers, {*self.target.classes, *loading})
         helpers = pyast.helper_sources(_rt, self.exprs.helpers)
         body: list[ast.stmt] = []
         if config:

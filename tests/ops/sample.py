@@ -58,7 +58,7 @@ class Sample:
         coarse = any(x.type.dtype == "bfloat16" for x in self.inputs)
         for name, default in (("rtol", 1e-6), ("grad_rtol", 1e-5)):
             if getattr(self, name) == 0.0:
-                object.__setattr__(self, name, 1e-2 if coarse else default)
+                object.__setattr__(self, name, 2e-2 if coarse else default)
 
     @property
     def name(self) -> str:

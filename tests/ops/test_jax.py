@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ivyport.backends.jax import IMPORTS, RULES
-from ivyport.backends.pyast import Exprs, helper_sources, name
+from ivyport.backends.pyast import Exprs, helper_sources, hole, name
 from ivyport.core import opdef
 from ivyport.core.build import Builder
 from ivyport.core.dims import symbols
@@ -105,6 +105,7 @@ def _compare(actual: Any, expected: Any, rtol: float) -> None:
     actual, expected = _results(actual), _results(expected)
     assert len(actual) == len(expected)
     for ours, theirs in zip(actual, expected, strict=True):
+        assert not ours.weak_type
         assert_close(ours, theirs, rtol=rtol, narrow=True)
 
 
@@ -181,3 +182,123 @@ def test_rule_has_the_operation_s_signature(op: str) -> None:
     _, *rule = inspect.signature(RULES[op]).parameters.values()
     operation = opdef.get(op).signature.parameters.values()
     assert [(p.name, p.kind) for p in rule] == [(p.name, p.kind) for p in operation]
+
+
+def _with_holes(value: Any) -> Any:
+    """An attribute whose numbers are spelled ``hole``."""
+    if isinstance(value, tuple):
+        return tuple(_with_holes(v) for v in value)
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return hole(value, name("hole")) if plain else value
+
+
+def _tunable() -> list[tuple[Sample, str]]:
+    """The first row of each operation, once for each tunable attribute."""
+    first = {s.op: s for s in reversed(SAMPLES)}
+    unused = {("batch_norm", "momentum")}  # the function is that of eval
+    return [
+        (first[op], attr)
+        for op, definition in opdef.REGISTRY.items()
+        for attr in definition.tunable
+        if (op, attr) not in unused
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sample", "attr"), _tunable(), ids=lambda x: getattr(x, "op", x)
+)
+def test_tunable_attribute_is_spelled_by_its_hole(sample: Sample, attr: str) -> None:
+    node = node_of(sample)
+    node.attrs[attr] = _with_holes(node.attrs[attr])
+    expr, _ = emitted(node)
+    assert "hole" in {n.id for n in ast.walk(expr) if isinstance(n, ast.Name)}
+
+
+IDIOMS = {
+    "add-scalar_right": "x0 + 1.5",
+    "arange-symbolic": "jnp.arange(S)",
+    "argmax-keepdims": "x0.argmax(axis=-1, keepdims=True)",
+    "astype-truncates": "x0.astype(jnp.int32)",
+    "attention-bool_mask_bshd": "jax.nn.dot_product_attention(x0, x1, x2, mask=x3)",
+    "attention-causal": "jax.nn.dot_product_attention(x0, x1, x2, is_causal=True)",
+    "attention-dropout_off": "attention(x0, x1, x2, x3, dropout)",
+    "bitwise_invert": "~x0",
+    "concat-axis_-1_of_2": "jnp.concatenate([x0, x1], axis=-1)",
+    "divide-0": "x0 / x1",
+    "embedding": "x1[x0]",
+    "full-0_float32": "jnp.zeros((B, S))",
+    "full--inf_float32": "jnp.full((B, S), -jnp.inf, jnp.float32)",
+    "gelu-erf": "jax.nn.gelu(x0, approximate=False)",
+    "getitem-integer": "x0[:, 0]",
+    "getitem-new_axis": "x0[:, None, :, 2, None]",
+    "getitem-own_bounds": "x0[:, :, 2:]",
+    "index_update-mask": "jnp.where(x1, -2.0, x0)",
+    "linear": "x0 @ x1.T + x2",
+    "logical_and-0": "x0 & x1",
+    "max_pool-padded_last": (
+        "nnx.max_pool(x0, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))"
+    ),
+    "mean-keepdims": "x0.mean(axis=(0, 2), keepdims=True)",
+    "permute_dims-cycle": "x0.transpose(1, 2, 0)",
+    "permute_dims-last": "x0.mT",
+    "permute_dims-swap": "x0.swapaxes(1, 2)",
+    "pow-by_2": "x0 ** 2",
+    "reshape-split": "x0.reshape(B, S, 2, 3)",
+    "reshape-merge": "x0.reshape(-1, 6)",
+    "slice_update-integer": "x0.at[:, 0].set(x1)",
+    "softmax": "jax.nn.softmax(x0, axis=-1)",
+    "split-equal": "jnp.split(x0, 3, axis=-1)",
+    "split-unequal": "jnp.split(x0, [1, 3], axis=-1)",
+    "take-middle": "x0[:, x1]",
+    "topk-largest": "jax.lax.top_k(x0, 3)",
+    "var-bessel": "x0.var(axis=-1, ddof=1)",
+}
+
+
+@pytest.mark.parametrize("row", IDIOMS)
+def test_reads_as_people_write_it(row: str) -> None:
+    (sample,) = (s for s in SAMPLES if s.name == row)
+    expr, _ = emitted(node_of(sample))
+    assert ast.unparse(expr) == IDIOMS[row]
+
+
+def _attention_inputs(seed: int, *shapes: tuple[int, ...]) -> list[Any]:
+    rng = np.random.default_rng(seed)
+    return [jax.numpy.asarray(rng.standard_normal(s), np.float32) for s in shapes]
+
+
+@pytest.mark.parametrize("helper", ["attention", "attention_with_dropout"])
+def test_attention_drops_weights_in_training(helper: str) -> None:
+    from flax import nnx
+
+    q, k, v = _attention_inputs(0, (2, 5, 4, 8), (2, 5, 4, 8), (2, 5, 4, 8))
+    mask = jax.numpy.tri(5, dtype=bool)[None, None]
+    layer = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+
+    def run() -> Any:
+        if helper == "attention":
+            return _rt.attention(q, k, v, mask, layer)
+        return _rt.attention_with_dropout(q, k, v, layer, mask=mask)
+
+    expected = jax.nn.dot_product_attention(q, k, v, mask=mask)
+    first, second = run(), run()
+    assert not np.allclose(first, second)
+    mean = sum(run() for _ in range(400)) / 400  # unbiased: the kept weights are scaled
+    assert float(abs(mean - expected).max()) < 0.3
+    layer.deterministic = True
+    assert_close(run(), expected)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"is_causal": True}, {"scale": 0.3}, {"bias": True}, {"mask": True}],
+    ids=str,
+)
+def test_written_out_attention_is_jax_s(options: dict[str, Any]) -> None:
+    q, k, v, bias = _attention_inputs(
+        1, (2, 5, 4, 8), (2, 5, 2, 8), (2, 5, 2, 8), (1, 4, 5, 5)
+    )
+    arrays = {"bias": bias, "mask": (bias > -1) | jax.numpy.eye(5, dtype=bool)}
+    options = {k: arrays.get(k, v) for k, v in options.items()}
+    expected = jax.nn.dot_product_attention(q, k, v, **options)
+    assert_close(_rt.weighted_sum(q, k, v, **options), expected)

@@ -8,7 +8,13 @@ import numpy as np
 from flax import nnx
 
 
-def attention(query, key, value, mask, dropout: nnx.Dropout):
+def attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array,
+    dropout: nnx.Dropout,
+) -> jax.Array:
     """softmax(Q K^T / sqrt(hs)) V with dropout; Q, K, V are (B, S, nh, hs)."""
     if dropout.deterministic or dropout.rate == 0.0:
         return jax.nn.dot_product_attention(query, key, value, mask=mask)
@@ -19,16 +25,16 @@ def attention(query, key, value, mask, dropout: nnx.Dropout):
 
 
 def attention_with_dropout(
-    query,
-    key,
-    value,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
     dropout: nnx.Dropout,
     *,
-    bias=None,
-    mask=None,
+    bias: jax.Array | None = None,
+    mask: jax.Array | None = None,
     scale: float | None = None,
     is_causal: bool = False,
-):
+) -> jax.Array:
     """`jax.nn.dot_product_attention` with dropout on the weights in training."""
     options = {"bias": bias, "mask": mask, "scale": scale, "is_causal": is_causal}
     if dropout.deterministic or dropout.rate == 0.0:
@@ -37,16 +43,16 @@ def attention_with_dropout(
 
 
 def weighted_sum(
-    query,
-    key,
-    value,
-    dropout=None,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    dropout: nnx.Dropout | None = None,
     *,
-    bias=None,
-    mask=None,
-    scale=None,
-    is_causal=False,
-):
+    bias: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+) -> jax.Array:
     """softmax(Q K^T * scale + bias) V, written out.
 
     Q is (B, S, nh, hs); K (B, T, nkv, hs) and V (B, T, nkv, vs) serve groups of heads.
@@ -67,7 +73,14 @@ def weighted_sum(
     return jnp.einsum("...hqk,...khd->...qhd", weights, value)
 
 
-def layer_norm(x, scale=None, bias=None, *, axis=-1, eps: float):
+def layer_norm(
+    x: jax.Array,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    *,
+    axis: int | tuple[int, ...] = -1,
+    eps: float,
+) -> jax.Array:
     """(x - mean) / sqrt(var + eps) * scale + bias over trailing axes, in float32."""
     y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     y -= y.mean(axis, keepdims=True)
@@ -76,14 +89,28 @@ def layer_norm(x, scale=None, bias=None, *, axis=-1, eps: float):
     return (y if bias is None else y + bias).astype(x.dtype)
 
 
-def rms_norm(x, scale=None, *, axis=-1, eps: float):
+def rms_norm(
+    x: jax.Array,
+    scale: jax.Array | None = None,
+    *,
+    axis: int | tuple[int, ...] = -1,
+    eps: float,
+) -> jax.Array:
     """x / sqrt(mean(x^2) + eps) * scale over trailing axes, in float32."""
     y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     y *= jax.lax.rsqrt(jnp.square(y).mean(axis, keepdims=True) + eps)
     return (y if scale is None else y * scale).astype(x.dtype)
 
 
-def group_norm(x, scale=None, bias=None, *, groups: int, axis: int = 1, eps: float):
+def group_norm(
+    x: jax.Array,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    *,
+    groups: int,
+    axis: int = 1,
+    eps: float,
+) -> jax.Array:
     """Normalise each group of channels over itself and space, then scale and shift."""
     axis %= x.ndim
     grouped = x.reshape(*x.shape[:axis], groups, -1, *x.shape[axis + 1 :])
@@ -97,7 +124,16 @@ def group_norm(x, scale=None, bias=None, *, groups: int, axis: int = 1, eps: flo
     return (y if bias is None else y + bias.reshape(channels)).astype(x.dtype)
 
 
-def batch_norm(x, mean=None, var=None, scale=None, bias=None, *, axis: int, eps: float):
+def batch_norm(
+    x: jax.Array,
+    mean: jax.Array | None = None,
+    var: jax.Array | None = None,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    *,
+    axis: int,
+    eps: float,
+) -> jax.Array:
     """Normalise by running statistics, or the batch's, then scale and shift."""
     channels = [1] * x.ndim
     channels[axis] = -1
@@ -111,14 +147,16 @@ def batch_norm(x, mean=None, var=None, scale=None, bias=None, *, axis: int, eps:
     return (y if bias is None else y + bias.reshape(channels)).astype(x.dtype)
 
 
-def weight_norm(v, g, *, axis):
+def weight_norm(
+    v: jax.Array, g: jax.Array, *, axis: int | tuple[int, ...]
+) -> jax.Array:
     """g * v / ||v||, the norm over `axis`."""
     return v * (g / jnp.linalg.vector_norm(v, axis=axis, keepdims=True))
 
 
 def conv_transpose(
-    x,
-    weight,
+    x: jax.Array,
+    weight: jax.Array,
     *,
     stride: tuple[int, ...],
     padding: tuple[int, ...],
@@ -126,7 +164,7 @@ def conv_transpose(
     dilation: tuple[int, ...],
     groups: int = 1,
     layout: str,
-):
+) -> jax.Array:
     """Gradient of a convolution, whose `padding` this is, with respect to its input.
 
     `weight` is (in, out / groups, *kernel); `layout` is that of x and y: "NCHW".
@@ -151,7 +189,12 @@ def conv_transpose(
     )
 
 
-def max_pool(x, kernel, stride, padding):
+def max_pool(
+    x: jax.Array,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+) -> jax.Array:
     """Maximum over windows of the trailing axes; the padding is minus infinity."""
     batch = x.ndim - len(kernel)
     return jax.lax.reduce_window(
@@ -164,14 +207,20 @@ def max_pool(x, kernel, stride, padding):
     )
 
 
-def dilated_max_pool(x, kernel, stride, padding, dilation):
+def dilated_max_pool(
+    x: jax.Array,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+) -> jax.Array:
     """`max_pool` whose windows have holes: XLA's reduction has no gradient for them."""
     batch = x.ndim - len(kernel)
     padding = ((0, 0),) * batch + padding
     x = jnp.pad(x, padding, constant_values=-jnp.inf)
     windows = list(zip(x.shape[batch:], kernel, stride, dilation, strict=True))
 
-    def elements(offset):
+    def elements(offset: tuple[int, ...]) -> jax.Array:
         cut = [
             slice(i * d, size - (k - 1 - i) * d, s)
             for i, (size, k, s, d) in zip(offset, windows, strict=True)
@@ -181,7 +230,13 @@ def dilated_max_pool(x, kernel, stride, padding, dilation):
     return jnp.stack([elements(offset) for offset in np.ndindex(*kernel)]).max(axis=0)
 
 
-def avg_pool(x, kernel, stride, padding, count_include_pad: bool = True):
+def avg_pool(
+    x: jax.Array,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    count_include_pad: bool = True,
+) -> jax.Array:
     """Mean over windows of the trailing axes; the padding counts as zeros or not."""
     batch = x.ndim - len(kernel)
     window, strides = (1,) * batch + kernel, (1,) * batch + stride
@@ -195,7 +250,9 @@ def avg_pool(x, kernel, stride, padding, count_include_pad: bool = True):
     )
 
 
-def adaptive_avg_pool(x, output_size: tuple[int, ...], axes: tuple[int, ...]):
+def adaptive_avg_pool(
+    x: jax.Array, output_size: tuple[int, ...], axes: tuple[int, ...]
+) -> jax.Array:
     """Mean over windows from floor(i * in / out) to ceil((i + 1) * in / out)."""
     for axis, length in zip(axes, output_size, strict=True):
         i, at = np.arange(length)[:, None], np.arange(x.shape[axis])
@@ -206,7 +263,14 @@ def adaptive_avg_pool(x, output_size: tuple[int, ...], axes: tuple[int, ...]):
     return x
 
 
-def resize_nearest(x, size, axes, *, offset: float = 0.0, scales=None):
+def resize_nearest(
+    x: jax.Array,
+    size: tuple[int, ...],
+    axes: tuple[int, ...],
+    *,
+    offset: float = 0.0,
+    scales: tuple[float, ...] | None = None,
+) -> jax.Array:
     """Element floor((i + offset) * in / out) of each axis: torch's nearest modes."""
     for k, (axis, length) in enumerate(zip(axes, size, strict=True)):
         old = x.shape[axis]
@@ -217,8 +281,15 @@ def resize_nearest(x, size, axes, *, offset: float = 0.0, scales=None):
 
 
 def resize(
-    x, size, axes, *, mode: str, align_corners=False, antialias=False, scales=None
-):
+    x: jax.Array,
+    size: tuple[int, ...],
+    axes: tuple[int, ...],
+    *,
+    mode: str,
+    align_corners: bool = False,
+    antialias: bool = False,
+    scales: tuple[float, ...] | None = None,
+) -> jax.Array:
     """Resample axes by linear or cubic interpolation in torch's coordinates."""
     for k, (axis, length) in enumerate(zip(axes, size, strict=True)):
         old = x.shape[axis]
@@ -234,10 +305,17 @@ def resize(
     return x
 
 
-def resize_weights(old, new, step, mode, align_corners, antialias) -> np.ndarray:
+def resize_weights(
+    old: int,
+    new: int,
+    step: np.float32,
+    mode: str,
+    align_corners: bool,
+    antialias: bool,
+) -> np.ndarray:
     """The (new, old) matrix that resamples one axis; rows sum to 1."""
 
-    def kernel(distance):
+    def kernel(distance: np.ndarray) -> np.ndarray:
         d = np.abs(distance)
         if mode == "linear":
             return np.maximum(1 - d, 0)
@@ -266,20 +344,22 @@ def resize_weights(old, new, step, mode, align_corners, antialias) -> np.ndarray
     return weights
 
 
-def along_axis(indices, axis: int):
+def along_axis(indices: jax.Array, axis: int) -> tuple[jax.Array, ...]:
     """Index that takes `indices` along `axis` and each position of the other axes."""
     where = list(jnp.indices(indices.shape, sparse=True))
     where[axis] = indices
     return tuple(where)
 
 
-def sort(x, *, axis: int = -1, descending: bool = False):
+def sort(
+    x: jax.Array, *, axis: int = -1, descending: bool = False
+) -> tuple[jax.Array, jax.Array]:
     """Sorted values and their indices; equal values keep their order."""
     indices = jnp.argsort(x, axis=axis, descending=descending)
     return jnp.take_along_axis(x, indices, axis=axis), indices
 
 
-def smallest_k(x, k: int, *, axis: int = -1):
+def smallest_k(x: jax.Array, k: int, *, axis: int = -1) -> tuple[jax.Array, jax.Array]:
     """The k smallest values in ascending order and their indices."""
     indices = jax.lax.slice_in_dim(jnp.argsort(x, axis=axis), 0, k, axis=axis)
     return jnp.take_along_axis(x, indices, axis=axis), indices

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from ivyport.backends.jax.rules_array import axes, is_hole, one_axis, present, unless
+from ivyport.backends.jax.spell import axes, is_hole, one_axis, present, unless
 from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
 from ivyport.core import dims
 from ivyport.core.dims import DimLike
@@ -307,12 +307,11 @@ def attention(
     }
     uneven = e.type(1).shape[-1] != e.type(2).shape[-1]
     plain = [k for k, v in options.items() if v is not OMIT] == ["mask"]
-    grouped = e.type(0).shape != e.type(1).shape and not _same_heads(e, layout)
     if uneven:
         y = e.rt("weighted_sum", *operands, present(e.dropout_module), **options)
     elif e.dropout_module is None:
         y = e.call("jax.nn.dot_product_attention", *operands, **options)
-    elif plain and not grouped:
+    elif plain and _same_heads(e, layout):
         y = e.rt("attention", *operands, options["mask"], e.dropout_module)
     else:
         y = e.rt("attention_with_dropout", *operands, e.dropout_module, **options)
@@ -435,7 +434,7 @@ def avg_pool(
         count_include_pad = True
     counts = unless(count_include_pad, True)
     if layout == "channels_last":
-        return e.call(
+        y = e.call(
             "nnx.avg_pool",
             x,
             kernel,
@@ -443,6 +442,9 @@ def avg_pool(
             padding=unless(padding, none),
             count_include_pad=counts,
         )
+        # Its counts are float32, and so is what they divide.
+        wide = counts is not OMIT and e.out.dtype != "float32"
+        return e.method(y, "astype", e.dtype(e.out.dtype)) if wide else y
     return e.rt("avg_pool", x, kernel, stride, padding, count_include_pad=counts)
 
 

@@ -67,6 +67,7 @@ class Lowering:
         self.symbols = symbols
         self.tensors = tensors
         self.aliases = aliases
+        self.canonical = {a: name for name, others in aliases.items() for a in others}
         self.builder = Builder()
         self.views = Views(self.builder, self._lower_call)
         self.env = self.views.env
@@ -111,7 +112,7 @@ class Lowering:
             self.env[node] = Value(type_, node.name)
             self.inputs.append(self.env[node])
             return
-        path = str(spec.target)
+        path = self.canonical.get(str(spec.target), str(spec.target))
         constant = self._small_constant(path, spec.kind)
         if constant is not None:
             self.env[node] = constant
@@ -119,6 +120,8 @@ class Lowering:
         kind = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "buffer"}.get(
             spec.kind, "constant"
         )
+        if kind == "buffer" and path not in self.program.state_dict:
+            kind = "constant"  # not persistent: no checkpoint holds it
         if path not in self.params:
             aliases = self.aliases.get(path, ())
             made = Value(type_, path)

@@ -18,7 +18,6 @@ from ivyport.frontends.torch.promote import (
     Number,
     number_as,
     number_dtype,
-    operand_as,
 )
 from ivyport.frontends.torch.registry import lowers
 from ivyport.frontends.torch.rules_array import binary
@@ -203,11 +202,11 @@ def isin(
     """Whether each element is among the others."""
     if test_elements is None:
         assert test_element is not None
-        other = operand_as(b, test_element, elements.type.dtype)
-        return (b.not_equal if invert else b.equal)(elements, other)
-    candidates = resized(b, b.cast(test_elements, elements.type.dtype), (-1,))
+        name = "not_equal" if invert else "equal"
+        return binary(b, name, elements, test_element)
+    candidates = resized(b, test_elements, (-1,))
     column = b.reshape(elements, shape=(*elements.type.shape, 1))
-    found = b.any(b.equal(column, candidates), axis=(-1,))
+    found = b.any(binary(b, "equal", column, candidates), axis=(-1,))
     return b.logical_not(found) if invert else found
 
 

@@ -16,7 +16,8 @@ from torch.export import Dim, export
 
 from ivyport.core.build import Builder
 from ivyport.core.dims import DimLike, as_symbol, evaluate
-from ivyport.core.ir import Node, Scalar, TensorType, Value, leaves
+from ivyport.core.ir import Graph, Node, Scalar, TensorType, Value, leaves
+from ivyport.core.passes.narrow import narrow
 from ivyport.frontends.torch import rules
 from ivyport.frontends.torch.sizes import dtype_name, size
 from tests.frontends.torch.sample import TRACED, Sample, Sizes
@@ -165,7 +166,7 @@ def sizes_of(inputs: list[Value], tensors: tuple[torch.Tensor, ...]) -> Sizes:
 
 
 def run_jax(lowered: Lowered, tensors: tuple[torch.Tensor, ...]) -> list[Any]:
-    """The outputs as arrays of JAX, 64-bit types as they are."""
+    """The outputs as arrays of JAX; the graph becomes one of 32-bit types."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -174,6 +175,7 @@ def run_jax(lowered: Lowered, tensors: tuple[torch.Tensor, ...]) -> list[Any]:
     from ivyport.backends.pyast import Exprs
 
     sizes = sizes_of(lowered.inputs, tensors)
+    narrow(Graph(lowered.inputs, {}, lowered.nodes, lowered.outputs))
 
     def spell(dim: DimLike) -> ast.expr:
         return ast.Constant(evaluate(dim, sizes))

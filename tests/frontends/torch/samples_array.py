@@ -89,6 +89,7 @@ def pairs(name: str) -> list[Sample]:
             f"{name}-half-scalar",
             lambda x: number(x, 1.5),
             normal("B", 4, dtype=f16),
+            rtol=2e-3,
         ),
         row(f"{name}-float-0d-double", op.Tensor, x, scalar(1.5, f64)),
         row(f"{name}-int-0d-float", op.Tensor, whole, scalar(1.5)),
@@ -396,6 +397,5 @@ ROWS: list[Sample] = [
     # In-place forms with arguments.
     row("add_-alpha", lambda x, y: x.clone().add_(y, alpha=2), x, normal(4)),
     row("threshold_", lambda x: A.threshold_.default(x.clone(), 0.1, 7), x),
-    row("arctan_", lambda x: A.arctan_.default(x.clone()), x),
     row("uint8", lambda x, y: x + y, ints(9, 4, dtype=u8), ints(9, 4, dtype=i8)),
 ]

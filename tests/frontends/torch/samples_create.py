@@ -282,7 +282,7 @@ REDUCE: list[Sample] = [
     row(
         "linalg_norm-matrix",
         lambda x: torch.linalg.norm(x, ord=2),
-        x,
+        normal(3, 4),
         refuses="norm of matrices",
     ),
     row("matrix_norm", lambda x: torch.linalg.matrix_norm(x), cube),
@@ -307,7 +307,7 @@ REDUCE: list[Sample] = [
     row("argsort", lambda x: x.argsort(-1, descending=True), spaced("B", 8)),
     row("argsort-stable", lambda x: torch.argsort(x, stable=True), ints(3, "B", 8)),
     row("diff", torch.diff, x),
-    row("diff-2", lambda x: torch.diff(x, n=2, dim=1), cube),
+    row("diff-2", lambda x: torch.diff(x, n=2, dim=-1), cube),
     row(
         "diff-prepend",
         lambda x, p: torch.diff(x, prepend=p, append=p),

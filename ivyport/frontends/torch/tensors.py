@@ -1,0 +1,37 @@
+"""Torch tensors as numpy arrays without a copy, bfloat16 included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import ml_dtypes
+import numpy as np
+import torch
+
+
+def to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """The tensor's memory as an array; a copy only if it is on a device."""
+    tensor = tensor.detach()
+    if tensor.device.type != "cpu":
+        tensor = tensor.cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
+
+
+class Arrays(Mapping[str, np.ndarray]):
+    """Named tensors, read as arrays one at a time; 64-bit ones become 32-bit."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self.tensors = tensors
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = to_numpy(self.tensors[name])
+        narrow = {"int64": "int32", "float64": "float32"}.get(array.dtype.name)
+        return array.astype(narrow) if narrow else array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)

@@ -1,0 +1,119 @@
+"""The saved folder: what `ivyport.save` writes and `ivyport.load` reads."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ivyport.core.errors import SourceError
+from ivyport.core.report import Report
+
+PORT = "port.json"
+FORMAT = 1
+
+
+@contextlib.contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A temporary folder whose files move to `folder` at the end, or vanish on an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield stage
+        if folder.exists():
+            for stale in (*folder.glob("model*.safetensors*"), *folder.glob("modeling_*.py")):
+                if not (stage / stale.name).exists():
+                    stale.unlink()
+            for file in sorted(stage.iterdir()):
+                os.replace(file, folder / file.name)
+        else:
+            stage.chmod(0o755)
+            os.replace(stage, folder)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON with a final newline, in place of what was there."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    replace_text(path, text)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.chmod(name, 0o644)
+    os.replace(name, path)
+
+
+def read_port(folder: Path) -> dict[str, Any]:
+    """``port.json`` of a saved port.
+
+    Raises:
+        SourceError: the folder is no port, or one of a newer ivyport.
+    """
+    path = folder / PORT
+    if not path.is_file():
+        raise SourceError(f"{folder} holds no saved port: there is no {PORT} in it")
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("format") != FORMAT:
+        raise SourceError(
+            f"{path} has format {record.get('format')!r}; this ivyport reads {FORMAT}"
+        )
+    return record
+
+
+def card(record: dict[str, Any], source_file: str, report: Report | None) -> str:
+    """The model card: what was ported, how to load it, how it was checked."""
+    module = source_file.removesuffix(".py")
+    cls = record["class"]
+    source = record["source"]
+    name = source.get("id") or source.get("name") or cls
+    lines = [
+        f"# {cls} for Flax NNX",
+        "",
+        f"Ported from {name} ({source['framework']}) by ivyport {record['ivyport']}.",
+        "",
+        "```python",
+        f"from {module} import {cls}",
+        "",
+        f'model = {cls}.from_pretrained(".")',
+        "```",
+        "",
+        "The file needs jax, flax, numpy and safetensors; ivyport is not needed.",
+        "",
+        "| input | dtype | shape |",
+        "|---|---|---|",
+        *(f"| `{i['name']}` | {i['dtype']} | {i['shape']} |" for i in record["inputs"]),
+        "",
+        "## Parity",
+        "",
+        *_parity(report),
+    ]
+    if record["notes"]:
+        lines += ["", "## Notes", "", *(f"- {note}" for note in record["notes"])]
+    return "\n".join(lines) + "\n"
+
+
+def _parity(report: Report | None) -> list[str]:
+    if report is None:
+        return ["Not verified."]
+    verdict = "holds" if report.passed else "DOES NOT HOLD"
+    lines = [
+        f"Parity with the source {verdict} ({report.precision}).",
+        "",
+        "| compared | largest absolute error | largest relative error | tolerance |",
+        "|---|---|---|---|",
+    ]
+    for row in report.summary():
+        lines.append(
+            f"| {row.name} | {row.max_abs:.1e} | {row.max_rel:.1e} | {row.tolerance:.0e} |"
+        )
+    return lines

@@ -1,0 +1,260 @@
+"""Compares nested outputs and tensors; numpy only."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ivyport.core.dtype import FLOATS, NARROW, finfo
+from ivyport.core.report import Inputs, Kind, ReportRow
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclasses.dataclass
+class Flat:
+    """A nested value as leaves by path (`hidden_states.0`), and containers by path.
+
+    A leaf is an array, None or a Python constant. A container is a 'record' (dataclass
+    or named tuple), a 'mapping' or a 'sequence'.
+    """
+
+    leaves: dict[str, Any] = dataclasses.field(default_factory=dict)
+    containers: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def arrays(self) -> dict[str, Any]:
+        """The leaves that have a shape."""
+        return {k: v for k, v in self.leaves.items() if is_array(v)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What a row says beside the numbers: the group that it belongs to, and a note."""
+
+    kind: Kind
+    inputs: Inputs = "traced"
+    note: str = ""
+
+
+def is_array(value: Any) -> bool:
+    """Whether a leaf is an array of any framework rather than a constant."""
+    return not isinstance(value, int | float | complex | str | bytes | None)
+
+
+def flatten(value: Any, leaf: Callable[[Any], Any] = lambda x: x) -> Flat:
+    """Leaves and containers of outputs; `leaf` converts everything that is neither.
+
+    A single tensor has the path 'output'.
+    """
+    flat = Flat()
+
+    def visit(item: Any, path: str) -> None:
+        found = _items(item)
+        if found is None:
+            flat.leaves[path or "output"] = leaf(item)
+            return
+        kind, items = found
+        flat.containers[path] = kind
+        for key, inner in items:
+            visit(inner, f"{path}.{key}" if path else str(key))
+
+    visit(value, "")
+    return flat
+
+
+def _items(value: Any) -> tuple[str, list[tuple[Any, Any]]] | None:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return "record", [(name, getattr(value, name)) for name in names]
+    if isinstance(value, tuple) and isinstance(getattr(value, "_fields", None), tuple):
+        return "record", list(zip(value._fields, value, strict=True))
+    if isinstance(value, Mapping):
+        return "mapping", list(value.items())
+    if isinstance(value, tuple | list):
+        return "sequence", list(enumerate(value))
+    return None
+
+
+def compare_outputs(
+    port: Flat,
+    source: Flat,
+    entry: Entry,
+    tolerance: Callable[[str], float],
+) -> list[ReportRow]:
+    """One row an output of the source, and one a difference in structure.
+
+    `tolerance` gives the largest relative error of a float dtype. Outputs that are None
+    on both sides have no row.
+    """
+    rows = []
+    for path, kind in source.containers.items():
+        other = port.containers.get(path, kind)
+        if other != kind:
+            problem = f"the source returns a {kind}, the port a {other}"
+            rows.append(failed(path or "output", entry, problem))
+    for path, expected in source.leaves.items():
+        if path not in port.leaves:
+            if expected is not None or path in port.containers:
+                has = "tensors" if path in port.containers else "nothing"
+                problem = f"the source returns {_kind(expected)} here, the port {has}"
+                rows.append(failed(path, entry, problem))
+            continue
+        row = _compare_leaf(path, port.leaves[path], expected, entry, tolerance)
+        rows += [] if row is None else [row]
+    for path in port.leaves:
+        known = path in source.leaves or path in source.containers
+        below = any(path.startswith(f"{leaf}.") for leaf in source.leaves)
+        if not known and not below:
+            rows.append(failed(path, entry, "the source returns nothing here"))
+    return rows
+
+
+def _kind(leaf: Any) -> str:
+    return "a tensor" if is_array(leaf) else repr(leaf)
+
+
+def _compare_leaf(
+    path: str,
+    port: Any,
+    source: Any,
+    entry: Entry,
+    tolerance: Callable[[str], float],
+) -> ReportRow | None:
+    if is_array(port) and is_array(source):
+        port, source = np.asarray(port), np.asarray(source)
+        return compare_arrays(path, port, source, entry, tolerance)
+    if is_array(port) != is_array(source) or type(port) is not type(source):
+        problem = f"the source returns {_kind(source)}, the port {_kind(port)}"
+        return failed(path, entry, problem)
+    if port == source:
+        return None
+    return failed(path, entry, f"the source returns {source!r}, the port {port!r}")
+
+
+def failed(name: str, entry: Entry, problem: str, shapes: str = "") -> ReportRow:
+    """A row for what cannot be compared."""
+    note = f"{entry.note}; {problem}" if entry.note else problem
+    return ReportRow(
+        name, entry.kind, shapes, math.inf, math.inf, 0.0, False, note, entry.inputs
+    )
+
+
+def compare_arrays(
+    name: str,
+    port: Array,
+    source: Array,
+    entry: Entry,
+    tolerance: Callable[[str], float],
+    floor: float = 0.0,
+) -> ReportRow:
+    """One tensor of the port against the source's.
+
+    The relative error is taken over the larger of `floor` and the source's largest
+    magnitude. Another dtype (but for the 32 bits of 64), another shape and NaN, on
+    either side, never pass.
+    """
+    dtype, given = source.dtype.name, port.dtype.name
+    shapes = str(source.shape)
+    if port.shape != source.shape:
+        shapes = f"{port.shape}, source {source.shape}"
+        return failed(name, entry, "other shape", shapes)
+    if given not in (dtype, NARROW.get(dtype)):
+        problem = f"dtype is {given}, the source's {dtype}"
+        return failed(name, entry, problem, shapes)
+    exact = source.dtype.kind in "biu"
+    largest, scale = _exactly(port, source) if exact else difference(port, source)
+    scale = max(scale, floor)
+    relative = largest / scale if scale else largest
+    limit = 0.0 if exact else tolerance(given)
+    # NaN compares false with everything, so that it does not pass.
+    passed = bool(relative <= limit)
+    note = entry.note
+    if math.isnan(relative):
+        note = f"{note}; NaN" if note else "NaN"
+    return ReportRow(
+        name, entry.kind, shapes, largest, relative, limit, passed, note, entry.inputs
+    )
+
+
+def _exactly(port: Array, source: Array) -> tuple[float, float]:
+    if np.array_equal(port, source):
+        return 0.0, 0.0
+    a, b = port.astype(np.float64), source.astype(np.float64)
+    # Differences beyond 2**53 may round to 0 and are differences still.
+    largest = max(float(np.max(np.abs(a - b))), math.ulp(0.0))
+    return largest, float(np.max(np.abs(b)))
+
+
+def difference(port: Array, source: Array) -> tuple[float, float]:
+    """(largest |port - source|, largest |source|) of float tensors of one shape.
+
+    Infinities, and the finite numbers next to them that masks are filled with, are no
+    magnitudes: they must be in the same places, and the rest is compared. NaN on either
+    side makes the difference NaN.
+    """
+    if not source.size:
+        return 0.0, 0.0
+    limit = _mask_limit(source.dtype.name, port.dtype.name)
+    a, b = _wide(port), _wide(source)
+    magnitude = np.abs(b)
+    scale = float(magnitude.max())
+    if scale >= limit:
+        masked = magnitude >= limit
+        same = (np.abs(a) >= limit) & (np.sign(a.real) == np.sign(b.real))
+        if not np.array_equal(masked, masked & same):
+            return math.inf, scale
+        a, b = np.where(masked, 0, a), np.where(masked, 0, b)
+        scale = float(np.max(np.abs(b)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        largest = float(np.max(np.abs(a - b)))
+    return (math.nan if math.isnan(scale) else largest), scale
+
+
+def _wide(array: Array) -> Array:
+    """Floats of 16 bits as float32, everything else as it is."""
+    if array.dtype.name in ("bfloat16", "float16"):
+        return array.astype(np.float32)
+    return array
+
+
+def _mask_limit(*dtypes: str) -> float:
+    """A quarter of the smallest largest number of the dtypes.
+
+    float16 has no such limit: its 65504 is a number that models compute with.
+    """
+    names = [d if d in FLOATS else "float32" for d in dtypes]
+    if "float16" in names:
+        return math.inf
+    return min(float(finfo(name).max) for name in names) / 4
+
+
+def aligned(port: Array, source: Array) -> float | None:
+    """The relative error of an activation whose axes the port may order otherwise.
+
+    Channels may be last, heads before or after positions, the axes of a split may be
+    merged: the best permutation of axes counts, and another shape of the same elements
+    where it agrees. None where the shapes have nothing to do with each other.
+    """
+    if sorted(port.shape) == sorted(source.shape):
+        return min(_relative(port.transpose(p), source) for p in _orders(port, source))
+    if port.size == source.size:
+        error = _relative(port.reshape(source.shape), source)
+        return error if error < 1e-2 else None
+    return None
+
+
+def _orders(port: Array, source: Array) -> Iterator[tuple[int, ...]]:
+    for order in itertools.permutations(range(port.ndim)):
+        if tuple(port.shape[axis] for axis in order) == source.shape:
+            yield order
+
+
+def _relative(port: Array, source: Array) -> float:
+    largest, scale = difference(port, source)
+    relative = largest / scale if scale else largest
+    return math.inf if math.isnan(relative) else relative
