@@ -317,6 +317,9 @@ def _compile(
             f"are kept aside ({', '.join(sorted(unused)[:3])}{', ...' if len(unused) > 3 else ''})"
         )
         traced.tensors.update(unused)
+    # Buffers that became expressions (ranges, zeros) have no place in the port.
+    kept = {*mapped, *unused}
+    traced.tensors = {n: t for n, t in traced.tensors.items() if n in kept}
     weights = WeightMap(tuple(rows), tuple(unused))
     made = Port(
         emitted.source, emitted.cls, emitted.config, values, weights, emitted.modules, notes,

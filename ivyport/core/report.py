@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from ivyport.core.errors import InputError
@@ -99,7 +99,7 @@ class Report:
         groups: dict[tuple[str, str], list[ReportRow]] = {}
         for row in self.rows:
             groups.setdefault((row.kind, row.inputs), []).append(row)
-        return tuple(_worst(rows) for rows in groups.values())
+        return tuple(worst(rows) for rows in groups.values())
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; `json.dumps(..., allow_nan=False)` takes it."""
@@ -132,12 +132,13 @@ class Report:
         )
 
 
-def _worst(rows: list[ReportRow]) -> ReportRow:
-    worst = max(rows, key=lambda row: row.severity)
+def worst(rows: Sequence[ReportRow]) -> ReportRow:
+    """The worst of at least one row; its note tells how many it stands for."""
+    row = max(rows, key=lambda row: row.severity)
     failing = sum(not row.passed for row in rows)
     count = f"worst of {len(rows)}" + (f", {failing} fail" if failing else "")
-    note = f"{worst.note}; {count}" if worst.note else count
-    return dataclasses.replace(worst, note=note)
+    note = f"{row.note}; {count}" if row.note else count
+    return dataclasses.replace(row, note=note)
 
 
 def _number(value: Any) -> Any:

@@ -233,6 +233,12 @@ def _mask_limit(*dtypes: str) -> float:
     return min(float(finfo(name).max) for name in names) / 4
 
 
+def is_usual(array: Array) -> Array | None:
+    """Where a float array holds magnitudes, None if it does everywhere."""
+    usual: Array = np.abs(_wide(array)) < _mask_limit(array.dtype.name)
+    return None if usual.all() else usual
+
+
 def aligned(port: Array, source: Array) -> float | None:
     """The relative error of an activation whose axes the port may order otherwise.
 

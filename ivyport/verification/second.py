@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,7 @@ def plans(inputs: Mapping[str, Array], free: Free, bounds: Bounds) -> Iterator[S
     that the caller takes the first plan that the source accepts.
     """
     dims = _dims(free)
-    traced = _traced(inputs, dims)
+    traced = sizes_of(inputs, free)
     if not traced:
         yield Sizes({}, {})
         return
@@ -112,12 +111,10 @@ def _dims(free: Free) -> dict[str, dict[int, DimLike]]:
     }
 
 
-def _traced(
-    inputs: Mapping[str, Array], dims: Mapping[str, Mapping[int, DimLike]]
-) -> dict[str, int]:
+def sizes_of(inputs: Mapping[str, Array], free: Free) -> dict[str, int]:
     """The size of each symbol, from the axes that are linear in one symbol."""
     sizes: dict[str, int] = {}
-    for name, axes in dims.items():
+    for name, axes in _dims(free).items():
         for axis, dim in axes.items():
             if name in inputs and (found := _solve(dim, inputs[name].shape[axis])):
                 sizes.setdefault(*found)
@@ -158,11 +155,3 @@ def _within(
         if max(low, 2) <= candidate and (high is None or candidate <= high):
             return candidate
     return size
-
-
-def symbolic_axes(inputs: Mapping[str, Any]) -> dict[str, dict[int, DimLike]]:
-    """`Free` from symbolic shapes by input name, as a graph's inputs have them."""
-    return {
-        name: {axis: dim for axis, dim in enumerate(shape) if isinstance(dim, Dim)}
-        for name, shape in inputs.items()
-    }

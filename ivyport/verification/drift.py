@@ -1,0 +1,91 @@
+"""Names the first module whose output drifts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ivyport.core.report import ReportRow
+from ivyport.verification.compare import Array, aligned
+from ivyport.weights.mapping import WeightMap
+
+if TYPE_CHECKING:
+    from ivyport.verification.nnx_side import NNXSide
+    from ivyport.verification.torch_side import Activation, TorchSide
+
+#: Inside a model errors exceed those of its outputs without harm: a large activation
+#: that is normalised next, say. Only where nothing exceeds this, the outputs' own
+#: tolerance decides.
+MODULE_TOLERANCE = 1e-4
+
+
+def first_drift(
+    source: TorchSide,
+    port: NNXSide,
+    inputs: Mapping[str, Array],
+    modules: Mapping[str, str],
+    tolerance: float,
+) -> str | None:
+    """The source's first module, in the order in which calls end, that drifts.
+
+    Both sides run once, eagerly, on `inputs`. Calls are matched by module path and
+    count; a module of the port may return more tensors than the source's, and order
+    their axes otherwise. None where no module's output differs by more than
+    `tolerance`.
+    """
+    activations = source.activations(inputs)
+    expected = {(a.path, a.call): a for a in activations}
+    found: dict[tuple[str, int], tuple[float, tuple[int, ...]]] = {}
+
+    def record(path: str, call: int, arrays: list[Array]) -> None:
+        activation = expected.get((path, call))
+        if activation is None:
+            return
+        errors = [(aligned(array, activation.array), array.shape) for array in arrays]
+        known = [(error, shape) for error, shape in errors if error is not None]
+        if known:
+            found[path, call] = min(known)
+
+    failure = port.watch(inputs, modules, record)
+    drifting = [a for a in activations if (a.path, a.call) in found]
+    for limit in (max(MODULE_TOLERANCE, tolerance), tolerance):
+        for activation in drifting:
+            error, shape = found[activation.path, activation.call]
+            if error > limit:
+                return _text(activation, error, shape)
+    if failure is not None:
+        path, error_text = failure
+        return f"{path or 'the model itself'}: the port raises {error_text}"
+    return None
+
+
+def _text(activation: Activation, error: float, shape: Sequence[int]) -> str:
+    call = f", call {activation.call + 1}" if activation.call else ""
+    amount = "is not finite" if math.isinf(error) else f"is {error:.1e}"
+    return (
+        f"{activation.path or 'the model itself'} ({activation.cls}{call}): "
+        f"its relative error {amount}, shapes {tuple(shape)} in the port and "
+        f"{activation.array.shape} in the source"
+    )
+
+
+def first_gradient_drift(
+    rows: Sequence[ReportRow], weight_map: WeightMap
+) -> str | None:
+    """Where gradients go wrong though outputs agree.
+
+    The backward pass meets the model's last parameters first, so that the last wrong
+    gradient is the nearest to the mistake.
+    """
+    wrong = [row for row in rows if row.kind == "gradient" and not row.passed]
+    if not wrong:
+        return None
+    row = wrong[-1]
+    sources = [r.source for r in weight_map.rows if r.target == row.name]
+    module = sources[0].rpartition(".")[0] if sources else row.name
+    return (
+        f"{module or 'the model itself'}: outputs agree, but the gradient of "
+        f"{row.name} has a relative error of {row.max_rel:.1e}; it is the last wrong "
+        f"one of {len(wrong)}"
+    )
