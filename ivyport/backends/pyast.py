@@ -336,11 +336,15 @@ def unparse(body: list[ast.stmt]) -> str:
 
 
 def format_source(text: str) -> str:
-    """`text` after ``ruff format`` with lines of 88 columns."""
-    command = [
-        sys.executable, "-m", "ruff", "format", "--isolated",
-        "--line-length", str(LINE_LENGTH), "--stdin-filename", "modeling.py", "-",
-    ]  # fmt: skip
+    """`text` with sorted imports after ``ruff format``, lines of 88 columns."""
+    options = ["--isolated", "--line-length", str(LINE_LENGTH)]
+    options += ["--stdin-filename", "modeling.py", "-"]
+    sorted_ = _ruff(["check", "--select", "I", "--fix-only", "--quiet", *options], text)
+    return _ruff(["format", *options], sorted_)
+
+
+def _ruff(arguments: list[str], text: str) -> str:
+    command = [sys.executable, "-m", "ruff", *arguments]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         raise IvyportError(f"ruff could not format the emitted source:\n{done.stderr}")

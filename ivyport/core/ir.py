@@ -125,13 +125,27 @@ class Node:
 
 @dataclasses.dataclass(eq=False)
 class Param:
-    """A tensor that the model owns. `kind`: parameter (trained), buffer (kept), or constant."""
+    """A tensor that the model owns.
+
+    `kind` is ``parameter`` (trained), ``buffer`` (kept in checkpoints) or ``constant`` (made by
+    the constructor). `aliases` are its other names in the source; `place` the one of them under
+    which the port holds it.
+    """
 
     path: str
     type: TensorType
     kind: str
     value: Value
     aliases: tuple[str, ...] = ()
+    place: str = ""
+
+    def __post_init__(self) -> None:
+        self.place = self.place or self.path
+
+    @property
+    def owner(self) -> str:
+        """Path of the module that holds it."""
+        return self.place.rpartition(".")[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +176,7 @@ class Graph:
     `outputs` is a nested structure of values, None, constants, tuples, lists, dicts and records.
     `dims` gives each symbol's ``(lower, upper)`` bounds, upper None when unbounded.
     `attrs` are plain scalars found on the source's modules, by path: they name constants.
+    `fields` says which configuration field set a module's number (``path.attribute``).
     """
 
     inputs: list[Value]
@@ -172,6 +187,7 @@ class Graph:
     calls: list[Call] = dataclasses.field(default_factory=list)
     attrs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     classes: dict[str, str] = dataclasses.field(default_factory=dict)
+    fields: dict[str, str] = dataclasses.field(default_factory=dict)
     name: str = "Model"
 
     def output_values(self) -> list[Value]:

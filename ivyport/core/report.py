@@ -152,7 +152,7 @@ def _read(kind: str, name: str, value: Any) -> Any:
     match kind:
         case "float" if type(value) in (int, float):
             return float(value)
-        case "float" if value in _SPECIAL:
+        case "float" if isinstance(value, str) and value in _SPECIAL:
             return _SPECIAL[value]
         case "bool" if isinstance(value, bool):
             return value

@@ -18,6 +18,7 @@ from ivyport.modules.runs import Run, find_run
 from ivyport.modules.tree import CallNode
 
 INLINE_LIMIT = 66  # characters of an expression that still reads well inside another
+SHORT = 24  # characters of an operand that stays inline even when others get names
 SYMBOL_NAMES = {"batch": "B", "seq": "S", "decoder_seq": "T", "samples": "L"}
 ROLES = {
     "linear": "projected",
@@ -84,6 +85,7 @@ class Body:
         self.uses: dict[Value, int] = {}
         self.holder: dict[str, Value] = {}  # variable -> the value it holds
         self.sizes: dict[Dim, str] = {}
+        self.wanted: dict[Value, list[str]] = {}  # what inner calls name their arguments
         self.in_flight: list[frozenset[str]] = []
         self.reserved: set[str] = {
             "self", "config", "rngs", "jax", "jnp", "nnx", "np", "bool", "max", "min",
@@ -123,14 +125,14 @@ class Body:
         return self._entry(value).expr
 
     def bind_all(self, values: list[Value], limit: int = INLINE_LIMIT) -> None:
-        """Give names to pending values until their expressions together fit `limit`."""
+        """Give names to pending values if their expressions together exceed `limit`."""
         pending = {v: e for v in values if not (e := self._entry(v)).bound}
-        width = sum(len(ast.unparse(e.expr)) for e in pending.values())
-        for value in sorted(pending, key=lambda v: -len(ast.unparse(pending[v].expr))):
-            if width <= limit:
-                return
-            width -= len(ast.unparse(pending[value].expr))
-            if not self.entries[value].bound:
+        widths = {v: len(ast.unparse(e.expr)) for v, e in pending.items()}
+        if sum(widths.values()) <= limit:
+            return
+        for value, width in widths.items():
+            long = width > SHORT or len(pending) == 1
+            if long and not self.entries[value].bound:
                 self._bind(value)
 
     def _entry(self, value: Value) -> Entry:
@@ -150,6 +152,9 @@ class Body:
             )
             for value in operands:
                 self.uses[value] = self.uses.get(value, 0) + 1
+            if isinstance(item, CallNode):
+                for value, name in item.names.items():
+                    self.wanted.setdefault(value, []).append(name)
         for value in self.call.outputs:
             self.uses[value] = self.uses.get(value, 0) + 1
 
@@ -264,11 +269,26 @@ class Body:
     def _hints(self, value: Value) -> list[str]:
         hints = [value.names[d] for d in (self.depth, *sorted(value.names, reverse=True))
                  if d in value.names]  # fmt: skip
+        hints += self.wanted.get(value, [])
         if value.producer is not None:
-            hints.append(ROLES.get(value.producer.op, "x"))
+            hints += self._role(value)
         elif value.name:
             hints.append("_".join(value.name.split(".")[-2:]))
         return hints
+
+    def _role(self, value: Value, steps: int = 4) -> list[str]:
+        """A name by the operation, or that of the tensor it goes on working with."""
+        producer = value.producer
+        if producer is None or value in self.call.inputs:
+            name = self.call.names.get(value)
+            return [name] if name else []
+        if producer.op in ROLES:
+            return [ROLES[producer.op]]
+        own = [value.names[d] for d in sorted(value.names, reverse=True)]
+        first = next(producer.values(), None)
+        if own or first is None or steps == 0:
+            return own
+        return self._role(first, steps - 1)
 
     def _free_name(self, hints: list[str]) -> str:
         """The first hint that holds nothing still needed; numbered if there is none."""

@@ -14,7 +14,7 @@ from typing import Any
 from ivyport.core.dims import Dim
 from ivyport.core.ir import NewAxis, Node, Scalar, Slice, Value
 from ivyport.modules.instances import Instance, all_instances, random_nodes
-from ivyport.modules.tree import CallNode
+from ivyport.modules.tree import CallNode, under
 
 Where = tuple[Any, ...]  # where a hole is: ("attr", call, item, name, index...), ("layer", path, name)
 Number = int | float
@@ -89,9 +89,26 @@ def classify(top: Instance, attrs: dict[str, dict[str, Any]]) -> Library:
                     library.method_of[call] = method
         for (cls, _), members in groups.items():
             definition = _define(cls, members, library, attrs)
-            definition.name = _unique(definition.cls, names)
             library.classes.append(definition)
+    _order(top, library)
+    for definition in library.classes:
+        definition.name = _unique(definition.cls, names)
     return library
+
+
+def _order(top: Instance, library: Library) -> None:
+    """Classes as a person would list them: each after its parts, in the source's order."""
+    order: dict[int, ClassDef] = {}
+
+    def visit(instance: Instance) -> None:
+        if instance.layer is None:
+            for child in instance.children.values():
+                visit(child)
+            definition = library.of[instance]
+            order.setdefault(id(definition), definition)
+
+    visit(top)
+    library.classes = list(order.values())
 
 
 def _unique(cls: str, names: dict[str, int]) -> str:
@@ -142,8 +159,9 @@ def _argument_name(
         own = attrs.get(instance.path, {})
         common &= {k for k, v in own.items() if type(v) is type(value) and v == value}
     candidates = sorted(k for k in common if k.isidentifier() and k not in taken)
-    hints = [str(p) for where in places for p in reversed(where) if isinstance(p, str)]
-    plain = next((h for h in hints if h.isidentifier() and h not in taken), "value")
+    roles = [next(str(p) for p in reversed(w) if isinstance(p, str)) for w in places]
+    roles += ["hidden_features"] if "out_features" in roles else []
+    plain = next((r for r in roles if r not in taken), roles[0])
     base = candidates[0] if candidates else plain
     name, count = base, 2
     while name in taken:
@@ -222,7 +240,8 @@ class _Describe:
             operands = tuple(self._value(v, item) for v in item.inputs)
             for i, value in enumerate(item.outputs):
                 self.values[value] = ("item", position, i)
-            target = self.instance.relative(item.path)
+            inside = under(item.path, self.instance.path)
+            target = self.instance.relative(item.path) if inside else self._shared(item)
             return target, self.library.method_of.get(item), operands
         operands = tuple(
             self._operand(x, ("operand", *where, i)) for i, x in enumerate(item.inputs)
@@ -236,6 +255,10 @@ class _Describe:
         for i, value in enumerate(item.outputs):
             self.values[value] = ("item", position, i)
         return item.op, operands, attrs, shapes
+
+    def _shared(self, item: CallNode) -> Any:
+        held = self.instance.shared.items()
+        return "shared", next(n for n, i in held if i.path == item.path)
 
     def _value(self, value: Value, item: CallNode) -> Any:
         return self.values.get(value, ("foreign", item.names.get(value)))

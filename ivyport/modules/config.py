@@ -30,6 +30,7 @@ ALIASES = {
     "epsilon": "eps",
     "dropout": "rate",
 }
+COMMON = set("drop dropout pdrop prob rate layer layers norm eps epsilon size num".split())
 NOT_WIDTH = "vocab position layer head token type num max image patch"
 
 
@@ -46,7 +47,10 @@ def words(text: str) -> set[str]:
 class ConfigFields:
     """Numbers of a configuration by field; remembers which were used."""
 
-    def __init__(self, fields: Mapping[str, Any]) -> None:
+    def __init__(
+        self, fields: Mapping[str, Any], proven: Mapping[str, str] | None = None
+    ) -> None:
+        self.proven = dict(proven or {})
         self.fields = {
             k: v
             for k, v in fields.items()
@@ -69,11 +73,32 @@ class ConfigFields:
         self.used[field] = self.fields[field]
         return field
 
+    def of(self, value: Number, *attributes: str) -> str | None:
+        """The field that is proved to set one of these attributes (``path.attribute``)."""
+        for attribute in attributes:
+            field = self.proven.get(attribute)
+            if field in self.fields and self.fields[field] == value:
+                self.used[field] = self.fields[field]
+                return field
+        return None
+
     def exact(self, value: Number, attribute: str) -> str | None:
         """The field of the same name as the source's attribute, if it has that value."""
         if attribute in self.fields and self.fields[attribute] == value:
             self.used[attribute] = self.fields[attribute]
             return attribute
+        return None
+
+    def head_size(self, value: Number, attribute: str) -> tuple[str, str] | None:
+        """The fields of which `value` is the quotient: width of the model by its heads."""
+        if "head" not in words(attribute) or not isinstance(value, int):
+            return None
+        heads = [n for n in self.fields if "heads" in words(n) or n == "n_head"]
+        for head in heads:
+            width = self.find(int(self.fields[head]) * value, "features", ["hidden model"])
+            if width is not None:
+                self.used[head] = self.fields[head]
+                return width, head
         return None
 
     def _fits(self, name: str, role: str) -> bool:
@@ -85,10 +110,10 @@ class ConfigFields:
 
     def _score(self, name: str, role: str, context: set[str]) -> int:
         own = words(name)
-        score = 2 * len(own & context)
+        score = 2 * len((own & context) - COMMON)
         if role == "rate":
             about_attention = bool({"attention", "attn"} & own)
-            score += 3 if about_attention == ("attention_op" in context) else 0
+            score += 3 if about_attention == ("attentionop" in context) else 0
         if role == "features":
             score += "hidden" in own or "model" in own or "embd" in own
         return score

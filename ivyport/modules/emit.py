@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from ivyport.backends import pyast
@@ -11,13 +12,25 @@ from ivyport.core.errors import GraphError
 from ivyport.core.ir import Param, Value
 from ivyport.modules.body import Body
 from ivyport.modules.classes import ClassDef, Library, Where
-from ivyport.modules.config import ConfigFields
+from ivyport.modules.config import ConfigFields, words
 from ivyport.modules.instances import Instance, LayerSpec
 from ivyport.modules.layout import Layout, Slot
 from ivyport.modules.runs import Run
 from ivyport.modules.tree import CallNode, under
 
 SINGULAR = {"h": "block", "blocks": "block", "block": "block", "stages": "stage"}
+SIZES = ("shape", "sizes", "index", "stop")  # attributes that hold lengths of axes
+# Words of an attribute's name that make it plausible as a length or as a factor.
+NAMED = {
+    "shape": words(
+        "head heads dim size sizes groups group window channels width height features hidden "
+        "num buckets span length embed patches proj"
+    ),
+    "factor": words(
+        "scale scaling eps epsilon factor alpha beta gamma theta temperature cap multiplier "
+        "slope softcap norm normalizer"
+    ),
+}
 PLAIN = {0, 1, 2, -1}  # numbers too common for an attribute of that value to be their name
 
 
@@ -145,7 +158,7 @@ class ClassEmitter:
         if name is not None:
             self.numbers[name] = pyast.name(name)
             return pyast.hole(value, pyast.attribute(pyast.name("self"), name))
-        name = self._attribute(value)
+        name = self._attribute(where, value)
         if name is None:
             return value
         if name not in self.numbers:
@@ -153,9 +166,10 @@ class ClassEmitter:
             self.numbers[name] = self._constant(value, name, where)
         return pyast.hole(value, pyast.attribute(pyast.name("self"), name))
 
-    def _attribute(self, value: int | float) -> str | None:
-        """The one attribute that holds `value` on every instance of this class."""
-        if value in PLAIN or abs(value) < 1e-3:
+    def _attribute(self, where: Where, value: int | float) -> str | None:
+        """The attribute that holds `value` on every instance and is named like its use."""
+        role = "shape" if where[0] == "attr" and where[3] in SIZES else "factor"
+        if value in PLAIN or (role == "factor" and isinstance(value, int)):
             return None
         names = [
             k
@@ -165,7 +179,8 @@ class ClassEmitter:
         names = [
             n
             for n in names
-            if (n in self.numbers or n not in self.layout.taken)
+            if words(n) & NAMED[role]
+            and (n in self.numbers or n not in self.layout.taken)
             and n not in self.definition.arguments
             and all(self.attrs.get(i.path, {}).get(n) == value
                     for i in self.definition.instances)
@@ -174,6 +189,11 @@ class ClassEmitter:
 
     def _constant(self, value: int | float, name: str, where: Where) -> ast.expr:
         field = self.config.exact(value, name)
+        quotient = None if field else self.config.head_size(value, name)
+        if quotient is not None:
+            self.uses_config = True
+            width, heads = (pyast.name(f"config.{f}") for f in quotient)
+            return self.exprs.binary("//", width, heads)
         if field is None:
             role = next((str(p) for p in reversed(where) if isinstance(p, str)), "")
             field = self.config.find(value, role, [name]) if role != "shape" else None
@@ -189,10 +209,21 @@ class ClassEmitter:
         key = "dropout" if attention else "rate"
         where = ("attr", list(self.definition.methods.values()).index(call), position, key)
         if rate not in self.dropouts:
-            place = [self.definition.cls, "attention_op" if attention else ""]
-            expr = self._init_number(where, rate, "rate", place)
+            place = [self.definition.cls, "attentionop" if attention else ""]
+            expr = self._init_number(where, rate, "rate", place, self._rate_attributes())
             self.dropouts[rate] = (self.layout.free("dropout"), expr)
         return pyast.attribute(pyast.name("self"), self.dropouts[rate][0])
+
+    def _rate_attributes(self) -> list[str]:
+        """Attributes that may hold a rate used by the class itself, attention's ones first."""
+        prefix = f"{self.me.path}." if self.me.path else ""
+        inside = [
+            k
+            for k in self.config.proven
+            if k.startswith(prefix) and k[len(prefix) :].count(".") <= 1
+        ]
+        rates = [k for k in inside if "drop" in k[len(prefix) :].lower()]
+        return sorted(rates, key=lambda k: "att" not in k[len(prefix) :].lower())
 
     def leaf_operands(self, call: CallNode) -> list[Value]:
         """Operands that an inner call passes: all its inputs."""
@@ -272,8 +303,12 @@ class ClassEmitter:
     def _make(self, path: str, child: Instance) -> ast.expr:
         if child.layer is not None:
             place = [path, child.cls]
+            full = f"{self.me.path}.{path}" if self.me.path else path
+            known = [f"{full}.{a}" for a in ("p", "eps", "variance_epsilon", "epsilon")]
             numbers = {
-                name: self._init_structure(("layer", path, name), value, name, place)
+                name: self._init_structure(
+                    ("layer", path, name), value, name, place, known
+                )
                 for name, value in child.layer.numbers.items()
             }
             return self.target.layer(child.layer, numbers)
@@ -299,7 +334,7 @@ class ClassEmitter:
         raise GraphError(f"{self.me.path!r} cannot hand on module {instance.path!r}")
 
     def _make_list(self, path: str) -> ast.expr:
-        """Equal entries become a generator, runs of them a starred one."""
+        """Equal entries become a comprehension, runs of them a starred one."""
         container = path.rpartition(".")[0]
         paths = self.layout.lists[container]
         made = [self._make(p, self.me.children[p]) for p in paths]
@@ -311,12 +346,12 @@ class ClassEmitter:
                 groups.append((expr, 1))
         if len(groups) == 1 and len(paths) > 1:
             length = self._length(len(paths), container)
-            return self.target.list_of(_generator(made[0], length))
+            return self.target.list_of(_repeated(made[0], length))
         items: list[ast.expr] = []
         for expr, count in groups:
             if count > 2:
-                generator = _generator(expr, ast.Constant(count))
-                items.append(ast.Starred(generator, ast.Load()))
+                repeated = _repeated(expr, ast.Constant(count))
+                items.append(ast.Starred(repeated, ast.Load()))
             else:
                 items += [expr] * count
         return self.target.list_of(ast.List(items, ast.Load()))
@@ -329,27 +364,38 @@ class ClassEmitter:
         return pyast.attribute(pyast.name("config"), field)
 
     def _init_number(
-        self, where: Where, value: int | float, role: str, place: list[str]
+        self,
+        where: Where,
+        value: int | float,
+        role: str,
+        place: list[str],
+        attributes: Iterable[str] = (),
     ) -> ast.expr:
         name = self.definition.argument_of.get(where)
         if name is not None:
             return pyast.name(name)
-        field = self.config.find(value, role, place)
+        field = self.config.of(value, *attributes)
+        field = field or self.config.find(value, role, place)
         if field is None:
             return self.exprs.const(value)
         self.uses_config = True
         return pyast.attribute(pyast.name("config"), field)
 
     def _init_structure(
-        self, where: Where, value: Any, role: str, place: list[str]
+        self,
+        where: Where,
+        value: Any,
+        role: str,
+        place: list[str],
+        attributes: Iterable[str] = (),
     ) -> ast.expr:
         if isinstance(value, tuple):
             return pyast.tuple_of(
-                self._init_structure((*where, i), v, role, place)
+                self._init_structure((*where, i), v, role, place, attributes)
                 for i, v in enumerate(value)
             )
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return self._init_number(where, value, role, place)
+            return self._init_number(where, value, role, place, attributes)
         return self.exprs.const(value)
 
     def _parameter(self, path: str, param: Param) -> ast.stmt | None:
@@ -365,11 +411,11 @@ class ClassEmitter:
         return pyast.assign(slot.on(pyast.name("self")), value)
 
 
-def _generator(expr: ast.expr, length: ast.expr) -> ast.expr:
+def _repeated(expr: ast.expr, length: ast.expr) -> ast.expr:
     loop = ast.comprehension(
         ast.Name("_", ast.Store()), pyast.call(pyast.name("range"), [length]), [], 0
     )
-    return ast.GeneratorExp(expr, [loop])
+    return ast.ListComp(expr, [loop])
 
 
 def _function(name: str, arguments: list[str], body: list[ast.stmt]) -> ast.stmt:

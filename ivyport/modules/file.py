@@ -51,7 +51,7 @@ class FileEmitter:
     def __init__(self, graph: Graph, config: Config, docstring: str) -> None:
         self.graph = graph
         self.docstring = docstring
-        self.fields = ConfigFields(config)
+        self.fields = ConfigFields(config, graph.fields)
         self.exprs = Exprs(RULES, _rt, "jnp")
         self.target = nnx.NNX(self.exprs)
         self.records: dict[str, tuple[str, ast.ClassDef]] = {}

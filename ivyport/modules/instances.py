@@ -69,7 +69,7 @@ def collect(root: CallNode, graph: Graph, leaf: LeafRule) -> Instance:
     found: dict[str, Instance] = {}
     owned: dict[str, list[Param]] = {}
     for param in graph.params.values():
-        owned.setdefault(param.path.rpartition(".")[0], []).append(param)
+        owned.setdefault(param.owner, []).append(param)
     for call in root.calls():
         instance = found.setdefault(call.path, Instance(call.path, call.cls, []))
         instance.calls.append(call)
@@ -88,9 +88,8 @@ def collect(root: CallNode, graph: Graph, leaf: LeafRule) -> Instance:
             parent.children[parent.relative(path)] = found[path]
     for param in graph.params.values():
         if param.value in used:
-            owner = param.path.rpartition(".")[0]
-            holder = found.get(owner) or _parent(owner + ".x", found)
-            holder.params[holder.relative(param.path)] = param
+            holder = found.get(param.owner) or _parent(param.owner + ".x", found)
+            holder.params[holder.relative(param.place)] = param
     top = found[root.path]
     _share(root, found)
     _measure(top)
@@ -115,15 +114,21 @@ def _parent(path: str, found: dict[str, Instance]) -> Instance:
 
 
 def _share(call: CallNode, found: dict[str, Instance]) -> None:
-    """A module called from outside its owner is handed to the caller under the caller's name."""
+    """A module called from outside its owner is handed down to the caller.
+
+    Every module on the way gets it under the name that the source's caller uses.
+    """
     for item in call.items:
-        if isinstance(item, CallNode):
-            if not under(item.path, call.path):
-                caller = found[call.path]
-                name = item.alias if under(item.alias, call.path) else item.path
-                key = caller.relative(name) if under(name, call.path) else name
-                caller.shared[key.replace(".", "_")] = found[item.path]
-            _share(item, found)
+        if not isinstance(item, CallNode):
+            continue
+        _share(item, found)
+        holder = found[call.path]
+        named = under(item.alias, call.path) and item.alias != call.path
+        key = holder.relative(item.alias) if named else item.path
+        while not under(item.path, holder.path):
+            if found[item.path] not in holder.shared.values():
+                holder.shared[key.replace(".", "_")] = found[item.path]
+            holder = _parent(holder.path, found)
 
 
 def _measure(instance: Instance) -> int:

@@ -26,7 +26,7 @@ def leaf(call: CallNode, params: list[Param]) -> LayerSpec | None:
     if isinstance(node, CallNode) or node.inputs[0] is not call.inputs[0]:
         return None
     rule = _RULES.get(node.op)
-    own = {p.value: p.path.rpartition(".")[2] for p in params}
+    own = {p.value: p.place.rpartition(".")[2] for p in params}
     tensors = [x for x in node.inputs[1:] if x is not None]
     if rule is None or any(x not in own for x in tensors):
         return None
@@ -66,7 +66,9 @@ def _norm(node: Node, names: list[str]) -> LayerSpec | None:
     kind = "nnx.LayerNorm" if node.op == "layer_norm" else "nnx.RMSNorm"
     numbers = {"num_features": _shape(node, 1)[0], "epsilon": node.attrs["eps"]}
     bias = names[1] if len(names) > 1 else ""
-    flags = _no_bias(bias) if node.op == "layer_norm" else {}
+    # NNX's default variance, E[x^2] - E[x]^2, loses digits where the mean is large.
+    exact = {"use_fast_variance": False}
+    flags = {**_no_bias(bias), **exact} if node.op == "layer_norm" else {}
     params = {names[0]: ParamSpec("scale"), **_optional({bias: ParamSpec("bias")})}
     return LayerSpec(kind, numbers, flags, params, positional=1)
 
@@ -80,7 +82,8 @@ def _group_norm(node: Node, names: list[str]) -> LayerSpec | None:
         "epsilon": node.attrs["eps"],
     }
     params = {names[0]: ParamSpec("scale"), names[1]: ParamSpec("bias")}
-    return LayerSpec("nnx.GroupNorm", numbers, {}, params, positional=1)
+    flags = {"use_fast_variance": False}
+    return LayerSpec("nnx.GroupNorm", numbers, flags, params, positional=1)
 
 
 def _batch_norm(node: Node, names: list[str]) -> LayerSpec | None:

@@ -79,7 +79,7 @@ def build(graph: Graph) -> CallNode:
         if node.scope[:1] != root_scope:
             node.scope = root_scope
     root = _group(root_scope, graph.nodes)
-    owners = {p.value: p.path.rpartition(".")[0] for p in graph.params.values()}
+    owners = {p.value: p.owner for p in graph.params.values()}
     _inline_stateless(root, owners)
     connect(root, graph)
     return root
@@ -192,9 +192,11 @@ def connect(root: CallNode, graph: Graph) -> None:
                 if value in made:
                     continue
                 param = params.get(value)
-                if param and under(param.path.rpartition(".")[0], call.path):
+                if param and under(param.owner, call.path):
                     if param not in call.params:
                         call.params.append(param)
+                elif param and under(param.owner, node.scope[-1].path):
+                    continue  # a shared layer holds it, and is handed down itself
                 else:
                     inputs[value] = None
         call.outputs = [

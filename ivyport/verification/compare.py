@@ -69,10 +69,11 @@ def flatten(value: Any, leaf: Callable[[Any], Any] = lambda x: x) -> Flat:
 
 def _items(value: Any) -> tuple[str, list[tuple[Any, Any]]] | None:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        return "record", [(name, getattr(value, name)) for name in names]
-    if isinstance(value, tuple) and isinstance(getattr(value, "_fields", None), tuple):
-        return "record", list(zip(value._fields, value, strict=True))
+        fields = [field.name for field in dataclasses.fields(value)]
+        return "record", [(name, getattr(value, name)) for name in fields]
+    names = getattr(type(value), "_fields", None)
+    if isinstance(value, tuple) and names is not None:
+        return "record", list(zip(names, value, strict=True))
     if isinstance(value, Mapping):
         return "mapping", list(value.items())
     if isinstance(value, tuple | list):
@@ -94,24 +95,32 @@ def compare_outputs(
     rows = []
     for path, kind in source.containers.items():
         other = port.containers.get(path, kind)
+        if path in port.leaves:
+            other = _kind(port.leaves[path])
         if other != kind:
-            problem = f"the source returns a {kind}, the port a {other}"
+            problem = f"the source returns a {kind}, the port {_article(other)}"
             rows.append(failed(path or "output", entry, problem))
     for path, expected in source.leaves.items():
-        if path not in port.leaves:
-            if expected is not None or path in port.containers:
-                has = "tensors" if path in port.containers else "nothing"
-                problem = f"the source returns {_kind(expected)} here, the port {has}"
-                rows.append(failed(path, entry, problem))
-            continue
-        row = _compare_leaf(path, port.leaves[path], expected, entry, tolerance)
-        rows += [] if row is None else [row]
+        if path in port.leaves:
+            row = _compare_leaf(path, port.leaves[path], expected, entry, tolerance)
+            rows += [] if row is None else [row]
+        elif path not in port.containers:
+            problem = f"the source returns {_kind(expected)} here, the port nothing"
+            rows.append(failed(path, entry, problem))
+        else:
+            kind = port.containers[path]
+            problem = f"the source returns {_kind(expected)}, the port a {kind}"
+            rows.append(failed(path, entry, problem))
     for path in port.leaves:
         known = path in source.leaves or path in source.containers
         below = any(path.startswith(f"{leaf}.") for leaf in source.leaves)
         if not known and not below:
             rows.append(failed(path, entry, "the source returns nothing here"))
     return rows
+
+
+def _article(kind: str) -> str:
+    return f"a {kind}" if kind in ("record", "mapping", "sequence") else kind
 
 
 def _kind(leaf: Any) -> str:
@@ -163,31 +172,50 @@ def compare_arrays(
     if port.shape != source.shape:
         shapes = f"{port.shape}, source {source.shape}"
         return failed(name, entry, "other shape", shapes)
-    if given not in (dtype, NARROW.get(dtype)):
-        problem = f"dtype is {given}, the source's {dtype}"
-        return failed(name, entry, problem, shapes)
-    exact = source.dtype.kind in "biu"
+    problems = [entry.note] if entry.note else []
+    right = same_dtype(port, source)
+    if not right:
+        problems.append(f"dtype is {given}, the source's {dtype}")
+    if _inexact(port) != _inexact(source):
+        return failed(name, entry, f"dtype is {given}, the source's {dtype}", shapes)
+    exact = not _inexact(source)
     largest, scale = _exactly(port, source) if exact else difference(port, source)
     scale = max(scale, floor)
-    relative = largest / scale if scale else largest
-    limit = 0.0 if exact else tolerance(given)
-    # NaN compares false with everything, so that it does not pass.
-    passed = bool(relative <= limit)
-    note = entry.note
+    # Nothing is small next to zero.
+    alone = math.inf if largest > 0 else largest
+    relative = largest / scale if scale else alone
+    limit = 0.0 if exact else max(tolerance(given), tolerance(dtype))
     if math.isnan(relative):
-        note = f"{note}; NaN" if note else "NaN"
+        problems.append("NaN")
+    # NaN compares false with everything, so that it does not pass.
+    passed = right and bool(relative <= limit)
+    if exact:  # the numbers are rounded here
+        passed = right and bool(np.array_equal(port, source))
     return ReportRow(
-        name, entry.kind, shapes, largest, relative, limit, passed, note, entry.inputs
-    )
+        name, entry.kind, shapes, largest, relative, limit, passed,
+        "; ".join(problems), entry.inputs,
+    )  # fmt: skip
+
+
+def same_dtype(port: Array, source: Array) -> bool:
+    """Whether the port has the source's dtype, or the 32 bits of its 64."""
+    name = source.dtype.name
+    return port.dtype.name in (name, NARROW.get(name))
+
+
+def specs(arrays: Mapping[str, Array]) -> dict[str, tuple[Any, tuple[int, ...]]]:
+    """Dtype and shape by name."""
+    return {name: (array.dtype, array.shape) for name, array in arrays.items()}
+
+
+def _inexact(array: Array) -> bool:
+    return array.dtype.kind not in "biu"
 
 
 def _exactly(port: Array, source: Array) -> tuple[float, float]:
-    if np.array_equal(port, source):
-        return 0.0, 0.0
     a, b = port.astype(np.float64), source.astype(np.float64)
-    # Differences beyond 2**53 may round to 0 and are differences still.
-    largest = max(float(np.max(np.abs(a - b))), math.ulp(0.0))
-    return largest, float(np.max(np.abs(b)))
+    largest = float(np.max(np.abs(a - b), initial=0.0))
+    return largest, float(np.max(np.abs(b), initial=0.0))
 
 
 def difference(port: Array, source: Array) -> tuple[float, float]:

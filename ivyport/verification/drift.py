@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ivyport.core.report import ReportRow
-from ivyport.verification.compare import Array, aligned
+from ivyport.verification.compare import Array, aligned, same_dtype
 from ivyport.weights.mapping import WeightMap
 
 if TYPE_CHECKING:
     from ivyport.verification.nnx_side import NNXSide
     from ivyport.verification.torch_side import Activation, TorchSide
+
+
+@dataclasses.dataclass(frozen=True)
+class _Match:
+    """How one call of the port compares with the source's."""
+
+    error: float
+    shape: tuple[int, ...]
+    dtype: str
+    same_dtype: bool
+
 
 #: Inside a model errors exceed those of its outputs without harm: a large activation
 #: that is normalised next, say. Only where nothing exceeds this, the outputs' own
@@ -36,37 +48,47 @@ def first_drift(
     """
     activations = source.activations(inputs)
     expected = {(a.path, a.call): a for a in activations}
-    found: dict[tuple[str, int], tuple[float, tuple[int, ...]]] = {}
+    found: dict[tuple[str, int], _Match] = {}
 
     def record(path: str, call: int, arrays: list[Array]) -> None:
         activation = expected.get((path, call))
         if activation is None:
             return
-        errors = [(aligned(array, activation.array), array.shape) for array in arrays]
-        known = [(error, shape) for error, shape in errors if error is not None]
-        if known:
-            found[path, call] = min(known)
+        matches = [
+            _Match(error, array.shape, array.dtype.name, same_dtype(array, expected_))
+            for expected_ in [activation.array]
+            for array in arrays
+            if (error := aligned(array, expected_)) is not None
+        ]
+        if matches:
+            found[path, call] = min(matches, key=lambda match: match.error)
 
     failure = port.watch(inputs, modules, record)
     drifting = [a for a in activations if (a.path, a.call) in found]
-    for limit in (max(MODULE_TOLERANCE, tolerance), tolerance):
+    limits = (max(MODULE_TOLERANCE, tolerance), tolerance)
+    for wrong in (
+        lambda match: match.error > limits[0],
+        lambda match: not match.same_dtype,
+        lambda match: match.error > limits[1],
+    ):
         for activation in drifting:
-            error, shape = found[activation.path, activation.call]
-            if error > limit:
-                return _text(activation, error, shape)
+            match = found[activation.path, activation.call]
+            if wrong(match):
+                return _text(activation, match)
     if failure is not None:
         path, error_text = failure
         return f"{path or 'the model itself'}: the port raises {error_text}"
     return None
 
 
-def _text(activation: Activation, error: float, shape: Sequence[int]) -> str:
+def _text(activation: Activation, match: _Match) -> str:
     call = f", call {activation.call + 1}" if activation.call else ""
-    amount = "is not finite" if math.isinf(error) else f"is {error:.1e}"
+    amount = "is not finite" if math.isinf(match.error) else f"is {match.error:.1e}"
+    source = activation.array
     return (
-        f"{activation.path or 'the model itself'} ({activation.cls}{call}): "
-        f"its relative error {amount}, shapes {tuple(shape)} in the port and "
-        f"{activation.array.shape} in the source"
+        f"{activation.path or 'the model itself'} ({activation.cls}{call}): its "
+        f"relative error {amount}, {match.dtype}{list(match.shape)} in the port and "
+        f"{source.dtype.name}{list(source.shape)} in the source"
     )
 
 

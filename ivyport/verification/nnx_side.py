@@ -44,7 +44,7 @@ class NNXSide:
     def __init__(self, model: nnx.Module) -> None:
         graphdef, state = nnx.split(model)
         self._graphdef = graphdef
-        self._variables = dict(state.flat_state())
+        self._variables = dict(nnx.to_flat_state(state))
         self._path = {".".join(map(str, path)): path for path in self._variables}
         by_name = {name: self._variables[path] for name, path in self._path.items()}
         self._parameters = [n for n, v in by_name.items() if isinstance(v, nnx.Param)]
@@ -115,8 +115,10 @@ class NNXSide:
         """Parameters after one SGD step; `gradients` are used up."""
         made = {}
         for name in list(gradients):
-            gradient = gradients.pop(name)
-            made[name] = self.values[name] - (rate * gradient).astype(gradient.dtype)
+            # In numpy: JAX would compile every shape of an expression run once.
+            gradient, value = np.asarray(gradients.pop(name)), self.values[name]
+            step = (rate * gradient).astype(gradient.dtype)
+            made[name] = jnp.asarray(np.asarray(value) - step)
         return made
 
     def _apply(
@@ -132,12 +134,14 @@ class NNXSide:
         flat = flatten(model(**given))
         static.leaves = {k: v for k, v in flat.leaves.items() if not is_array(v)}
         static.containers = flat.containers
-        after = {".".join(map(str, p)): v for p, v in nnx.state(model).flat_state()}
+        after = {
+            ".".join(map(str, p)): v for p, v in nnx.to_flat_state(nnx.state(model))
+        }
         kept = set(self._path) - set(self._parameters) - self._random
         return flat.arrays(), {n: after[n].get_value() for n in sorted(kept)}
 
     def _merge(self, values: Arrays) -> nnx.Module:
-        state = nnx.State.from_flat_path(
+        state = nnx.from_flat_state(
             {
                 path: self._variables[path].replace(values[name])
                 for name, path in self._path.items()

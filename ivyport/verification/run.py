@@ -21,6 +21,7 @@ from ivyport.core.errors import InputError
 from ivyport.core.report import Report, ReportRow, worst
 from ivyport.verification import compare, drift
 from ivyport.verification.compare import Array, Entry, Flat
+from ivyport.verification.gradients import GradientCheck
 from ivyport.verification.second import Bounds, Free, Sizes, fresh, plans, sizes_of
 from ivyport.verification.tolerance import DEFAULT, Tolerances
 from ivyport.weights.mapping import WeightMap
@@ -129,6 +130,12 @@ class _Verification:
         if self.source.lost:
             names = ", ".join(sorted(self.source.lost))
             self.notes.append(f"outputs that are no tensors are not ported: {names}")
+        if self.source.padding:
+            self.notes.append(
+                "torch keeps the padding rows of its embeddings as they are in "
+                "training, the port trains them; gradients are compared with these "
+                f"rows trained: {', '.join(self.source.padding)}"
+            )
         if self.tolerance.reason:
             self.notes.append(f"wider tolerances: {self.tolerance.reason}")
         dims = {n: (s, sizes.second[n]) for n, s in sizes.traced.items()}
@@ -143,7 +150,7 @@ class _Verification:
     def _precision(self) -> str:
         dtypes = {value.dtype.name for value in self.port.values.values()}
         floats = sorted(dtypes & set(FLOATS)) or ["float32"]
-        return f"{', '.join(floats)}; matrix products at the highest precision"
+        return f"{', '.join(floats)} at full precision"
 
     # ---- the traced inputs
 
@@ -164,7 +171,9 @@ class _Verification:
         self._outputs(actual.outputs, expected.outputs, Entry("output"), inputs)
         if _comparable(actual.outputs, expected.outputs, weights):
             entry = Entry("gradient")
-            self.rows += self._gradients(actual.gradients, expected.gradients, entry)
+            self.rows += self._gradients.rows(
+                actual.gradients, expected.gradients, weights, entry
+            )
             if not self.source.has_batch_norm():
                 change = STEP_CHANGE * _spread(expected.outputs, weights)
                 self._after_step(
@@ -196,6 +205,10 @@ class _Verification:
                 self.source, self.port, inputs, self.modules, limit
             )
 
+    @property
+    def _gradients(self) -> GradientCheck:
+        return GradientCheck(self.source, self.weight_map, self.tolerance)
+
     def _output_limit(self, dtype: str) -> float:
         return self.tolerance.of(dtype).output
 
@@ -213,52 +226,6 @@ class _Verification:
                 f"the source raises {type(error).__name__} on the inputs {shapes}: "
                 f"{error}"
             ) from error
-
-    # ---- gradients
-
-    def _gradients(
-        self,
-        actual: Mapping[str, Any],
-        expected: Mapping[str, torch.Tensor],
-        entry: Entry,
-    ) -> list[ReportRow]:
-        """One row a parameter of the port, in the order of the weight map."""
-        from ivyport.verification.torch_side import to_array
-
-        owners = self.source.owner
-        arrays = {
-            name: to_array(expected[owner])
-            for name, owner in owners.items()
-            if owner in expected
-        }
-        largest = {n: float(np.max(np.abs(a), initial=0)) for n, a in arrays.items()}
-        finite = [v for v in largest.values() if math.isfinite(v)]
-        floor = self.tolerance.gradient_floor * max(finite, default=0.0)
-        chosen = [r for r in self.weight_map.rows if r.kind == "parameter"]
-        chosen = [r for r in chosen if r.source in arrays]
-        mapped = WeightMap(tuple(chosen))
-        rows = []
-        for target in dict.fromkeys(row.target for row in chosen):
-            if target not in actual:
-                rows.append(compare.failed(target, entry, "no parameter of the port"))
-                continue
-            rows.append(
-                compare.compare_arrays(
-                    target,
-                    np.asarray(actual[target]),
-                    mapped.read_target(target, arrays),
-                    entry,
-                    self._gradient_limit,
-                    floor,
-                )
-            )
-        reached = {owners[row.source] for row in chosen}
-        for name in expected:
-            if name not in reached and largest[name] > 0:
-                rows.append(compare.failed(name, entry, "the port lacks it"))
-        for target in sorted(set(actual) - {row.target for row in chosen}):
-            rows.append(compare.failed(target, entry, "no parameter of the source"))
-        return rows
 
     # ---- other sizes
 
@@ -327,7 +294,7 @@ class _Verification:
 
         The rate is such that the scalar changes by `change` to first order.
         """
-        norm = sum(float(g.double().square().sum()) for g in expected.values())
+        norm = sum(float(g.norm()) ** 2 for g in expected.values())
         if not norm or not math.isfinite(norm) or not actual:
             return
         rate = change / norm
@@ -364,7 +331,9 @@ class _Verification:
         self.rows += self._statistics(actual.buffers, expected.buffers, entry)
         if not _comparable(actual.outputs, expected.outputs, weights):
             return
-        rows = self._gradients(actual.gradients, expected.gradients, entry)
+        rows = self._gradients.rows(
+            actual.gradients, expected.gradients, weights, entry, train=True
+        )
         if rows:
             row = worst(rows)
             self.rows.append(dataclasses.replace(row, name=f"gradient of {row.name}"))

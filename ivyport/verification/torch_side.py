@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -40,7 +41,7 @@ class Result:
 class TorchSide:
     """Runs `model` on `kwargs`; inputs are named as the port names its arguments."""
 
-    def __init__(self, model: torch.nn.Module, kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, model: nn.Module, kwargs: Mapping[str, Any]) -> None:
         self.model = model
         self.kwargs = dict(kwargs)
         self.inputs: Tensors = {
@@ -58,6 +59,15 @@ class TorchSide:
             for name, tensor in model.named_parameters()
             if self.owner[name] == name
         }
+        #: Embeddings with a row whose gradient torch drops.
+        self.padding = {
+            name: module
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Embedding)
+            and type(module).forward is nn.Embedding.forward
+            and module.padding_idx is not None
+        }
+        #: Classes of outputs that are neither tensors nor constants.
         self.lost: set[str] = set()
 
     def has_batch_norm(self) -> bool:
@@ -85,41 +95,37 @@ class TorchSide:
         return Result(outputs, buffers=buffers if train else {})
 
     def gradients(
-        self, weights_of: Callable[[Flat], dict[str, Array]], *, train: bool = False
+        self, weights_of: Callable[[Flat], Mapping[str, Array]], *, train: bool = False
     ) -> Result:
         """Outputs on the traced inputs, and gradients by the parameters' names.
 
         The gradient is that of the sum of ``weights * output`` over the outputs that
         `weights_of` gives weights for. A parameter without a gradient has zeros.
         """
-        leaves = {
-            name: tensor.detach().requires_grad_()
-            for name, tensor in self.parameters.items()
-            if tensor.is_floating_point()
-        }
+        floats = [n for n, t in self.parameters.items() if t.is_floating_point()]
         with torch.enable_grad():
+            leaves = {n: self.parameters[n].detach().requires_grad_() for n in floats}
             raw, buffers = self._call(None, {**self.parameters, **leaves}, train)
             outputs = self._outputs(raw)
-            weights = weights_of(outputs)
-            tensors = flatten(raw).leaves
-            parts = [
-                # Where the weight is 0 the output may be infinite.
-                torch.where(r != 0, tensors[name].to(r.dtype) * r, 0).sum()
-                for name, w in weights.items()
-                if tensors[name].requires_grad
-                for r in [from_array(w).to(tensors[name].device)]
-            ]
-            del raw, tensors
-            made: tuple[torch.Tensor | None, ...] = (None,) * len(leaves)
-            if parts and leaves:
-                loss = torch.stack([part.to(parts[0].device) for part in parts]).sum()
-                wanted = list(leaves.values())
-                made = torch.autograd.grad(loss, wanted, allow_unused=True)
-        gradients = {
-            name: torch.zeros_like(leaf).detach() if grad is None else grad
-            for (name, leaf), grad in zip(leaves.items(), made, strict=True)
-        }
+            gradients = _differentiate(raw, leaves, weights_of(outputs))
         return Result(outputs, gradients, buffers if train else {})
+
+    def exact_gradients(
+        self, weights: Mapping[str, Array], names: Collection[str], *, train: bool
+    ) -> Tensors | None:
+        """Gradients of the parameters `names` in float64.
+
+        None where the source cannot be run so, because it demands float32 somewhere.
+        """
+        wide = {n: _widen(t) for n, t in self.parameters.items()}
+        with torch.enable_grad():
+            leaves = {n: wide[n].detach().requires_grad_() for n in sorted(names)}
+            try:
+                raw, _ = self._call(None, {**wide, **leaves}, train, wide=True)
+            # Only ever to excuse a difference: without it the difference stands.
+            except RuntimeError:
+                return None
+            return _differentiate(raw, leaves, weights)
 
     def stepped(self, gradients: Tensors, rate: float) -> Tensors:
         """Parameters after one SGD step; `gradients` are used up."""
@@ -133,7 +139,7 @@ class TorchSide:
         counts: dict[str, int] = {}
         names = {module: name for name, module in self.model.named_modules()}
 
-        def hook(module: torch.nn.Module, _: Any, output: Any) -> None:
+        def hook(module: nn.Module, _: Any, output: Any) -> None:
             name = names[module]
             call = counts.get(name, 0)
             counts[name] = call + 1
@@ -151,22 +157,30 @@ class TorchSide:
         return found
 
     def _call(
-        self, inputs: Mapping[str, Array] | None, parameters: Tensors, train: bool
+        self,
+        inputs: Mapping[str, Array] | None,
+        parameters: Tensors,
+        train: bool,
+        *,
+        wide: bool = False,
     ) -> tuple[Any, dict[str, Array]]:
-        """The raw outputs and the buffers after the call."""
+        """The raw outputs and the buffers after the call; `wide` means in float64."""
+        convert = _widen if wide else torch.Tensor.detach
         model = self.model
         tensors = {n: parameters[owner] for n, owner in self.owner.items()}
         copies: dict[int, torch.Tensor] = {}
         buffers = {
-            name: copies.setdefault(id(buffer), buffer.detach().clone())
+            name: copies.setdefault(id(buffer), convert(buffer).clone())
             for name, buffer in model.named_buffers(remove_duplicate=False)
         }
-        kwargs = {n: self._fresh(n, v, inputs) for n, v in self.kwargs.items()}
+        kwargs = {n: _fresh(n, v, inputs, convert) for n, v in self.kwargs.items()}
         with preserved(model), quiet():
             for config in hf_configs(model):
                 for name, value in _SWITCHES.items():
                     if name in vars(config):
                         setattr(config, name, value)
+            for module in self.padding.values():
+                module.padding_idx = None
             model.eval()
             if train:
                 # Dropout and other randomness stay off.
@@ -176,25 +190,6 @@ class TorchSide:
                 model, {**tensors, **buffers}, (), kwargs, tie_weights=False
             )
         return result, {name: to_array(buffer) for name, buffer in buffers.items()}
-
-    def _fresh(self, name: str, value: Any, inputs: Mapping[str, Array] | None) -> Any:
-        """A copy of an argument, since the model may write to it, with new tensors."""
-        if isinstance(value, torch.Tensor):
-            if inputs is None:
-                return value.detach().clone()
-            return from_array(inputs[name]).to(value.device)
-        if isinstance(value, Mapping):
-            made = {k: self._fresh(f"{name}_{k}", v, inputs) for k, v in value.items()}
-            return made if type(value) is dict else type(value)(**made)
-        if isinstance(value, tuple | list) and not isinstance(value, torch.Size):
-            names = getattr(type(value), "_fields", range(len(value)))
-            items = [
-                self._fresh(f"{name}_{k}", v, inputs)
-                for k, v in zip(names, value, strict=True)
-            ]
-            plain = type(value) in (tuple, list)
-            return type(value)(items) if plain else type(value)(*items)
-        return value
 
     def _outputs(self, raw: Any) -> Flat:
         def leaf(value: Any) -> Any:
@@ -207,6 +202,58 @@ class TorchSide:
             return value
 
         return flatten(raw, leaf)
+
+
+def _fresh(
+    name: str,
+    value: Any,
+    inputs: Mapping[str, Array] | None,
+    convert: Callable[[torch.Tensor], torch.Tensor],
+) -> Any:
+    """A copy of an argument, since the model may write to it, with new tensors."""
+    if isinstance(value, torch.Tensor):
+        if inputs is None:
+            return convert(value).clone()
+        return convert(from_array(inputs[name]).to(value.device))
+    if isinstance(value, Mapping):
+        made = {k: _fresh(f"{name}_{k}", v, inputs, convert) for k, v in value.items()}
+        return made if type(value) is dict else type(value)(**made)
+    if isinstance(value, tuple | list) and not isinstance(value, torch.Size):
+        names = getattr(type(value), "_fields", range(len(value)))
+        items = [
+            _fresh(f"{name}_{k}", v, inputs, convert)
+            for k, v in zip(names, value, strict=True)
+        ]
+        plain = type(value) in (tuple, list)
+        return type(value)(items) if plain else type(value)(*items)
+    return value
+
+
+def _widen(tensor: torch.Tensor) -> torch.Tensor:
+    """Floats in float64."""
+    tensor = tensor.detach()
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _differentiate(raw: Any, leaves: Tensors, weights: Mapping[str, Array]) -> Tensors:
+    """Gradients of the sum of ``weights * output`` by the names of `leaves`."""
+    tensors = flatten(raw).leaves
+    parts = []
+    for name, weight in weights.items():
+        output = tensors[name]
+        if output.requires_grad:
+            output = output.double() if output.dtype == torch.double else output.float()
+            r = from_array(weight).to(output.device, output.dtype)
+            # Where the weight is 0 the output may be infinite.
+            parts.append(torch.where(r != 0, output * r, 0).sum())
+    made: tuple[torch.Tensor | None, ...] = (None,) * len(leaves)
+    if parts and leaves:
+        loss = torch.stack([part.to(parts[0].device) for part in parts]).sum()
+        made = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(leaf).detach() if grad is None else grad
+        for (name, leaf), grad in zip(leaves.items(), made, strict=True)
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,6 @@ RULES = {**rules_array.RULES, **rules_nn.RULES}
 IMPORTS = {
     "jax": "import jax",
     "jnp": "import jax.numpy as jnp",
-    "nnx": "from flax import nnx",
     "np": "import numpy as np",
+    "nnx": "from flax import nnx",
 }

@@ -35,11 +35,32 @@ def attention_with_dropout(
     scale: float | None = None,
     is_causal: bool = False,
 ) -> jax.Array:
-    """`jax.nn.dot_product_attention` with dropout on the weights in training."""
+    """`jax.nn.dot_product_attention` with dropout on the weights in training.
+
+    A query that may attend to nothing gives zeros, as in PyTorch.
+    """
     options = {"bias": bias, "mask": mask, "scale": scale, "is_causal": is_causal}
     if dropout.deterministic or dropout.rate == 0.0:
-        return jax.nn.dot_product_attention(query, key, value, **options)
-    return weighted_sum(query, key, value, dropout, **options)
+        x = jax.nn.dot_product_attention(query, key, value, **options)
+    else:
+        x = weighted_sum(query, key, value, dropout, **options)
+    return x if mask is None else jnp.where(mask.any(axis=-1).mT[..., None], x, 0)
+
+
+def masked_attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array,
+    *,
+    scale: float | None = None,
+    is_causal: bool = False,
+) -> jax.Array:
+    """`jax.nn.dot_product_attention`; a query that may attend to nothing gives zeros."""
+    x = jax.nn.dot_product_attention(
+        query, key, value, mask=mask, scale=scale, is_causal=is_causal
+    )
+    return jnp.where(mask.any(axis=-1).mT[..., None], x, 0)
 
 
 def weighted_sum(

@@ -307,11 +307,17 @@ def attention(
     }
     uneven = e.type(1).shape[-1] != e.type(2).shape[-1]
     plain = [k for k, v in options.items() if v is not OMIT] == ["mask"]
+    # A padding mask is one row for all queries, and no sequence is padding alone; other masks
+    # can leave a query nothing to attend to (left padding), which torch answers with zeros.
+    by_query = "mask" in options and e.type(3).shape[-2:-1] != (1,)
     if uneven:
         y = e.rt("weighted_sum", *operands, present(e.dropout_module), **options)
+    elif e.dropout_module is None and by_query:
+        seen = options.pop("mask")
+        y = e.rt("masked_attention", *operands, seen, **options)
     elif e.dropout_module is None:
         y = e.call("jax.nn.dot_product_attention", *operands, **options)
-    elif plain and _same_heads(e, layout):
+    elif plain and not by_query and _same_heads(e, layout):
         y = e.rt("attention", *operands, options["mask"], e.dropout_module)
     else:
         y = e.rt("attention_with_dropout", *operands, e.dropout_module, **options)

@@ -96,7 +96,9 @@ class _Motion:
             return base
         if (base, perm) not in self.made:
             scope = self.builder.scope
-            self.builder.scope = self._outside(scope)
+            # The model itself turns its inputs, so that its modules all see one layout.
+            own_input = base in self.graph.inputs
+            self.builder.scope = scope[:1] if own_input else self._outside(scope)
             made = self.builder.permute_dims(base, axes=perm)
             made.names = dict(base.names)
             self.builder.scope = scope

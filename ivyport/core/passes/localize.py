@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+
 from ivyport.core.build import Builder
 from ivyport.core.ir import Graph, Node, Scope, Value
 
@@ -9,6 +11,7 @@ from ivyport.core.ir import Graph, Node, Scope, Value
 def localize(graph: Graph) -> None:
     """Give each module call that uses a constant tensor a copy of its own."""
     results = set(graph.output_values())
+    population = collections.Counter(n.scope for n in graph.nodes)
     nodes: list[Node] = []
     builder = Builder(nodes)
     copies: dict[tuple[Value, tuple[Scope, ...]], Value] = {}
@@ -16,14 +19,17 @@ def localize(graph: Graph) -> None:
         operands = []
         for x in node.inputs:
             maker = x.producer if isinstance(x, Value) else None
-            if maker is None or maker.op != "full" or maker.scope == node.scope:
+            # A layer that is one operation stays so: its caller makes the constant.
+            alone = population[node.scope] == 1 and len(node.scope) > 1
+            scope = node.scope[:-1] if alone else node.scope
+            if maker is None or maker.op != "full" or maker.scope == scope:
                 operands.append(x)
                 continue
             assert isinstance(x, Value)
-            if (x, node.scope) not in copies:
-                builder.scope, builder.src = node.scope, maker.src
-                copies[x, node.scope] = builder.full(**maker.attrs)
-            operands.append(copies[x, node.scope])
+            if (x, scope) not in copies:
+                builder.scope, builder.src = scope, maker.src
+                copies[x, scope] = builder.full(**maker.attrs)
+            operands.append(copies[x, scope])
         node.inputs = tuple(operands)
         nodes.append(node)
     used = {v for n in nodes for v in n.values()} | results

@@ -8,6 +8,7 @@ from ivyport.core.passes.layout import assign_layouts
 from ivyport.core.passes.localize import localize
 from ivyport.core.passes.narrow import narrow
 from ivyport.core.passes.raising import raise_layers
+from ivyport.core.passes.share import share_layers
 from ivyport.core.passes.simplify import simplify
 from ivyport.core.verify import verify
 
@@ -23,6 +24,7 @@ def for_target(graph: Graph, target: str) -> list[str]:
     if target != "jax":
         raise GraphError(f"no passes for target {target!r}")
     verify(graph)
+    raise_layers(graph)  # before reshapes are joined: some hold a layer together
     simplify(graph)
     verify(graph)
     raise_layers(graph)
@@ -31,5 +33,6 @@ def for_target(graph: Graph, target: str) -> list[str]:
     verify(graph)
     simplify(graph)
     localize(graph)
+    share_layers(graph)
     verify(graph)
     return narrow(graph)

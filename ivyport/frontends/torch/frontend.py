@@ -13,6 +13,7 @@ from ivyport.core.ir import Call, Graph, Node, Record, Scope, Value
 from ivyport.core.passes.dce import eliminate
 from ivyport.frontends.torch import structure
 from ivyport.frontends.torch.lower import Lowered, Lowering
+from ivyport.frontends.torch.provenance import proven_fields
 from ivyport.frontends.torch.trace import TorchTrace, trace
 
 Names = dict[str, str]
@@ -45,7 +46,10 @@ def to_graph(
     native = trace(model, args, kwargs, dims=dims, train=train)
     tensors = _tensors(model, native)
     symbols = {symbol: name for symbol, (name, _, _) in native.dims.items()}
-    lowering = Lowering(native.program, symbols, tensors, native.param_aliases)
+    modules = _shared_modules(model)
+    lowering = Lowering(
+        native.program, symbols, tensors, native.param_aliases, modules
+    )
     lowered = lowering.run()
     notes = list(native.notes)
     graph = _assemble(model, native, lowered, symbols)
@@ -55,8 +59,18 @@ def to_graph(
     ]
     eliminate(graph)
     if native.train_program is not None:
-        notes += _reconcile(graph, native, tensors)
+        notes += _reconcile(graph, native, tensors, modules)
     return Traced(graph, tensors, list(dict.fromkeys(notes)))
+
+
+def _shared_modules(model: torch.nn.Module) -> Names:
+    """Second and later paths of modules that several parents share, to the first one."""
+    first: dict[int, str] = {}
+    return {
+        path: first[id(module)]
+        for path, module in model.named_modules(remove_duplicate=False)
+        if first.setdefault(id(module), path) != path
+    }
 
 
 def _tensors(model: torch.nn.Module, native: TorchTrace) -> dict[str, torch.Tensor]:
@@ -91,6 +105,7 @@ def _assemble(
         calls=calls,
         attrs=dict(native.module_attrs),
         classes=dict(native.module_classes),
+        fields=proven_fields(model),
         name=type(model).__name__,
     )
 
@@ -146,12 +161,17 @@ def _item_name(name: str, position: int, item: Any, env: Mapping[Any, Any]) -> s
 
 
 def _reconcile(
-    graph: Graph, native: TorchTrace, tensors: dict[str, torch.Tensor]
+    graph: Graph,
+    native: TorchTrace,
+    tensors: dict[str, torch.Tensor],
+    modules: Names,
 ) -> list[str]:
     """Take what only the train capture shows (attention dropout) into the eval graph."""
     assert native.train_program is not None
     symbols = {s: name for s, (name, _, _) in native.train_dims.items()}
-    lowering = Lowering(native.train_program, symbols, tensors, native.param_aliases)
+    lowering = Lowering(
+        native.train_program, symbols, tensors, native.param_aliases, modules
+    )
     try:
         lowered = lowering.run()
     except UnsupportedOpsError as error:

@@ -18,7 +18,7 @@ from ivyport.core.dims import Dim
 from ivyport.core.errors import GraphError, UnsupportedOpsError
 from ivyport.core.ir import Graph, Param, Scope, Source, TensorType, Value
 from ivyport.frontends.torch import registry, rules
-from ivyport.frontends.torch.naming import Frame, assigned_names, frames
+from ivyport.frontends.torch.naming import Made, assigned_names, frames
 from ivyport.frontends.torch.sizes import dtype_name, size
 from ivyport.frontends.torch.views import Views
 
@@ -62,11 +62,13 @@ class Lowering:
         symbols: dict[str, str],
         tensors: dict[str, torch.Tensor],
         aliases: dict[str, tuple[str, ...]],
+        modules: dict[str, str] | None = None,
     ) -> None:
         self.program = program
         self.symbols = symbols
         self.tensors = tensors
         self.aliases = aliases
+        self.modules = modules or {}  # other paths of a shared module: its own one
         self.canonical = {a: name for name, others in aliases.items() for a in others}
         self.builder = Builder()
         self.views = Views(self.builder, self._lower_call)
@@ -75,7 +77,7 @@ class Lowering:
         self.params: dict[str, Param] = {}
         self.inputs: list[Value] = []
         self.mutated: dict[str, Value] = {}
-        self.traces: list[tuple[tuple[Scope, ...], tuple[Frame, ...]]] = []
+        self.traces: list[Made] = []
         self.traced: list[FxNode] = []
 
     def run(self) -> Lowered:
@@ -160,7 +162,8 @@ class Lowering:
         self.builder.src = (
             Source(stack[-1].file, stack[-1].line) if stack else None
         )
-        self.traces.append((self.builder.scope, stack))
+        item = node.args[1] if node.target is operator.getitem else None
+        self.traces.append(Made(self.builder.scope, stack, item))
         self.traced.append(node)
         value = node.meta.get("val")
         if isinstance(value, torch.SymInt | int) and not isinstance(value, bool):
@@ -261,7 +264,8 @@ class Lowering:
             if name.startswith("_empty_nn_module_stack"):
                 continue
             index = int(call) if "@" in str(key) and call.isdigit() else 0
-            scopes.append(Scope(str(path), name, index))
+            own = self.modules.get(str(path), str(path))
+            scopes.append(Scope(own, name, index))
         return tuple(scopes) or self.builder.scope[:1]
 
     # ---- bookkeeping

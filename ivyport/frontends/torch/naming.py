@@ -17,41 +17,54 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<functio
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """One stack frame; `statement` is the first and last line of the statement there."""
+    """One stack frame: the statement's first and last line, and the variables it assigns."""
 
     file: str
     line: int
     statement: tuple[int, int]
-    target: str | None
+    targets: tuple[str, ...]
+
+    def name(self, item: int | None) -> str | None:
+        """The variable for the statement's value, or for item `item` of a tuple."""
+        if len(self.targets) == 1:
+            return self.targets[0]
+        if item is not None and item < len(self.targets):
+            return _useful(self.targets[item])
+        named = [t for t in self.targets if _useful(t)]
+        return named[0] if len(named) == 1 else None
+
+
+def _useful(name: str) -> str | None:
+    return name if name.strip("_") else None
 
 
 @functools.cache
-def _statements(file: str) -> dict[int, tuple[tuple[int, int], str | None]]:
-    """For each line the innermost simple statement on it and the variable it assigns."""
+def _statements(file: str) -> dict[int, tuple[tuple[int, int], tuple[str, ...]]]:
+    """For each line the innermost simple statement on it and the variables it assigns."""
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:
         return {}
-    found: dict[int, tuple[tuple[int, int], str | None]] = {}
+    found: dict[int, tuple[tuple[int, int], tuple[str, ...]]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt) and not getattr(node, "body", None):
             span = (node.lineno, node.end_lineno or node.lineno)
             for line in range(span[0], span[1] + 1):
-                found[line] = (span, _target(node))
+                found[line] = (span, _targets(node))
     return found
 
 
-def _target(statement: ast.stmt) -> str | None:
+def _targets(statement: ast.stmt) -> tuple[str, ...]:
     target: ast.expr | None = None
     if isinstance(statement, ast.Assign):
         target = statement.targets[0]
     elif isinstance(statement, ast.AnnAssign | ast.AugAssign):
         target = statement.target
-    if isinstance(target, ast.Tuple) and target.elts:
-        target = target.elts[0]
-    if isinstance(target, ast.Name) and target.id != "_":
-        return target.id
-    return None
+    if isinstance(target, ast.Tuple):
+        return tuple(e.id if isinstance(e, ast.Name) else "_" for e in target.elts)
+    if isinstance(target, ast.Name) and _useful(target.id):
+        return (target.id,)
+    return ()
 
 
 @functools.lru_cache(maxsize=65536)
@@ -60,32 +73,39 @@ def frames(trace: str) -> tuple[Frame, ...]:
     result = []
     for match in _FRAME.finditer(trace):
         file, line = match["file"], int(match["line"])
-        span, target = _statements(file).get(line, ((line, line), None))
-        result.append(Frame(file, line, span, target))
+        span, targets = _statements(file).get(line, ((line, line), ()))
+        result.append(Frame(file, line, span, targets))
     return tuple(result)
 
 
-def assigned_names(
-    traces: list[tuple[tuple[object, ...], tuple[Frame, ...]]],
-) -> list[dict[int, str]]:
-    """For each node, the variable that it completes at each depth of the module stack.
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """Where a node was made: its module calls, its frames, its position in a tuple."""
 
-    Args:
-        traces: for each node in order its scope stack and its frames.
-    """
+    scope: tuple[object, ...]
+    stack: tuple[Frame, ...]
+    item: int | None = None
+
+
+def assigned_names(nodes: list[Made]) -> list[dict[int, str]]:
+    """For each node in order, the variable that it completes at each depth of the stack."""
     result: list[dict[int, str]] = []
-    for position, (scope, stack) in enumerate(traces):
-        following = traces[position + 1] if position + 1 < len(traces) else ((), ())
+    for node, following in zip(nodes, [*nodes[1:], Made((), ())], strict=True):
         names: dict[int, str] = {}
-        for depth in range(min(len(scope), len(stack))):
-            frame = stack[depth]
-            same = (
-                following[0][: depth + 1] == scope[: depth + 1]
-                and len(following[1]) > depth
-                and following[1][depth].file == frame.file
-                and following[1][depth].statement == frame.statement
-            )
-            if frame.target and not same:
-                names[depth] = frame.target
+        for depth in range(min(len(node.scope), len(node.stack))):
+            frame = node.stack[depth]
+            name = frame.name(node.item)
+            goes_on = _same_statement(node, following, depth) and node.item is None
+            if name is not None and not goes_on:
+                names[depth] = name
         result.append(names)
     return result
+
+
+def _same_statement(node: Made, following: Made, depth: int) -> bool:
+    if following.scope[: depth + 1] != node.scope[: depth + 1]:
+        return False
+    if len(following.stack) <= depth:
+        return False
+    one, other = node.stack[depth], following.stack[depth]
+    return one.file == other.file and one.statement == other.statement

@@ -531,7 +531,7 @@ def type_as(b: Builder, input: Value, other: Value) -> Value:
 
 
 @lowers(aten.alias.default, aten.contiguous.default, aten.clone.default)
-@lowers(aten.detach.default, aten.lift_fresh_copy.default, aten.lift_fresh.default)
+@lowers(aten.detach.default, aten.lift_fresh_copy.default)
 @lowers(aten.positive.default, aten.resolve_conj.default, aten.resolve_neg.default)
 def unchanged(b: Builder, input: Value) -> Value:
     """The tensor itself."""

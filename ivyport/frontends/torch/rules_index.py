@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -365,3 +365,14 @@ def index_fill(b: Builder, input: Value, dim: int, index: Value, value: Arg) -> 
     """x with slices of an axis set to a number."""
     fill = tensor_of(b, value, input.type.dtype)
     return b.index_update(input, fill, *_along(dim, input.type.rank, index))
+
+
+@lowers(aten.nonzero.default, aten.nonzero_numpy.default, aten.argwhere.default)
+@lowers(aten.masked_select.default, aten.item.default, aten._local_scalar_dense.default)
+def data_dependent(b: Builder, input: Value, mask: Value | None = None) -> NoReturn:
+    """Refused: what comes out depends on the elements, not on the shape."""
+    raise GraphError(
+        f"of {input.type}, a number or a size is made that depends on the elements"
+        " (nonzero, masked_select, item, or a tensor used as a Python number), which a"
+        " graph of known shapes cannot hold; use torch.where and keep the shape"
+    )

@@ -12,11 +12,12 @@ from ivyport.core import dtype as dt
 from ivyport.core.build import Builder
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Slice, Value
+from ivyport.core.ir import NewAxis, Slice, Value
 from ivyport.core.ops import normalize
 from ivyport.frontends.torch.promote import Number, floated, promoted, widened
 from ivyport.frontends.torch.registry import lowers
 from ivyport.frontends.torch.rules_array import truth
+from ivyport.frontends.torch.rules_shape import resized
 
 aten = torch.ops.aten
 
@@ -340,11 +341,15 @@ def histc(
             f"histc of {input.type} with bins={bins}, min={min}, max={max} is not"
             " supported: it must count integers, with a bin for each (bins = max-min+1)"
         )
-    if min != 0:
-        source = b.subtract(source, int(min))
-    if source.type.rank != 1:
-        source = b.reshape(source, shape=(-1,))
-    return b.cast(b.bincount(source, length=bins), input.type.dtype)
+    source = resized(b, source, (-1,))
+    if min == 0:
+        counts = b.bincount(source, length=bins)
+    else:
+        # What lies below the range must not count, and bincount is for 0 and more.
+        edges = b.arange(start=int(min), stop=int(max) + 1, dtype=source.type.dtype)
+        column = b.getitem(source, index=(Slice(), NewAxis()))
+        counts = b.sum(b.cast(b.equal(column, edges), "int64"), axis=(0,))
+    return b.cast(counts, input.type.dtype)
 
 
 def _integers_of(x: Value) -> Value | None:

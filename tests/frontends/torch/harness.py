@@ -15,9 +15,9 @@ import torch
 from torch.export import Dim, export
 
 from ivyport.core.build import Builder
-from ivyport.core.dims import DimLike, as_symbol, evaluate
-from ivyport.core.ir import Graph, Node, Scalar, TensorType, Value, leaves
-from ivyport.core.passes.narrow import narrow
+from ivyport.core.dims import DimLike, as_symbol, evaluate, symbols
+from ivyport.core.ir import Graph, Node, Param, Scalar, TensorType, Value, leaves
+from ivyport.core.passes.pipeline import for_target
 from ivyport.frontends.torch import rules
 from ivyport.frontends.torch.sizes import dtype_name, size
 from tests.frontends.torch.sample import TRACED, Sample, Sizes
@@ -154,6 +154,20 @@ def lower(sample: Sample) -> Lowered:
     return Driver(export_sample(sample)).run()
 
 
+def for_jax(lowered: Lowered) -> None:
+    """Run the passes for JAX in place; the graph is verified after each."""
+    params = {
+        f"constant{i}": Param(f"constant{i}", value.type, "constant", value)
+        for i, value in enumerate(lowered.constants)
+    }
+    names = {s for v in lowered.inputs for d in v.type.shape for s in symbols(d)}
+    bounds: dict[str, tuple[int, int | None]] = dict.fromkeys(names, (3, 64))
+    outputs = tuple(lowered.outputs)
+    graph = Graph(lowered.inputs, params, lowered.nodes, outputs, bounds)
+    for_target(graph, "jax")
+    lowered.nodes, lowered.outputs = graph.nodes, list(graph.outputs)
+
+
 def sizes_of(inputs: list[Value], tensors: tuple[torch.Tensor, ...]) -> Sizes:
     """What the symbols in the types of inputs are for these tensors."""
     found: Sizes = {}
@@ -166,7 +180,7 @@ def sizes_of(inputs: list[Value], tensors: tuple[torch.Tensor, ...]) -> Sizes:
 
 
 def run_jax(lowered: Lowered, tensors: tuple[torch.Tensor, ...]) -> list[Any]:
-    """The outputs as arrays of JAX; the graph becomes one of 32-bit types."""
+    """The outputs of a graph that `for_jax` has prepared, as arrays of JAX."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -175,7 +189,6 @@ def run_jax(lowered: Lowered, tensors: tuple[torch.Tensor, ...]) -> list[Any]:
     from ivyport.backends.pyast import Exprs
 
     sizes = sizes_of(lowered.inputs, tensors)
-    narrow(Graph(lowered.inputs, {}, lowered.nodes, lowered.outputs))
 
     def spell(dim: DimLike) -> ast.expr:
         return ast.Constant(evaluate(dim, sizes))

@@ -1,4 +1,4 @@
-"""What a sample of torch code is: a function, its inputs, and which axes stay symbolic."""
+"""What a sample of torch code is: a function, its inputs, its symbolic axes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ class Sample:
     """One row.
 
     `ops` are the operations expected in the graph, in order (None: not checked);
-    `refuses` is part of the message of the `GraphError` that is due; `random` marks what
-    draws numbers, so that values cannot be compared; `rtol` bounds the relative error.
+    `refuses` is part of the message of the `GraphError` that is due; `random` marks
+    what draws numbers, so that values cannot be compared; `rtol` bounds the relative
+    error.
     """
 
     name: str

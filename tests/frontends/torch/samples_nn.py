@@ -1,4 +1,4 @@
-"""Samples of products, norms, attention, activations, convolutions, pools and resizing."""
+"""Samples of products, norms, attention, activations, convolutions, pools, resizing."""
 
 from __future__ import annotations
 

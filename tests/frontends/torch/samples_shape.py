@@ -326,14 +326,14 @@ INDEXING: list[Sample] = [
     row(
         "take_along_dim",
         lambda x, i: torch.take_along_dim(x, i, -1),
-        x,
-        ints(4, "B", 3),
+        normal(3, 4),
+        ints(4, 3, 2),
     ),
     row(
         "take_along_dim-wide",
         lambda x, i: torch.take_along_dim(x, i, 1),
-        x,
-        ints(4, 1, 3),
+        normal(3, 4),
+        ints(4, 1, 2),
     ),
     row("take_along_dim-flat", lambda x, i: torch.take_along_dim(x, i), x, ints(9, 3)),
     row("index_select", lambda x, i: x.index_select(-1, i), x, ints(4, 3), ops="take"),
@@ -348,6 +348,25 @@ INDEXING: list[Sample] = [
     ),
     row("unfold-windows", lambda x: x.unfold(1, 3, 2), normal("B", 8, 2)),
     row("unfold-symbolic", lambda x: x.unfold(-2, 2, 1), cube),
+]
+
+REFUSED: list[Sample] = [
+    row("nonzero", lambda x: x.nonzero().sum(), x, refuses="depends on the elements"),
+    row(
+        "nonzero_numpy",
+        lambda x: A.nonzero_numpy.default(x)[0].sum(),
+        x,
+        refuses="depends",
+    ),
+    row("argwhere", lambda x: torch.argwhere(x).sum(), x, refuses="depends"),
+    row("masked_select", lambda x: x.masked_select(x > 0).sum(), x, refuses="depends"),
+    row("item", lambda x: x * x.sum().item(), x, refuses="depends"),
+    row(
+        "_local_scalar_dense",
+        lambda x: x * A._local_scalar_dense.default(x.sum()),
+        x,
+        refuses="depends",
+    ),
 ]
 
 SCATTERS: list[Sample] = [
@@ -499,4 +518,4 @@ SCATTERS: list[Sample] = [
     ),
 ]
 
-ROWS = [*VIEWS, *JOINS, *SLICES, *INDEXING, *SCATTERS]
+ROWS = [*VIEWS, *JOINS, *SLICES, *INDEXING, *REFUSED, *SCATTERS]

@@ -9,12 +9,14 @@ import torch
 
 from ivyport.core import opdef
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import leaves
 from ivyport.frontends.torch import rules
-from tests.frontends.torch.harness import export_sample, lower, run_jax
-from tests.frontends.torch.sample import OTHER, TRACED, Sample
+from tests.frontends.torch.harness import export_sample, for_jax, lower, run_jax
+from tests.frontends.torch.sample import OTHER, Sample
 from tests.frontends.torch.samples import SAMPLES
 from tests.support import assert_close
+
+# Kernels of even length are the trap that these samples are about.
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 
 SOUND = [s for s in SAMPLES if not s.refuses]
 
@@ -29,30 +31,26 @@ def test_names_differ():
 
 
 @pytest.mark.parametrize("sample", **named(SOUND))
-def test_types_and_structure(sample: Sample):
+def test_types_structure_and_values(sample: Sample):
     lowered = lower(sample)
     if sample.ops is not None:
         assert lowered.ops() == sample.ops
+    if sample.random:
+        return
+    assert not any(opdef.get(op).random and op != "attention" for op in lowered.ops())
+    for_jax(lowered)
+    # Not the sizes of the trace: what holds at others was not baked in.
+    tensors = sample.tensors(OTHER)
+    expected = sample.fn(*(t.clone() for t in tensors))
+    wanted = expected if isinstance(expected, list | tuple) else [expected]
+    for actual, torch_value in zip(run_jax(lowered, tensors), wanted, strict=True):
+        assert_close(actual, torch_value, rtol=sample.rtol, narrow=True)
 
 
 @pytest.mark.parametrize("sample", **named([s for s in SAMPLES if s.refuses]))
 def test_refusal(sample: Sample):
     with pytest.raises(GraphError, match=sample.refuses):
         lower(sample)
-
-
-@pytest.mark.parametrize("sample", **named([s for s in SOUND if not s.random]))
-def test_values(sample: Sample):
-    lowered = lower(sample)
-    assert not any(opdef.get(op).random and op != "attention" for op in lowered.ops())
-    for sizes in (TRACED, OTHER):
-        tensors = sample.tensors(sizes)
-        expected = sample.fn(*(t.clone() for t in tensors))
-        wanted = expected if isinstance(expected, list | tuple) else [expected]
-        found = run_jax(lowered, tensors)
-        assert len(found) == len(list(leaves(lowered.outputs))) == len(wanted)
-        for actual, torch_value in zip(found, wanted, strict=True):
-            assert_close(actual, torch_value, rtol=sample.rtol, narrow=True)
 
 
 def test_every_rule_has_a_sample():

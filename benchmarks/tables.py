@@ -1,0 +1,123 @@
+"""Result files as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cases import ENGINES
+
+Values = dict[str, Any]
+
+
+def page(values: Values) -> str:
+    """A result file as a page: its table, and what it was measured on."""
+    title, body = _BODIES[values["benchmark"]]
+    return f"# {title}\n\n{body(values)}\n\n{_environment(values['environment'])}\n"
+
+
+def body(values: Values) -> str:
+    """A result file's tables alone."""
+    return _BODIES[values["benchmark"]][1](values)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; all columns but the first are numbers."""
+    head = list(head)
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *map(list, rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _latency(values: Values) -> str:
+    shown = [e for e in ENGINES if any(e in c["engines"] for c in values["cases"].values())]
+    times, ratios = [], []
+    for case in values["cases"].values():
+        name = f"{case['class']}, {case['size']}"
+        times.append([name, *(_ms(case["engines"].get(e, {})) for e in shown)])
+        ratios.append(
+            [name, *(_ratio(case["port_to"].get(e)) for e in shown if e != "port")]
+        )
+    head = [ENGINES[e] for e in shown]
+    rest = [ENGINES[e] for e in shown if e != "port"]
+    return (
+        "Median milliseconds of a forward pass:\n\n"
+        f"{table(['model', *head], times)}\n\n"
+        "The port's time over each other engine's, below 1 where the port is faster: "
+        "median of the ratios within a round, with their quartiles:\n\n"
+        f"{table(['model', *rest], ratios)}\n\n"
+        f"{values['rounds']} rounds, {values['calls']} calls a turn, "
+        f"{values['threads']} threads, float32. A row is timed if its output is within "
+        f"{values['parity']:.0e} of torch's; the largest error was "
+        f"{_worst(values):.1e}."
+    )
+
+
+def _ms(row: Values) -> str:
+    if not row:
+        return ""
+    return f"{row['median_ms']:.1f}" if "median_ms" in row else "differs"
+
+
+def _ratio(ratio: Values | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{ratio['median']:.3f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
+
+
+def _worst(values: Values) -> float:
+    cases = values["cases"].values()
+    return max(row["error"] for case in cases for row in case["engines"].values())
+
+
+def _port_time(values: Values) -> str:
+    rows = [
+        [
+            row["what"],
+            f"{row['median_s']:.1f}",
+            f"{row['ratio']['median']:.2f}" if row["ratio"] else "",
+            f"{row['peak_rss'] / 1e6:.0f}",
+        ]
+        for row in values["rows"]
+    ]
+    head = ["process", "median s", "over the baseline", "peak MB"]
+    return f"{table(head, rows)}\n\n{values['rounds']} rounds, whole processes, in turns."
+
+
+def _weights_memory(values: Values) -> str:
+    rows = [
+        [
+            row["what"],
+            f"{row['total'] / 1e6:.0f}",
+            f"{row['largest'] / 1e6:.0f}",
+            f"{row['over_imports'] / 1e6:.0f}",
+            f"{row['limit'] / 1e6:.0f}",
+            f"{row['seconds']:.1f}",
+        ]
+        for row in values["rows"]
+    ]
+    head = [
+        "checkpoint",
+        "total MB",
+        "largest tensor MB",
+        "peak over imports MB",
+        "limit MB",
+        "s",
+    ]
+    return table(head, rows)
+
+
+def _environment(values: Values) -> str:
+    versions = ", ".join(f"{k} {v}" for k, v in values["versions"].items())
+    return (
+        f"Measured {values['date']} on {values['processor']}, {values['cores']} cores, "
+        f"{values['memory_gb']} GB; Python {values['python']}, {versions}. Load average "
+        f"{values['load_before'][0]:.1f} before"
+        + (f", {values['load_after'][0]:.1f} after." if "load_after" in values else ".")
+    )
+
+
+_BODIES: dict[str, tuple[str, Callable[[Values], str]]] = {
+    "latency": ("Forward latency", _latency),
+    "port_time": ("Time of a port", _port_time),
+    "weights_memory": ("Memory of the weight conversion", _weights_memory),
+}

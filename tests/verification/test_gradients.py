@@ -1,0 +1,115 @@
+"""The comparison of gradients: what rounding excuses, and what it does not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ivyport.verification.compare import Entry, Flat
+from ivyport.verification.gradients import GradientCheck
+from ivyport.verification.tolerance import DEFAULT
+from ivyport.verification.torch_side import TorchSide, to_array
+from ivyport.weights.mapping import Row, WeightMap
+from ivyport.weights.transform import Permute
+
+
+class Scales(nn.Module):
+    """Parameters with gradients of 1, of `scale`, and of 0 but for rounding."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.large = nn.Parameter(torch.rand(3, 4))
+        self.small = nn.Parameter(torch.rand(3, 4))
+        self.none = nn.Parameter(torch.rand(4))
+        self.unused = nn.Parameter(torch.rand(2))
+
+    def forward(self, x):
+        centred = (x[:, :, None] + self.none).softmax(1)
+        return x @ self.large + self.scale * (x @ self.small) + 0.01 * centred.sum(1)
+
+
+ROWS = (
+    Row("large", "a", (Permute((1, 0)),)),
+    Row("small", "b", (Permute((1, 0)),)),
+    Row("none", "c"),
+)
+
+
+def check(scale: float, change):
+    """Rows by name, where the port has the source's gradients after `change`."""
+    torch.manual_seed(0)
+    side = TorchSide(Scales(scale), {"x": torch.randn(50, 3)})
+    weights = {}
+
+    def remember(outputs: Flat):
+        generator = torch.Generator().manual_seed(1)
+        weights["output"] = torch.randn(50, 4, generator=generator).numpy()
+        return weights
+
+    expected = side.gradients(remember).gradients
+    actual = {
+        "a": to_array(expected["large"]).T.copy(),
+        "b": to_array(expected["small"]).T.copy(),
+        "c": to_array(expected["none"]).copy(),
+    }
+    change(actual)
+    check = GradientCheck(side, WeightMap(ROWS), DEFAULT)
+    rows = check.rows(actual, expected, weights, Entry("gradient"))
+    return {row.name: row for row in rows}
+
+
+def test_equal_gradients_pass_and_unused_parameters_need_no_place():
+    rows = check(1.0, lambda actual: None)
+    assert list(rows) == ["a", "b", "c"]
+    assert all(row.passed for row in rows.values())
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-5, 1e-7])
+def test_a_lost_gradient_is_found_however_small(scale):
+    rows = check(scale, lambda actual: actual["b"].fill(0))
+    assert rows["a"].passed
+    assert not rows["b"].passed
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_a_gradient_that_is_slightly_wrong_is_found(scale):
+    def change(actual):
+        actual["b"] *= 1.001
+
+    assert not check(scale, change)["b"].passed
+
+
+def test_rounding_is_excused_and_more_is_not():
+    def change(actual):
+        actual["c"] += 1e-8
+
+    assert check(1.0, change)["c"].passed
+
+    def worse(actual):
+        actual["c"] += 1e-4
+
+    assert not check(1.0, worse)["c"].passed
+
+
+def test_a_transposed_gradient_is_found():
+    def change(actual):
+        actual["a"] = actual["a"].T.copy()
+
+    row = check(1.0, change)["a"]
+    assert (row.passed, row.note) == (False, "other shape")
+
+
+def test_float64_that_the_source_refuses_excuses_nothing():
+    class Narrow(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.rand(3, 4))
+
+        def forward(self, x):
+            return x.float() @ self.w
+
+    side = TorchSide(Narrow(), {"x": torch.randn(5, 3)})
+    weights = {"output": torch.randn(5, 4).numpy()}
+    assert side.exact_gradients(weights, ["w"], train=False) is None
