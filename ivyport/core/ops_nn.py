@@ -194,9 +194,16 @@ def elu(x: TensorType, *, alpha: float) -> TensorType:
 
 
 @op("dropout", url="https://jmlr.org/papers/v15/srivastava14a.html", random=True)
-def dropout(x: TensorType, *, rate: float) -> TensorType:
-    """In training zero elements with probability `rate`, scale the rest by 1 / (1 - rate)."""
+def dropout(
+    x: TensorType, *, rate: float, broadcast: tuple[int, ...] = ()
+) -> TensorType:
+    """In training zero elements with probability `rate`, scale the rest by 1 / (1 - rate).
+
+    One draw serves all elements along the `broadcast` axes: with every axis but the batch this is
+    stochastic depth (arXiv:1603.09382).
+    """
     demand(0.0 <= rate <= 1.0, f"dropout rate {rate}")
+    demand(all(0 <= a < x.rank for a in broadcast), f"broadcast {broadcast} of {x}")
     return x
 
 

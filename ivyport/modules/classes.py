@@ -20,7 +20,7 @@ Where = tuple[Any, ...]  # where a hole is: ("attr", call, item, name, index...)
 Number = int | float
 
 # Operations whose emitted form does not depend on static sizes of their operands.
-SHAPE_FREE_ATTRS = ("axis", "axes")
+SHAPE_FREE_ATTRS = ("axis", "axes", "broadcast")
 SHAPE_BOUND_OPS = {
     "adaptive_avg_pool",
     "avg_pool",

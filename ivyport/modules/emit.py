@@ -49,7 +49,7 @@ class Target(Protocol):
     def list_of(self, items: ast.expr) -> ast.expr:
         """A container of modules from a list or generator expression."""
 
-    def dropout(self, rate: ast.expr) -> ast.expr:
+    def dropout(self, rate: ast.expr, broadcast: tuple[int, ...]) -> ast.expr:
         """Constructor call of a dropout layer."""
 
     def parameter(self, param: Param, shape: ast.expr) -> ast.expr:
@@ -93,7 +93,7 @@ class ClassEmitter:
         self.me = definition.first
         self.uses_config = False
         self.numbers: dict[str, ast.expr] = {}  # attribute -> its value in __init__
-        self.dropouts: dict[float, tuple[str, ast.expr]] = {}
+        self.dropouts: dict[Any, tuple[str, ast.expr, tuple[int, ...]]] = {}
         self.init: list[ast.stmt] = []
 
     def run(self, results: Any) -> ast.ClassDef:
@@ -208,11 +208,13 @@ class ClassEmitter:
         attention = not isinstance(item, CallNode) and item.op == "attention"
         key = "dropout" if attention else "rate"
         where = ("attr", list(self.definition.methods.values()).index(call), position, key)
-        if rate not in self.dropouts:
+        axes = () if attention or isinstance(item, CallNode) else item.attrs["broadcast"]
+        if (rate, axes) not in self.dropouts:
             place = [self.definition.cls, "attentionop" if attention else ""]
             expr = self._init_number(where, rate, "rate", place, self._rate_attributes())
-            self.dropouts[rate] = (self.layout.free("dropout"), expr)
-        return pyast.attribute(pyast.name("self"), self.dropouts[rate][0])
+            name = self.layout.free("drop_path" if axes else "dropout")
+            self.dropouts[rate, axes] = (name, expr, axes)
+        return pyast.attribute(pyast.name("self"), self.dropouts[rate, axes][0])
 
     def _rate_attributes(self) -> list[str]:
         """Attributes that may hold a rate used by the class itself, attention's ones first."""
@@ -281,8 +283,8 @@ class ClassEmitter:
         own = [self._parameter(p, param) for p, param in self.me.params.items()]
         own = [s for s in own if s is not None]
         dropouts = [
-            pyast.assign(pyast.attribute(self_, attr), self.target.dropout(rate))
-            for attr, rate in self.dropouts.values()
+            pyast.assign(pyast.attribute(self_, attr), self.target.dropout(rate, axes))
+            for attr, rate, axes in self.dropouts.values()
         ]
         numbers = [
             pyast.assign(pyast.attribute(self_, name), value)

@@ -126,9 +126,10 @@ def _conv(node: Node, names: list[str]) -> LayerSpec | None:
 
 
 def _dropout(node: Node, names: list[str]) -> LayerSpec | None:
-    return LayerSpec(
-        "nnx.Dropout", {"rate": node.attrs["rate"]}, {}, {}, positional=1, random=True
-    )
+    axes = node.attrs["broadcast"]
+    flags = {"broadcast_dims": axes} if axes else {}
+    numbers = {"rate": node.attrs["rate"]}
+    return LayerSpec("nnx.Dropout", numbers, flags, {}, positional=1, random=True)
 
 
 def _no_bias(name: str) -> dict[str, Any]:
@@ -183,9 +184,10 @@ class NNX:
         """``nnx.List(...)``: NNX does not look into plain lists."""
         return self.exprs.call("nnx.List", items)
 
-    def dropout(self, rate: ast.expr) -> ast.expr:
+    def dropout(self, rate: ast.expr, broadcast: tuple[int, ...]) -> ast.expr:
         """``nnx.Dropout(rate, rngs=rngs)``."""
-        return pyast.call(self.exprs.name("nnx.Dropout"), [rate], rngs=RNGS)
+        axes = {"broadcast_dims": self.exprs.const(broadcast)} if broadcast else {}
+        return pyast.call(self.exprs.name("nnx.Dropout"), [rate], **axes, rngs=RNGS)
 
     def parameter(self, param: Param, shape: ast.expr) -> ast.expr:
         """A trained parameter starts as a small normal; a buffer as zeros."""

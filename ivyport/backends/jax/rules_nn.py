@@ -271,7 +271,9 @@ def elu(e: Exprs, x: ast.expr, *, alpha: float) -> ast.expr:
 
 
 @emits("dropout")
-def dropout(e: Exprs, x: ast.expr, *, rate: float) -> ast.expr:
+def dropout(
+    e: Exprs, x: ast.expr, *, rate: float, broadcast: tuple[int, ...]
+) -> ast.expr:
     if e.dropout_module is not None:
         return e.call(e.dropout_module, x)
     if rate == 0.0 and not is_hole(rate):

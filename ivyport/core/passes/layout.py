@@ -214,7 +214,10 @@ class _Motion:
         operands = tuple(
             self._aligned(x, best) if isinstance(x, Value) else x for x in node.inputs
         )
-        return self._result(node, self._add(node, operands), best)
+        moved: dict[str, Any] = {}
+        if node.op == "dropout":
+            moved["broadcast"] = tuple(sorted(best[a] for a in node.attrs["broadcast"]))
+        return self._result(node, self._add(node, operands, **moved), best)
 
     def _cost(self, node: Node, perm: Perm) -> int:
         """How many real transposes it takes to have every operand as a permutation `perm`."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from ivyport.core.errors import UnsupportedOpsError
-from ivyport.core.ir import Call, Graph, Node, Record, Scope, Value
+from ivyport.core.ir import Call, Graph, Record, Scope, Value
 from ivyport.core.passes.dce import eliminate
 from ivyport.frontends.torch import structure
 from ivyport.frontends.torch.lower import Lowered, Lowering
 from ivyport.frontends.torch.provenance import proven_fields
+from ivyport.frontends.torch.reconcile import reconcile
 from ivyport.frontends.torch.trace import TorchTrace, trace
 
 Names = dict[str, str]
@@ -59,7 +59,7 @@ def to_graph(
     ]
     eliminate(graph)
     if native.train_program is not None:
-        notes += _reconcile(graph, native, tensors, modules)
+        notes += reconcile(graph, native, tensors, modules)
     return Traced(graph, tensors, list(dict.fromkeys(notes)))
 
 
@@ -158,50 +158,6 @@ def _item_name(name: str, position: int, item: Any, env: Mapping[Any, Any]) -> s
     value = env.get(item) if isinstance(item, torch.fx.Node) else None
     own = value.names if isinstance(value, Value) else {}
     return own[max(own)] if own else f"{name}_{position}"
-
-
-def _reconcile(
-    graph: Graph,
-    native: TorchTrace,
-    tensors: dict[str, torch.Tensor],
-    modules: Names,
-) -> list[str]:
-    """Take what only the train capture shows (attention dropout) into the eval graph."""
-    assert native.train_program is not None
-    symbols = {s: name for s, (name, _, _) in native.train_dims.items()}
-    lowering = Lowering(
-        native.train_program, symbols, tensors, native.param_aliases, modules
-    )
-    try:
-        lowered = lowering.run()
-    except UnsupportedOpsError as error:
-        first = str(error).split("\n")[1:3]
-        return [
-            "the train computation cannot be ported, so the port trains with the eval one "
-            f"and with dropout: {'; '.join(line.strip() for line in first)}"
-        ]
-    train = Graph(lowered.inputs, lowered.params, lowered.builder.nodes, lowered.outputs)
-    eliminate(train)
-    ours, theirs = _signature(graph.nodes), _signature(train.nodes)
-    if ours != theirs:
-        where = next(
-            (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
-            min(len(ours), len(theirs)),
-        )
-        node = graph.nodes[min(where, len(graph.nodes) - 1)]
-        return [
-            "in train mode the source computes something else than in eval mode, first at "
-            f"{node.op} in {node.scope[-1].path or 'the model'}; the port trains with the "
-            "eval computation, and with dropout"
-        ]
-    for mine, other in zip(graph.nodes, train.nodes, strict=True):
-        if mine.op == "attention":
-            mine.attrs["dropout"] = other.attrs["dropout"]
-    return []
-
-
-def _signature(nodes: list[Node]) -> list[tuple[Any, ...]]:
-    return [(n.op, n.scope, len(n.inputs)) for n in nodes]
 
 
 __all__ = ["Traced", "to_graph"]

@@ -14,9 +14,8 @@ from torch.fx import Node as FxNode
 
 from ivyport.core import dims as dm
 from ivyport.core.build import Builder
-from ivyport.core.dims import Dim
 from ivyport.core.errors import GraphError, UnsupportedOpsError
-from ivyport.core.ir import Graph, Param, Scope, Source, TensorType, Value
+from ivyport.core.ir import Param, Scope, Source, TensorType, Value
 from ivyport.frontends.torch import registry, rules
 from ivyport.frontends.torch.naming import Made, assigned_names, frames
 from ivyport.frontends.torch.sizes import dtype_name, size
@@ -63,6 +62,8 @@ class Lowering:
         tensors: dict[str, torch.Tensor],
         aliases: dict[str, tuple[str, ...]],
         modules: dict[str, str] | None = None,
+        *,
+        keep_draws: bool = False,
     ) -> None:
         self.program = program
         self.symbols = symbols
@@ -76,6 +77,8 @@ class Lowering:
         self.gaps: list[Gap] = []
         self.params: dict[str, Param] = {}
         self.inputs: list[Value] = []
+        # Uniform draws of a train capture stay open inputs, for stochastic depth to be found.
+        self.draws: list[Value] | None = [] if keep_draws else None
         self.mutated: dict[str, Value] = {}
         self.traces: list[Made] = []
         self.traced: list[FxNode] = []
@@ -167,7 +170,7 @@ class Lowering:
         self.traced.append(node)
         value = node.meta.get("val")
         if isinstance(value, torch.SymInt | int) and not isinstance(value, bool):
-            self.env[node] = size(value, self.symbols)
+            self._size(node, value)
         elif node.target in NOISE or isinstance(value, bool | torch.SymBool):
             self.env[node] = None
         elif node.target is operator.getitem:
@@ -181,6 +184,15 @@ class Lowering:
         else:
             self._operator(node)
 
+    def _size(self, node: FxNode, value: Any) -> None:
+        found = size(value, self.symbols)
+        unknown = dm.symbols(found) - set(self.symbols.values())
+        self.env[node] = found
+        if unknown:
+            self._gap(
+                node, "a size or an index depends on the data (a tensor used as a number)"
+            )
+
     def _operator(self, node: FxNode) -> None:
         target = node.target
         try:
@@ -190,6 +202,9 @@ class Lowering:
                 mutated = node.args[0]
                 if not isinstance(mutated, FxNode):
                     raise GraphError("an in-place operation on a constant")
+                # What is written takes the dtype of the memory it is written to.
+                held = self.views.read(mutated).type.dtype
+                result = self.builder.cast(result, held)
                 self.env[node] = result
                 self.views.write(mutated, result)
                 self.views.alias(node, mutated)
@@ -202,6 +217,10 @@ class Lowering:
             self._gap(node, str(error))
 
     def _lower_call(self, node: FxNode) -> None:
+        if node.target is torch.ops.aten.rand.default and self.draws is not None:
+            self.draws.append(Value(self._type(node.meta["val"]), "draw"))
+            self.env[node] = self.draws[-1]
+            return
         self.env[node] = self._apply(node.target, node)
 
     def _apply(self, target: Any, node: FxNode) -> Any:
@@ -329,13 +348,3 @@ def _places(members: list[Gap]) -> list[str]:
     places = list(dict.fromkeys(m.where for m in members))
     more = [f"... and {len(places) - 3} more places"] if len(places) > 3 else []
     return places[:3] + more
-
-
-def graph_dims(
-    bounds: dict[str, tuple[str, int, int | None]],
-) -> dict[str, tuple[int, int | None]]:
-    """Bounds by readable name."""
-    return {name: (lower, upper) for name, lower, upper in bounds.values()}
-
-
-__all__ = ["Dim", "Graph", "Lowered", "Lowering", "dm", "graph_dims"]

@@ -10,8 +10,9 @@ import torch
 from torch.fx import Node as FxNode
 
 from ivyport.core.build import Builder
+from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Value
+from ivyport.core.ir import Node, Slice, Value
 
 aten = torch.ops.aten
 VIEWS = {
@@ -31,6 +32,14 @@ VIEWS = {
     aten.unflatten.int,
     aten.view_as.default,
     aten.contiguous.default,
+    aten.squeeze.dims,
+    aten.narrow.default,
+    aten.swapaxes.default,
+    aten.swapdims.default,
+    aten.movedim.int,
+    aten.reshape_as.default,
+    aten.mT.default,
+    aten.numpy_T.default,
 }
 CUTS = {
     aten.split.Tensor,
@@ -91,18 +100,16 @@ class Views:
             GraphError: the view cannot be written back (it is no index, reshape or transpose).
         """
         root = self.root(node)
-        fresh = {node}
         current, value = node, new
+        written = {node: new}
         while current in self.base:
             base = self.base[current]
             value = self._write_back(self.env[current], self.env[base], value)
-            self.env[current] = new if current is node else self.env[current]
+            written[base] = value
             current = base
-            fresh.add(current)
-            self.env[current] = value
-        self.env[node] = new
+        self.env.update(written)
         for other in self.env:
-            if other not in fresh and other in self.base and self.root(other) is root:
+            if other not in written and other in self.base and self.root(other) is root:
                 self.stale.add(other)
 
     def _write_back(self, view: Value, base: Value, new: Value) -> Value:
@@ -113,6 +120,8 @@ class Views:
             raise GraphError("a write to a view that cannot be followed to its base")
         if producer.op == "getitem":
             return self.builder.slice_update(base, new, index=producer.attrs["index"])
+        if producer.op == "split":
+            return self.builder.slice_update(base, new, index=_piece(producer, view))
         if producer.op == "reshape":
             return self.builder.reshape(new, shape=base.type.shape)
         if producer.op == "permute_dims":
@@ -120,3 +129,14 @@ class Views:
             inverse = tuple(axes.index(i) for i in range(len(axes)))
             return self.builder.permute_dims(new, axes=inverse)
         raise GraphError(f"a write through {producer.op}")
+
+
+def _piece(split: Node, view: Value) -> tuple[Slice, ...]:
+    """The index of one piece of a split."""
+    position = split.outputs.index(view)
+    sizes, axis = split.attrs["sizes"], split.attrs["axis"]
+    start: DimLike = 0
+    for size in sizes[:position]:
+        start = start + size
+    axis %= view.type.rank
+    return (*[Slice()] * axis, Slice(start, start + sizes[position]))

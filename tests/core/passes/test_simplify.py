@@ -83,20 +83,15 @@ SOMETHING: dict[str, Make] = {
 @pytest.mark.parametrize("name", SOMETHING)
 def test_what_changes_something_stays(name: str) -> None:
     """Zeros of both signs, infinities and NaN are among the values."""
-    graph = case(SOMETHING[name], shape=(5, 4))
-    if name in ("part", "permutes that do not cancel"):
-        graph = case(SOMETHING[name])
-        assert len(preserves(graph, simplify, rtol=0).nodes) == 1
-        return
-    special = [0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0, 3e38, 1e-45, 0.1]
-    x = np.asarray([special, special[::-1]], np.float32).reshape(5, 4)
-    kept = preserves(graph, simplify, rtol=0, arrays=[{"x": x}])
-    assert len(kept.nodes) == 1
+    special = [0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0, 3e38, 1e-30, 0.1]
+    x = np.asarray([special, special[::-1]], np.float32).reshape(1, 5, 4)
+    graph = case(SOMETHING[name])
+    assert len(preserves(graph, simplify, rtol=0, arrays=[{"x": x}]).nodes) == 1
 
 
 @pytest.mark.parametrize("name", ["times 1", "over 1", "minus 0", "1 times"])
 def test_identities_hold_for_special_values(name: str) -> None:
-    special = np.asarray([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45], np.float32)
+    special = np.asarray([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-30], np.float32)
     arrays = [{"x": special.reshape(2, 3)}]
     graph = case(NOTHING[name], shape=(2, 3))
     assert ops(preserves(graph, simplify, rtol=0, arrays=arrays)) == []
