@@ -19,7 +19,15 @@ import ivyport
 from ivyport.core.errors import InputError, SourceError
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
-from ivyport.saving import FORMAT, PORT, card, read_port, replace_text, staged, write_json
+from ivyport.saving import (
+    FORMAT,
+    PORT,
+    card,
+    read_port,
+    replace_text,
+    staged,
+    write_json,
+)
 from ivyport.targets import require, resolve_target
 from ivyport.weights.mapping import Row, WeightMap
 
@@ -129,16 +137,17 @@ def transpile(
     return model
 
 
-def save(ported: nnx.Module, folder: str | Path, *, progress: Progress | None = None) -> None:
+def save(
+    ported: nnx.Module, folder: str | Path, *, progress: Progress | None = None
+) -> None:
     """Write a port, with its current weights, as a folder that works without ivyport.
 
     Raises:
         InputError: `ported` was not made by `transpile` or `load`.
         WeightsError: the disk is full or the weights cannot be stored; nothing is written.
     """
-    from flax import nnx as nnx_
-
     import numpy as np
+    from flax import nnx as nnx_
 
     port = _known(ported)
     state = nnx_.split(ported, nnx_.RngState, ...)[2]
@@ -182,7 +191,10 @@ def load(folder: str | Path) -> nnx.Module:
         notes=record["notes"],
         record=record,
         inputs={},
-        free={i: {int(a): n for a, n in axes.items()} for i, axes in record["free"].items()},
+        free={
+            i: {int(a): n for a, n in axes.items()}
+            for i, axes in record["free"].items()
+        },
     )
     return model
 
@@ -274,7 +286,9 @@ def _tell(progress: Progress | None, stage: str) -> None:
         progress(stage)
 
 
-def _trace(source: Any, args: Any, kwargs: Any, dims: Dims | None, train: bool) -> Traced:
+def _trace(
+    source: Any, args: Any, kwargs: Any, dims: Dims | None, train: bool
+) -> Traced:
     import torch
 
     if not isinstance(source, torch.nn.Module):
@@ -394,7 +408,9 @@ def _docstring(source: Any, graph: Graph) -> str:
         if importlib.util.find_spec(p)
         and (p == "torch" or type(source).__module__.startswith("transformers"))
     )
-    inputs = ", ".join(f"{v.name} {v.type.dtype} {_shape(v.type)}" for v in graph.inputs)
+    inputs = ", ".join(
+        f"{v.name} {v.type.dtype} {_shape(v.type)}" for v in graph.inputs
+    )
     return (
         f"{cls} for Flax NNX, ported from PyTorch by ivyport {ivyport.__version__}.\n\n"
         f"source    {type(source).__module__}.{cls} ({versions})\n"
@@ -418,11 +434,11 @@ def _with_verdict(source: str, report: Report) -> str:
     return f"{head}\n{line}{mark[1:]}{rest}"
 
 
-def _record(
-    source: Any, graph: Graph, made: Port, name: str | None
-) -> dict[str, Any]:
+def _record(source: Any, graph: Graph, made: Port, name: str | None) -> dict[str, Any]:
     versions = {
-        p: importlib.metadata.version(p) for p in VERSIONED if importlib.util.find_spec(p)
+        p: importlib.metadata.version(p)
+        for p in VERSIONED
+        if importlib.util.find_spec(p)
     }
     return {
         "format": FORMAT,

@@ -26,7 +26,10 @@ def staged(folder: Path) -> Iterator[Path]:
     try:
         yield stage
         if folder.exists():
-            for stale in (*folder.glob("model*.safetensors*"), *folder.glob("modeling_*.py")):
+            for stale in (
+                *folder.glob("model*.safetensors*"),
+                *folder.glob("modeling_*.py"),
+            ):
                 if not (stage / stale.name).exists():
                     stale.unlink()
             for file in sorted(stage.iterdir()):

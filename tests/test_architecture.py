@@ -49,15 +49,21 @@ ENGINE = "core weights modules backends backends.jax frontends frontends.torch"
 UNITS = {
     "core": unit("", ARRAYS),
     "frontends": unit("core", ARRAYS),
-    "frontends.torch": unit("core frontends", ARRAYS | TORCH | {"sympy"}, TORCH),
+    # transformers: its configurations are switched for the capture, if it is loaded.
+    "frontends.torch": unit(
+        "core frontends", ARRAYS | TORCH | {"sympy", "transformers"}, TORCH
+    ),
     "backends": unit("core", ARRAYS | {"ruff"}),
     # safetensors: helpers that are copied into the emitted file load its weights.
     "backends.jax": unit("core backends", ARRAYS | JAX | {"safetensors"}, JAX),
     "weights": unit("core", ARRAYS | {"safetensors"}),
     "modules": unit("core backends backends.jax weights", ARRAYS | JAX),
     "targets": unit("core", frozenset()),
-    "verify": unit(ENGINE, ARRAYS | TORCH | JAX | {"optax"}),
-    "api": unit(f"{ENGINE} verify targets __init__", ARRAYS | TORCH | JAX),
+    "verification": unit(ENGINE, ARRAYS | TORCH | JAX, TORCH | JAX),
+    "saving": unit("core", frozenset()),
+    "api": unit(
+        f"{ENGINE} verification saving targets __init__", ARRAYS | TORCH | JAX
+    ),
     "zoo": unit(
         "core weights targets api __init__",
         ARRAYS | TORCH | {"transformers", "safetensors", "huggingface_hub"},

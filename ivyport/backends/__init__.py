@@ -1,0 +1,1 @@
+"""One package a target framework, and the building of Python syntax trees."""

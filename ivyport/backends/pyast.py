@@ -180,7 +180,9 @@ class Exprs:
         if isinstance(value, list):
             return ast.List([self.const(v) for v in value], ast.Load())
         if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-            infinite = self.name(self.dtype_prefix + (".nan" if value != value else ".inf"))
+            infinite = self.name(
+                self.dtype_prefix + (".nan" if value != value else ".inf")
+            )
             return self.unary("-", infinite) if value < 0 else infinite
         if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
             return self.unary("-", ast.Constant(-value))
@@ -195,7 +197,11 @@ class Exprs:
 
     def dtype(self, dtype: str) -> ast.expr:
         """The target's object for a dtype: ``jnp.float32``; bool is Python's."""
-        return name("bool") if dtype == "bool" else self.name(f"{self.dtype_prefix}.{dtype}")
+        return (
+            name("bool")
+            if dtype == "bool"
+            else self.name(f"{self.dtype_prefix}.{dtype}")
+        )
 
     def call(self, func: str | ast.expr, *args: Any, **kwargs: Any) -> ast.expr:
         """A call; Python values become literals, arguments that are `OMIT` are left out."""
@@ -237,7 +243,9 @@ class Exprs:
         if isinstance(item, NewAxis):
             return ast.Constant(None)
         if isinstance(item, Slice):
-            bounds = [None if b is None else self.const(b) for b in (item.start, item.stop)]
+            bounds = [
+                None if b is None else self.const(b) for b in (item.start, item.stop)
+            ]
             step = None if item.step == 1 else self.const(item.step)
             return ast.Slice(bounds[0], bounds[1], step)
         return self.const(item)
@@ -302,7 +310,9 @@ def rule_table() -> tuple[dict[str, Callable[..., Any]], Callable[..., Any]]:
 def helper_sources(runtime: ModuleType, used: Iterable[str]) -> list[ast.stmt]:
     """Definitions of the used functions and classes, and of those that they use, in order."""
     tree = ast.parse(inspect.getsource(runtime))
-    defined = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    defined = {
+        n.name: n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)
+    }
     wanted: set[str] = set()
     pending = list(used)
     while pending:
@@ -345,7 +355,9 @@ def format_source(text: str) -> str:
 
 def _ruff(arguments: list[str], text: str) -> str:
     command = [sys.executable, "-m", "ruff", *arguments]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, input=text, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise IvyportError(f"ruff could not format the emitted source:\n{done.stderr}")
     return done.stdout

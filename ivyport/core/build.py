@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ivyport.core import ops, ops_nn, opdef  # the op tables register on import
+from ivyport.core import opdef, ops, ops_nn  # the op tables register on import
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Node, Operand, Scalar, Scope, Source, TensorType, Value
+from ivyport.core.ir import Node, Operand, Scalar, Scope, Source, Value
 
 __all__ = ["Builder", "ops", "ops_nn"]
 
@@ -27,7 +27,9 @@ class Builder:
         self.scope: tuple[Scope, ...] = ()
         self.src: Source | None = None
 
-    def node(self, op: str, operands: tuple[Operand, ...], attrs: dict[str, Any]) -> Node:
+    def node(
+        self, op: str, operands: tuple[Operand, ...], attrs: dict[str, Any]
+    ) -> Node:
         """Add a node; operands may be Python numbers, which become `Scalar`.
 
         Raises:
@@ -74,7 +76,9 @@ class Builder:
 
     def resize(self, x: Value, shape: tuple[DimLike, ...]) -> Value:
         """`reshape`, or x itself if the shape is its own."""
-        return x if x.type.shape == tuple(shape) else self.reshape(x, shape=tuple(shape))
+        return (
+            x if x.type.shape == tuple(shape) else self.reshape(x, shape=tuple(shape))
+        )
 
     def expand(self, x: Value, shape: tuple[DimLike, ...]) -> Value:
         """`broadcast_to`, or x itself if the shape is its own."""
@@ -87,5 +91,6 @@ def _operand(x: Any) -> Operand:
         return x
     if isinstance(x, bool | int | float) or type(x).__name__ == "Dim":
         return Scalar(x)
-    raise GraphError(f"operand {x!r} is {type(x).__name__}: a Value, number or None is due")
-
+    raise GraphError(
+        f"operand {x!r} is {type(x).__name__}: a Value, number or None is due"
+    )

@@ -43,7 +43,7 @@ def itemsize(dtype: str) -> int:
 
 def finfo(dtype: str) -> ml_dtypes.finfo:
     """Floating-point limits, for bfloat16 too."""
-    return ml_dtypes.finfo(to_numpy(dtype))
+    return ml_dtypes.finfo(to_numpy(dtype))  # type: ignore[no-untyped-call]  # no stubs
 
 
 def lowest(dtype: str) -> float:

@@ -15,19 +15,25 @@ from ivyport.core.opdef import OperandType, demand, op
 
 API = "https://data-apis.org/array-api/2024.12/API_specification/"
 
-FLOAT_UNARY = (
-    "acos acosh asin asinh atan atanh cos cosh erf erfinv exp expm1 log log1p log2 log10 "
-    "reciprocal rsqrt sigmoid sin sinh softplus sqrt tan tanh silu relu log_sigmoid hard_swish "
-    "hard_sigmoid mish"
-).split()
-ANY_UNARY = "abs negative sign square floor ceil round trunc".split()
-PREDICATES = "isfinite isinf isnan".split()
-ARITHMETIC = (
-    "add subtract multiply divide floor_divide remainder pow maximum minimum atan2"
-).split()
-COMPARISONS = "equal not_equal less less_equal greater greater_equal".split()
-BITWISE = "bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift".split()
-LOGICAL = "logical_and logical_or logical_xor".split()
+# fmt: off
+FLOAT_UNARY = [
+    "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "erf", "erfinv", "exp",
+    "expm1", "log", "log1p", "log2", "log10", "reciprocal", "rsqrt", "sigmoid", "sin", "sinh",
+    "softplus", "sqrt", "tan", "tanh", "silu", "relu", "log_sigmoid", "hard_swish",
+    "hard_sigmoid", "mish",
+]
+ANY_UNARY = ["abs", "negative", "sign", "square", "floor", "ceil", "round", "trunc"]
+PREDICATES = ["isfinite", "isinf", "isnan"]
+ARITHMETIC = [
+    "add", "subtract", "multiply", "divide", "floor_divide", "remainder", "pow", "maximum",
+    "minimum", "atan2",
+]
+COMPARISONS = ["equal", "not_equal", "less", "less_equal", "greater", "greater_equal"]
+BITWISE = [
+    "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift",
+]
+LOGICAL = ["logical_and", "logical_or", "logical_xor"]
+# fmt: on
 
 
 def broadcast(*shapes: tuple[DimLike, ...]) -> tuple[DimLike, ...]:
@@ -67,7 +73,9 @@ def _same_dtype(*xs: OperandType) -> str:
 
 def _join(*xs: OperandType) -> TensorType:
     dtype = _same_dtype(*xs)
-    return TensorType(dtype, broadcast(*(x.shape for x in xs if isinstance(x, TensorType))))
+    return TensorType(
+        dtype, broadcast(*(x.shape for x in xs if isinstance(x, TensorType)))
+    )
 
 
 def _define() -> None:
@@ -138,14 +146,19 @@ def clip(x: TensorType, *, min: Any = None, max: Any = None) -> TensorType:
 
 
 def _reduced(
-    x: TensorType, axis: tuple[int, ...] | None, keepdims: bool, dtype: str | None = None
+    x: TensorType,
+    axis: tuple[int, ...] | None,
+    keepdims: bool,
+    dtype: str | None = None,
 ) -> TensorType:
     if axis is None:
         axis = tuple(range(x.rank))
     axes = {normalize(a, x.rank) for a in axis}
     demand(len(axes) == len(axis), f"repeated axis in {axis}")
     shape = tuple(
-        1 if i in axes else d for i, d in enumerate(x.shape) if keepdims or i not in axes
+        1 if i in axes else d
+        for i, d in enumerate(x.shape)
+        if keepdims or i not in axes
     )
     return TensorType(dtype or x.dtype, shape)
 
@@ -234,7 +247,9 @@ def permute_dims(x: TensorType, *, axes: tuple[int, ...]) -> TensorType:
 @op("broadcast_to", url=f"{API}manipulation_functions.html")
 def broadcast_to(x: TensorType, *, shape: tuple[DimLike, ...]) -> TensorType:
     """Repeat axes of size 1 (and new leading axes) to a shape."""
-    demand(broadcast(x.shape, shape) == tuple(shape), f"cannot broadcast {x} to {shape}")
+    demand(
+        broadcast(x.shape, shape) == tuple(shape), f"cannot broadcast {x} to {shape}"
+    )
     return x.with_shape(shape)
 
 
@@ -293,21 +308,31 @@ def index(x: TensorType, *indices: TensorType | None) -> TensorType:
 
 @op("index_update")
 def index_update(
-    x: TensorType, values: OperandType, *indices: TensorType | None, accumulate: bool = False
+    x: TensorType,
+    values: OperandType,
+    *indices: TensorType | None,
+    accumulate: bool = False,
 ) -> TensorType:
     """x with ``x[indices] = values`` (or ``+=``), out of place. A bool mask may index alone."""
     return x
 
 
 @op("slice_update")
-def slice_update(x: TensorType, values: OperandType, *, index: tuple[Any, ...]) -> TensorType:
+def slice_update(
+    x: TensorType, values: OperandType, *, index: tuple[Any, ...]
+) -> TensorType:
     """x with ``x[index] = values``, out of place; `index` as in `getitem`."""
     return x
 
 
 @op("scatter")
 def scatter(
-    x: TensorType, index: TensorType, values: OperandType, *, axis: int, mode: str = "set"
+    x: TensorType,
+    index: TensorType,
+    values: OperandType,
+    *,
+    axis: int,
+    mode: str = "set",
 ) -> TensorType:
     """x with ``x[..., index, ...] = values`` along an axis; mode: set, add, max, min, mul."""
     demand(mode in ("set", "add", "max", "min", "mul"), f"scatter mode {mode!r}")
@@ -357,7 +382,9 @@ def stack(*xs: TensorType, axis: int) -> TensorType:
 
 
 @op("split", tunable=("sizes",))
-def split(x: TensorType, *, sizes: tuple[DimLike, ...], axis: int) -> tuple[TensorType, ...]:
+def split(
+    x: TensorType, *, sizes: tuple[DimLike, ...], axis: int
+) -> tuple[TensorType, ...]:
     """Cut an axis into consecutive pieces of the given sizes."""
     a = normalize(axis, x.rank)
     total: DimLike = 0
@@ -374,7 +401,9 @@ def flip(x: TensorType, *, axis: tuple[int, ...]) -> TensorType:
 
 
 @op("roll", url=f"{API}manipulation_functions.html", tunable=("shift",))
-def roll(x: TensorType, *, shift: tuple[DimLike, ...], axis: tuple[int, ...]) -> TensorType:
+def roll(
+    x: TensorType, *, shift: tuple[DimLike, ...], axis: tuple[int, ...]
+) -> TensorType:
     """Rotate the axes by `shift` places."""
     demand(len(shift) == len(axis), f"roll by {shift} on {axis}")
     return x
@@ -394,7 +423,9 @@ def pad(
     """
     demand(mode in ("constant", "reflect", "edge", "wrap"), f"pad mode {mode!r}")
     demand(len(padding) == x.rank, f"pad {x} by {padding}")
-    return x.with_shape(tuple(lo + d + hi for d, (lo, hi) in zip(x.shape, padding)))
+    return x.with_shape(
+        tuple(lo + d + hi for d, (lo, hi) in zip(x.shape, padding, strict=True))
+    )
 
 
 @op("tile", url=f"{API}manipulation_functions.html")
@@ -402,7 +433,7 @@ def tile(x: TensorType, *, repetitions: tuple[DimLike, ...]) -> TensorType:
     """Repeat the whole tensor; `repetitions` has one entry an axis (at least the rank)."""
     shape = (1,) * (len(repetitions) - x.rank) + x.shape
     demand(len(repetitions) == len(shape), f"tile {x} by {repetitions}")
-    return x.with_shape(tuple(d * r for d, r in zip(shape, repetitions)))
+    return x.with_shape(tuple(d * r for d, r in zip(shape, repetitions, strict=True)))
 
 
 @op("repeat", url=f"{API}manipulation_functions.html", tunable=("repeats",))
@@ -497,12 +528,14 @@ def einsum(*xs: TensorType, equation: str) -> TensorType:
     terms = left.split(",")
     demand(len(terms) == len(xs) and "." not in equation, f"einsum {equation!r}")
     sizes: dict[str, DimLike] = {}
-    for term, x in zip(terms, xs):
+    for term, x in zip(terms, xs, strict=True):
         demand(len(term) == x.rank, f"einsum {equation!r} with {x}")
-        for letter, size in zip(term, x.shape):
+        for letter, size in zip(term, x.shape, strict=True):
             if sizes.get(letter, 1) == 1:
                 sizes[letter] = size
-            demand(size in (1, sizes[letter]), f"einsum {equation!r}: sizes of {letter}")
+            demand(
+                size in (1, sizes[letter]), f"einsum {equation!r}: sizes of {letter}"
+            )
     return TensorType(_same_dtype(*xs), tuple(sizes[letter] for letter in right))
 
 

@@ -31,7 +31,11 @@ def spatial_axes(layout: str, rank: int) -> tuple[int, ...]:
 
 @op("linear")
 def linear(
-    x: TensorType, weight: TensorType, bias: TensorType | None, *, weight_layout: str = "oi"
+    x: TensorType,
+    weight: TensorType,
+    bias: TensorType | None,
+    *,
+    weight_layout: str = "oi",
 ) -> TensorType:
     """x @ W.T + b for weight layout ``oi`` (out, in), x @ W + b for ``io``."""
     demand(weight_layout in ("oi", "io"), f"weight_layout {weight_layout!r}")
@@ -64,7 +68,10 @@ def conv(
     spatial = spatial_axes(layout, x.rank)
     demand(x.rank == weight.rank, f"conv of {x} by {weight}")
     channels = x.shape[channel_axis(layout, x.rank)]
-    demand(channels == weight.shape[1] * groups, f"conv of {x} by {weight}, {groups} groups")
+    demand(
+        channels == weight.shape[1] * groups,
+        f"conv of {x} by {weight}, {groups} groups",
+    )
     shape = list(x.shape)
     shape[channel_axis(layout, x.rank)] = weight.shape[0]
     for i, axis in enumerate(spatial):
@@ -74,7 +81,10 @@ def conv(
     return x.with_shape(tuple(shape))
 
 
-@op("conv_transpose", tunable=("stride", "padding", "output_padding", "dilation", "groups"))
+@op(
+    "conv_transpose",
+    tunable=("stride", "padding", "output_padding", "dilation", "groups"),
+)
 def conv_transpose(
     x: TensorType,
     weight: TensorType,
@@ -229,7 +239,9 @@ def attention(
     later; here they are unspecified.
     """
     demand(layout in ("bhsd", "bshd"), f"attention layout {layout!r}")
-    demand(query.dtype == key.dtype == value.dtype, "attention operands differ in dtype")
+    demand(
+        query.dtype == key.dtype == value.dtype, "attention operands differ in dtype"
+    )
     demand(query.shape[-1] == key.shape[-1], f"attention of {query} and {key}")
     return query.with_shape((*query.shape[:-1], value.shape[-1]))
 
@@ -280,8 +292,10 @@ def _pooled(
         if ceil_mode:
             size: DimLike = -((-span) // stride[i]) + 1
             # torch drops a last window that would start in the padding on the right.
-            if isinstance(size, int) and (size - 1) * stride[i] >= x.shape[axis] + lo:
-                size -= 1
+            length = x.shape[axis] + lo
+            known = isinstance(size, int) and isinstance(length, int)
+            if known and (size - 1) * stride[i] >= length:  # type: ignore[operator]
+                size = size - 1
             shape[axis] = size
         else:
             shape[axis] = span // stride[i] + 1
@@ -294,7 +308,7 @@ def adaptive_avg_pool(
 ) -> TensorType:
     """Mean over windows from floor(i * in / out) to ceil((i + 1) * in / out)."""
     shape = list(x.shape)
-    for axis, size in zip(spatial_axes(layout, x.rank), output_size):
+    for axis, size in zip(spatial_axes(layout, x.rank), output_size, strict=True):
         shape[axis] = size
     return x.with_shape(tuple(shape))
 
@@ -315,7 +329,7 @@ def interpolate(
     that map coordinates; else output size / input size."""
     demand(mode in ("nearest", "nearest-exact", "linear", "cubic"), f"mode {mode!r}")
     shape = list(x.shape)
-    for axis, length in zip(spatial_axes(layout, x.rank), size):
+    for axis, length in zip(spatial_axes(layout, x.rank), size, strict=True):
         shape[axis] = length
     return x.with_shape(tuple(shape))
 

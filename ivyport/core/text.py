@@ -12,7 +12,9 @@ def render(graph: Graph, *, types: bool = True) -> str:
     names: dict[Value, str] = {}
     lines = [f"graph {graph.name}"]
     for symbol, (lower, upper) in graph.dims.items():
-        lines.append(f"  dim {symbol} in [{lower}, {'inf' if upper is None else upper}]")
+        lines.append(
+            f"  dim {symbol} in [{lower}, {'inf' if upper is None else upper}]"
+        )
     for value in graph.inputs:
         names[value] = f"%{value.name}"
         lines.append(f"  input {names[value]}: {value.type}")
@@ -67,7 +69,11 @@ def _structure(item: Any, names: dict[Value, str]) -> str:
         fields = ", ".join(f"{k}={_structure(v, names)}" for k, v in item.fields)
         return f"{item.cls}({fields})"
     if isinstance(item, dict):
-        return "{" + ", ".join(f"{k}: {_structure(v, names)}" for k, v in item.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{k}: {_structure(v, names)}" for k, v in item.items())
+            + "}"
+        )
     if isinstance(item, list | tuple):
         inside = ", ".join(_structure(v, names) for v in item)
         return f"[{inside}]" if isinstance(item, list) else f"({inside})"

@@ -28,7 +28,9 @@ def verify(graph: Graph) -> None:
         if path != param.path:
             problems.append(f"parameter {param.path!r} is filed under {path!r}")
         if param.value.type != param.type:
-            problems.append(f"parameter {path!r}: {param.value.type} is not {param.type}")
+            problems.append(
+                f"parameter {path!r}: {param.value.type} is not {param.type}"
+            )
     for position, node in enumerate(graph.nodes):
         for problem in _check(node, defined):
             problems.append(f"node {position} ({node.op}, {node.src}): {problem}")
@@ -43,7 +45,9 @@ def verify(graph: Graph) -> None:
 
 
 def _check(node: Node, defined: set[Value]) -> list[str]:
-    problems = [f"{x} is used before it is defined" for x in node.values() if x not in defined]
+    problems = [
+        f"{x} is used before it is defined" for x in node.values() if x not in defined
+    ]
     try:
         definition = opdef.get(node.op)
         definition.bind(node.inputs, node.attrs)
@@ -67,10 +71,13 @@ def _check_symbols(graph: Graph) -> list[str]:
     reachable = _shape_symbols([v.type for v in graph.inputs])
     used: set[str] = set()
     for node in graph.nodes:
-        used |= used_symbols(node.attrs) | _shape_symbols([v.type for v in node.outputs])
+        used |= used_symbols(node.attrs) | _shape_symbols(
+            [v.type for v in node.outputs]
+        )
     problems = [f"symbol {s!r} has no bounds" for s in sorted(used - known)]
     problems += [
-        f"symbol {s!r} is no axis of an input" for s in sorted((used & known) - reachable)
+        f"symbol {s!r} is no axis of an input"
+        for s in sorted((used & known) - reachable)
     ]
     return problems
 

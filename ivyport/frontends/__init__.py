@@ -1,0 +1,1 @@
+"""One package a source framework: tracing and lowering to the graph."""

@@ -85,7 +85,9 @@ class Body:
         self.uses: dict[Value, int] = {}
         self.holder: dict[str, Value] = {}  # variable -> the value it holds
         self.sizes: dict[Dim, str] = {}
-        self.wanted: dict[Value, list[str]] = {}  # what inner calls name their arguments
+        self.wanted: dict[
+            Value, list[str]
+        ] = {}  # what inner calls name their arguments
         self.in_flight: list[frozenset[str]] = []
         self.reserved: set[str] = {
             "self", "config", "rngs", "jax", "jnp", "nnx", "np", "bool", "max", "min",
@@ -96,7 +98,9 @@ class Body:
         """Emit everything; `results` makes the returned expression at the end."""
         self._count_uses()
         for value in self.call.inputs:
-            name = self._free_name([self.call.names.get(value, ""), *self._hints(value)])
+            name = self._free_name(
+                [self.call.names.get(value, ""), *self._hints(value)]
+            )
             self.arguments.append(name)
             self.holder[name] = value
             self.entries[value] = Entry(pyast.name(name), frozenset({name}))
@@ -214,7 +218,8 @@ class Body:
     def _holes(self, where: tuple[Any, ...], value: Any) -> Any:
         if isinstance(value, Slice):
             bounds = [
-                self._holes((*where, i), b) for i, b in enumerate((value.start, value.stop))
+                self._holes((*where, i), b)
+                for i, b in enumerate((value.start, value.stop))
             ]
             return Slice(bounds[0], bounds[1], value.step)
         if isinstance(value, tuple):
@@ -255,7 +260,9 @@ class Body:
             readers = [
                 other
                 for other, entry in self.entries.items()
-                if not entry.bound and name in entry.names and self.uses.get(other, 0) > 0
+                if not entry.bound
+                and name in entry.names
+                and self.uses.get(other, 0) > 0
             ]
             if not readers:
                 break
@@ -354,9 +361,9 @@ class Body:
         inside = 1
         if isinstance(entry.expr, ast.Name) and self.uses.get(initial, 0) <= inside:
             for other, pending in list(self.entries.items()):
-                if not pending.bound and entry.expr.id in pending.names:
-                    if self.uses.get(other, 0) > 0:
-                        self._bind(other)
+                reads = not pending.bound and entry.expr.id in pending.names
+                if reads and self.uses.get(other, 0) > 0:
+                    self._bind(other)
             return entry.expr.id
         name = self._take_name(final)
         self.statements.append(pyast.assign(name, entry.expr))
@@ -381,11 +388,11 @@ class Body:
                 self.sizes[dim] = self._size_name(dim, value)
                 return pyast.name(self.sizes[dim])
         for value, entry in self.entries.items():
-            if dim in value.type.shape and entry.bound and isinstance(entry.expr, ast.Name):
-                if self.holder.get(entry.expr.id) is value:
-                    axis = value.type.shape.index(dim)
-                    shape = pyast.attribute(entry.expr, "shape")
-                    return pyast.subscript(shape, ast.Constant(axis))
+            name = entry.expr.id if isinstance(entry.expr, ast.Name) else ""
+            if dim in value.type.shape and self.holder.get(name) is value:
+                axis = value.type.shape.index(dim)
+                shape = pyast.attribute(entry.expr, "shape")
+                return pyast.subscript(shape, ast.Constant(axis))
         return None
 
     def _size_name(self, dim: Dim, value: Value) -> str:

@@ -16,7 +16,9 @@ from ivyport.core.ir import NewAxis, Node, Scalar, Slice, Value
 from ivyport.modules.instances import Instance, all_instances, random_nodes
 from ivyport.modules.tree import CallNode, under
 
-Where = tuple[Any, ...]  # where a hole is: ("attr", call, item, name, index...), ("layer", path, name)
+Where = tuple[
+    Any, ...
+]  # where a hole is: ("attr", call, item, name, index...), ("layer", path, name)
 Number = int | float
 
 # Operations whose emitted form does not depend on static sizes of their operands.

@@ -30,7 +30,9 @@ ALIASES = {
     "epsilon": "eps",
     "dropout": "rate",
 }
-COMMON = set("drop dropout pdrop prob rate layer layers norm eps epsilon size num".split())
+# Words that many fields share: they tell nothing about the place.
+COMMON = {"drop", "dropout", "pdrop", "prob", "rate", "layer", "layers", "norm", "eps"}
+COMMON |= {"epsilon", "size", "num"}
 NOT_WIDTH = "vocab position layer head token type num max image patch"
 
 
@@ -54,7 +56,9 @@ class ConfigFields:
         self.fields = {
             k: v
             for k, v in fields.items()
-            if isinstance(v, int | float) and not isinstance(v, bool) and k.isidentifier()
+            if isinstance(v, int | float)
+            and not isinstance(v, bool)
+            and k.isidentifier()
         }
         self.used: dict[str, Number] = {}
 
@@ -95,7 +99,9 @@ class ConfigFields:
             return None
         heads = [n for n in self.fields if "heads" in words(n) or n == "n_head"]
         for head in heads:
-            width = self.find(int(self.fields[head]) * value, "features", ["hidden model"])
+            width = self.find(
+                int(self.fields[head]) * value, "features", ["hidden model"]
+            )
             if width is not None:
                 self.used[head] = self.fields[head]
                 return width, head

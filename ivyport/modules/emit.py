@@ -31,7 +31,12 @@ NAMED = {
         "slope softcap norm normalizer"
     ),
 }
-PLAIN = {0, 1, 2, -1}  # numbers too common for an attribute of that value to be their name
+PLAIN = {
+    0,
+    1,
+    2,
+    -1,
+}  # numbers too common for an attribute of that value to be their name
 
 
 class Target(Protocol):
@@ -43,7 +48,9 @@ class Target(Protocol):
     def layer(self, spec: LayerSpec, numbers: dict[str, ast.expr]) -> ast.expr:
         """Constructor call of a native layer."""
 
-    def child(self, name: str, args: list[ast.expr], kwargs: dict[str, ast.expr]) -> ast.expr:
+    def child(
+        self, name: str, args: list[ast.expr], kwargs: dict[str, ast.expr]
+    ) -> ast.expr:
         """Constructor call of an emitted class."""
 
     def list_of(self, items: ast.expr) -> ast.expr:
@@ -61,7 +68,9 @@ class Target(Protocol):
     def transposed(self, exprs: Exprs, expr: ast.expr, spec: Any) -> ast.expr:
         """A layer's parameter in the source's own layout."""
 
-    def constructor(self, body: list[ast.stmt], arguments: list[str], config: str | None) -> ast.stmt:
+    def constructor(
+        self, body: list[ast.stmt], arguments: list[str], config: str | None
+    ) -> ast.stmt:
         """The ``__init__`` function."""
 
 
@@ -131,7 +140,9 @@ class ClassEmitter:
         while start.path != path:
             relative = start.relative(path)
             step = next(
-                p for p in start.children if relative == p or relative.startswith(p + ".")
+                p
+                for p in start.children
+                if relative == p or relative.startswith(p + ".")
             )
             expr = self.layouts[start].slots[step].on(expr)
             start = start.children[step]
@@ -207,11 +218,20 @@ class ClassEmitter:
         item = call.items[position]
         attention = not isinstance(item, CallNode) and item.op == "attention"
         key = "dropout" if attention else "rate"
-        where = ("attr", list(self.definition.methods.values()).index(call), position, key)
-        axes = () if attention or isinstance(item, CallNode) else item.attrs["broadcast"]
+        where = (
+            "attr",
+            list(self.definition.methods.values()).index(call),
+            position,
+            key,
+        )
+        axes = (
+            () if attention or isinstance(item, CallNode) else item.attrs["broadcast"]
+        )
         if (rate, axes) not in self.dropouts:
             place = [self.definition.cls, "attentionop" if attention else ""]
-            expr = self._init_number(where, rate, "rate", place, self._rate_attributes())
+            expr = self._init_number(
+                where, rate, "rate", place, self._rate_attributes()
+            )
             name = self.layout.free("drop_path" if axes else "dropout")
             self.dropouts[rate, axes] = (name, expr, axes)
         return pyast.attribute(pyast.name("self"), self.dropouts[rate, axes][0])
@@ -238,7 +258,9 @@ class ClassEmitter:
             name = self.layout.names.get("repeats") or self.layout.free("num_repeats")
             self.layout.names["repeats"] = name
             self.numbers[name] = self._length(count, "")
-            return pyast.call(pyast.name("range"), [pyast.attribute(pyast.name("self"), name)])
+            return pyast.call(
+                pyast.name("range"), [pyast.attribute(pyast.name("self"), name)]
+            )
         relative = self.me.relative(run.calls[0].path)
         slot = self.layout.slots[relative]
         whole = self.layout.lists[relative.rpartition(".")[0]]
@@ -359,7 +381,9 @@ class ClassEmitter:
         return self.target.list_of(ast.List(items, ast.Load()))
 
     def _length(self, count: int, container: str) -> ast.expr:
-        field = self.config.find(count, "length", [container, self.definition.cls, self.me.path])
+        field = self.config.find(
+            count, "length", [container, self.definition.cls, self.me.path]
+        )
         if field is None:
             return ast.Constant(count)
         self.uses_config = True

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from ivyport.backends import pyast
-from ivyport.backends.jax import IMPORTS, RULES, _layers, _rt
+from ivyport.backends.jax import IMPORTS, RULES
 from ivyport.backends.pyast import Exprs
 from ivyport.core.ir import Graph, Record, Value
 from ivyport.modules import nnx
@@ -49,6 +49,9 @@ class FileEmitter:
     """Emits one graph as one Flax NNX file."""
 
     def __init__(self, graph: Graph, config: Config, docstring: str) -> None:
+        from ivyport.backends.jax import _layers, _rt  # these import JAX
+
+        self.layers, self.runtime = _layers, _rt
         self.graph = graph
         self.docstring = docstring
         self.fields = ConfigFields(config, graph.fields)
@@ -173,8 +176,12 @@ class FileEmitter:
             if field in self.fields.used:
                 target = ast.Name(field, ast.Store())
                 annotation = pyast.name(type(value).__name__)
-                fields.append(ast.AnnAssign(target, annotation, self.exprs.const(value), 1))
-        decorator = pyast.call(pyast.name("dataclasses.dataclass"), frozen=ast.Constant(True))
+                fields.append(
+                    ast.AnnAssign(target, annotation, self.exprs.const(value), 1)
+                )
+        decorator = pyast.call(
+            pyast.name("dataclasses.dataclass"), frozen=ast.Constant(True)
+        )
         return ast.ClassDef(name, [], [], fields, [decorator])
 
     def _from_pretrained(
@@ -191,10 +198,12 @@ class FileEmitter:
 
     # ---- the file
 
-    def _assemble(self, classes: list[ast.ClassDef], config: str | None) -> list[ast.stmt]:
+    def _assemble(
+        self, classes: list[ast.ClassDef], config: str | None
+    ) -> list[ast.stmt]:
         loading = {"load_pretrained", *(["config_values"] if config else [])}
-        layers = pyast.helper_sources(_layers, {*self.target.classes, *loading})
-        helpers = pyast.helper_sources(_rt, self.exprs.helpers)
+        layers = pyast.helper_sources(self.layers, {*self.target.classes, *loading})
+        helpers = pyast.helper_sources(self.runtime, self.exprs.helpers)
         body: list[ast.stmt] = []
         if config:
             body.append(self._config_class(config))

@@ -171,7 +171,9 @@ class NNX:
         args = list(numbers.values())[: spec.positional]
         rest = dict(list(numbers.items())[spec.positional :])
         flags = {k: self.exprs.const(v) for k, v in spec.flags.items()}
-        function = self.exprs.name(spec.kind) if "." in spec.kind else pyast.name(spec.kind)
+        function = (
+            self.exprs.name(spec.kind) if "." in spec.kind else pyast.name(spec.kind)
+        )
         return pyast.call(function, args, **rest, **flags, rngs=RNGS)
 
     def child(
@@ -227,4 +229,6 @@ class NNX:
         args += [ast.arg(pyast.identifier(a)) for a in arguments]
         rngs = ast.arg("rngs", self.exprs.name("nnx.Rngs"))
         signature = ast.arguments([], args, None, [rngs], [None], None, [])
-        return ast.FunctionDef("__init__", signature, body or [ast.Pass()], [], lineno=0)
+        return ast.FunctionDef(
+            "__init__", signature, body or [ast.Pass()], [], lineno=0
+        )

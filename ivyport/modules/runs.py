@@ -73,7 +73,9 @@ def _links(
     if len(previous.inputs) != len(item.inputs):
         return None
     links: dict[int, int] = {}
-    for position, (old, new) in enumerate(zip(previous.inputs, item.inputs, strict=True)):
+    for position, (old, new) in enumerate(
+        zip(previous.inputs, item.inputs, strict=True)
+    ):
         if new in previous.outputs:
             links[position] = previous.outputs.index(new)
         elif new is not old:

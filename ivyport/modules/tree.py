@@ -226,7 +226,10 @@ def _made(call: CallNode) -> list[Value]:
 
 
 def _cover_sizes(
-    call: CallNode, inputs: dict[Value, None], signature: Call | None, visible: list[Value]
+    call: CallNode,
+    inputs: dict[Value, None],
+    signature: Call | None,
+    visible: list[Value],
 ) -> None:
     """Add inputs that a body needs for their shape alone (positions from a length, say)."""
     needed: set[Dim] = set()
@@ -249,7 +252,9 @@ def _cover_sizes(
             inputs[exact[0]] = None
             continue
         for name in sorted(symbols(dim) - {n for s in have for n in _plain(s)}):
-            plain = [v for v in candidates if any(name in _plain(s) for s in v.type.shape)]
+            plain = [
+                v for v in candidates if any(name in _plain(s) for s in v.type.shape)
+            ]
             if plain:
                 inputs[plain[0]] = None
 

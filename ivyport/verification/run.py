@@ -134,7 +134,7 @@ class _Verification:
             self.notes.append(
                 "torch keeps the padding rows of its embeddings as they are in "
                 "training, the port trains them; gradients are compared with these "
-                f"rows trained: {', '.join(self.source.padding)}"
+                f"rows trained: {', '.join(sorted(self.source.padding))}"
             )
         if self.tolerance.reason:
             self.notes.append(f"wider tolerances: {self.tolerance.reason}")

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from ivyport.core.dtype import to_numpy
 from ivyport.frontends.torch.session import hf_configs, preserved, quiet
@@ -59,14 +61,8 @@ class TorchSide:
             for name, tensor in model.named_parameters()
             if self.owner[name] == name
         }
-        #: Embeddings with a row whose gradient torch drops.
-        self.padding = {
-            name: module
-            for name, module in model.named_modules()
-            if isinstance(module, nn.Embedding)
-            and type(module).forward is nn.Embedding.forward
-            and module.padding_idx is not None
-        }
+        #: Embeddings with a row whose gradient torch drops, once gradients were taken.
+        self.padding: set[str] = set()
         #: Classes of outputs that are neither tensors nor constants.
         self.lost: set[str] = set()
 
@@ -105,7 +101,8 @@ class TorchSide:
         floats = [n for n, t in self.parameters.items() if t.is_floating_point()]
         with torch.enable_grad():
             leaves = {n: self.parameters[n].detach().requires_grad_() for n in floats}
-            raw, buffers = self._call(None, {**self.parameters, **leaves}, train)
+            with _TrainPadding(leaves, self.padding):
+                raw, buffers = self._call(None, {**self.parameters, **leaves}, train)
             outputs = self._outputs(raw)
             gradients = _differentiate(raw, leaves, weights_of(outputs))
         return Result(outputs, gradients, buffers if train else {})
@@ -121,7 +118,8 @@ class TorchSide:
         with torch.enable_grad():
             leaves = {n: wide[n].detach().requires_grad_() for n in sorted(names)}
             try:
-                raw, _ = self._call(None, {**wide, **leaves}, train, wide=True)
+                with _TrainPadding(leaves, self.padding):
+                    raw, _ = self._call(None, {**wide, **leaves}, train, wide=True)
             # Only ever to excuse a difference: without it the difference stands.
             except RuntimeError:
                 return None
@@ -179,8 +177,6 @@ class TorchSide:
                 for name, value in _SWITCHES.items():
                     if name in vars(config):
                         setattr(config, name, value)
-            for module in self.padding.values():
-                module.padding_idx = None
             model.eval()
             if train:
                 # Dropout and other randomness stay off.
@@ -282,6 +278,35 @@ def from_array(array: Array) -> torch.Tensor:
     if array.dtype == to_numpy("bfloat16"):
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+class _TrainPadding(TorchFunctionMode):  # type: ignore[misc]  # torch has no types
+    """Gives the padding row of an embedding its gradient, which torch drops.
+
+    The port has the embedding without that rule. Names of the `leaves` that it applies
+    to are added to `found`.
+    """
+
+    def __init__(self, leaves: Tensors, found: set[str]) -> None:
+        super().__init__()
+        self._names = {id(tensor): name for name, tensor in leaves.items()}
+        self._found = found
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        # The function hands its other arguments on by keyword.
+        if func is F.embedding and kwargs.get("padding_idx") is not None:
+            kwargs["padding_idx"] = None
+            name = self._names.get(id(args[1]))
+            if name is not None:
+                self._found.add(name)
+        return func(*args, **kwargs)
 
 
 @contextlib.contextmanager

@@ -113,3 +113,28 @@ def test_float64_that_the_source_refuses_excuses_nothing():
     side = TorchSide(Narrow(), {"x": torch.randn(5, 3)})
     weights = {"output": torch.randn(5, 4).numpy()}
     assert side.exact_gradients(weights, ["w"], train=False) is None
+
+
+def test_padding_rows_have_a_gradient():
+    class Scaled(nn.Embedding):
+        """As some models have it: a subclass that reads its own padding index."""
+
+        def forward(self, ids):
+            return super().forward(ids) * (self.padding_idx + 1)
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = Scaled(5, 3, padding_idx=1)
+            self.plain = nn.Embedding(5, 3)
+
+        def forward(self, ids):
+            return self.embed(ids) + self.plain(ids)
+
+    source = Tokens()
+    side = TorchSide(source, {"ids": torch.tensor([[0, 1, 1]])})
+    weights = {"output": torch.ones(1, 3, 3).numpy()}
+    gradients = side.gradients(lambda outputs: weights).gradients
+    assert gradients["embed.weight"][1].tolist() == [4.0, 4.0, 4.0]
+    assert side.padding == {"embed.weight"}
+    assert source.embed.padding_idx == 1

@@ -17,6 +17,8 @@ from ivyport import verification
 from ivyport.core.errors import InputError
 from ivyport.core.report import Report
 from ivyport.weights.mapping import Row, WeightMap
+from ivyport.weights.transform import Permute
+from tests.verification import models
 
 
 def groups(report: Report) -> set[tuple[str, str]]:
@@ -147,12 +149,14 @@ def test_a_mistake_that_only_training_shows(conv, tmp_path, mistake):
     assert failing(report) == {STEP}
 
 
-def test_a_port_that_untied_its_weights(tied):
+def test_a_port_that_untied_its_weights():
     """The right values in two parameters: outputs agree, gradients do not."""
+    source = models.seeded(models.Tied)
+    kwargs = {"input_ids": torch.randint(0, 30, (2, 5))}
 
     class Untied(nnx.Module):
         def __init__(self):
-            weights = dict(tied.source.named_parameters())
+            weights = dict(source.named_parameters())
             arrays = {n: np.array(w.detach()) for n, w in weights.items()}
             self.embed = nnx.Param(jax.numpy.asarray(arrays["embed.weight"]))
             self.head = nnx.Param(jax.numpy.asarray(arrays["embed.weight"]))
@@ -164,16 +168,12 @@ def test_a_port_that_untied_its_weights(tied):
             x = jax.numpy.tanh(x @ self.kernel[...] + self.bias[...])
             return x @ self.head[...].T
 
-    from ivyport.weights.transform import Permute
-
     rows = (
         Row("embed.weight", "embed", aliases=("head.weight",)),
         Row("body.weight", "kernel", (Permute((1, 0)),)),
         Row("body.bias", "bias"),
     )
-    report = verification.run(
-        tied.source, Untied(), WeightMap(rows), {"": ""}, tied.kwargs
-    )
+    report = verification.run(source, Untied(), WeightMap(rows), {"": ""}, kwargs)
     notes = {r.name: r.note for r in report.rows if not r.passed}
     assert notes["head"] == "no parameter of the source"
     assert "embed" in notes

@@ -29,7 +29,7 @@ def compile_source(source: str, name: str) -> types.ModuleType:
     sys.modules[module.__name__] = module
     lines = source.splitlines(keepends=True)
     linecache.cache[filename] = (len(source), None, lines, filename)
-    exec(compile(source, filename, "exec"), module.__dict__)  # noqa: S102
+    exec(compile(source, filename, "exec"), module.__dict__)
     return module
 
 
@@ -52,7 +52,9 @@ def settle_names(targets: Iterable[str], make: Make) -> dict[str, str]:
     held = {".".join(map(str, path)): path for path, _ in state.flat_state()}
     names = {id(_at(abstract, path)): name for name, path in held.items()}
     return {
-        target: target if target in held else names[id(_at(abstract, target.split(".")))]
+        target: target
+        if target in held
+        else names[id(_at(abstract, target.split(".")))]
         for target in targets
     }
 

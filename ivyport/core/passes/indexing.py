@@ -78,7 +78,11 @@ def trim_index(b: Builder, node: Node) -> Value | None:
 def slice_range(b: Builder, node: Node) -> Value | None:
     """``arange(n)[a:b]`` is ``arange(a, b)``; new axes stay an index."""
     line = _made_by(node.inputs[0], "arange")
-    if line is None or line.attrs["step"] != 1 or isinstance(line.attrs["start"], float):
+    if (
+        line is None
+        or line.attrs["step"] != 1
+        or isinstance(line.attrs["start"], float)
+    ):
         return None
     index = node.attrs["index"]
     cuts = [i for i in index if not isinstance(i, NewAxis)]

@@ -20,8 +20,26 @@ from ivyport.core.passes.regroup import regroup
 
 Perm = tuple[int, ...]
 HEADS = (0, 2, 1, 3)
-LAYOUT_OPS = {"conv", "max_pool", "avg_pool", "adaptive_avg_pool", "interpolate", "group_norm"}
-REDUCTIONS = {"sum", "mean", "max", "min", "prod", "any", "all", "var", "std", "vector_norm"}
+LAYOUT_OPS = {
+    "conv",
+    "max_pool",
+    "avg_pool",
+    "adaptive_avg_pool",
+    "interpolate",
+    "group_norm",
+}
+REDUCTIONS = {
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "prod",
+    "any",
+    "all",
+    "var",
+    "std",
+    "vector_norm",
+}
 
 
 def compose(first: Perm, then: Perm) -> Perm:
@@ -124,7 +142,9 @@ class _Motion:
     # ---- nodes
 
     def _keep(self, node: Node) -> None:
-        node.inputs = tuple(self._value(x) if isinstance(x, Value) else x for x in node.inputs)
+        node.inputs = tuple(
+            self._value(x) if isinstance(x, Value) else x for x in node.inputs
+        )
         self.builder.nodes.append(node)
 
     def _result(self, node: Node, made: Value, perm: Perm) -> bool:
@@ -152,8 +172,8 @@ class _Motion:
             return self._attention(node)
         if get(node.op).elementwise or node.op == "dropout":
             return self._elementwise(node)
-        perm = self._perm(x)
-        if perm is None or not isinstance(x, Value):
+        turned = self._perm(x)
+        if turned is None or not isinstance(x, Value):
             return False
         method = {
             "softmax": self._along_axis,
@@ -168,7 +188,7 @@ class _Motion:
         }.get(node.op)
         if node.op in REDUCTIONS:
             method = self._reduce
-        return method(node, x, perm) if method else False
+        return method(node, x, turned) if method else False
 
     def _image(self, node: Node) -> bool:
         x = node.inputs[0]
@@ -186,7 +206,9 @@ class _Motion:
             attrs = {"layout": "channels_last"}
         perm = channels_last(rank)
         base = self._as(x, perm)
-        rest = tuple(self._value(y) if isinstance(y, Value) else y for y in node.inputs[1:])
+        rest = tuple(
+            self._value(y) if isinstance(y, Value) else y for y in node.inputs[1:]
+        )
         return self._result(node, self._add(node, (base, *rest), **attrs), perm)
 
     def _attention(self, node: Node) -> bool:
@@ -206,7 +228,7 @@ class _Motion:
         perms = [p for x in node.inputs if (p := self._perm(x)) and len(p) == rank]
         if not perms:
             return False
-        identity = tuple(range(rank))
+        identity: Perm = tuple(range(rank))
         costs = {p: self._cost(node, p) for p in (identity, *perms)}
         best = min(costs, key=lambda p: (costs[p], p != identity))
         if best == identity:
@@ -254,7 +276,9 @@ class _Motion:
         count = len(node.attrs["axis"])
         if perm[-count:] != tuple(range(len(perm) - count, len(perm))):
             return False
-        rest = tuple(self._value(y) if isinstance(y, Value) else y for y in node.inputs[1:])
+        rest = tuple(
+            self._value(y) if isinstance(y, Value) else y for y in node.inputs[1:]
+        )
         return self._result(node, self._add(node, (self._hold(x)[0], *rest)), perm)
 
     def _concat(self, node: Node, x: Value, perm: Perm) -> bool:

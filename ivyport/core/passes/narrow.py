@@ -24,5 +24,3 @@ def narrow(graph: Graph) -> list[str]:
 
 def _narrow(type_: TensorType) -> TensorType:
     return type_.with_dtype(NARROW.get(type_.dtype, type_.dtype))
-
-

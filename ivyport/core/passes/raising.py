@@ -82,7 +82,11 @@ def _is_square(value: Any, x: Value) -> bool:
     power = _node(value, "pow")
     if power is not None:
         exponent = power.inputs[1]
-        return power.inputs[0] is x and isinstance(exponent, Scalar) and exponent.value == 2
+        return (
+            power.inputs[0] is x
+            and isinstance(exponent, Scalar)
+            and exponent.value == 2
+        )
     product = _node(value, "multiply")
     return product is not None and product.inputs[0] is x and product.inputs[1] is x
 
@@ -171,7 +175,7 @@ def _unrepeated(x: Any, layout: str) -> Value | None:
         return None
     if any(i != Slice() for i in cut.attrs["index"][3:]) or source.type.rank != 4:
         return None
-    batch, heads, length, size = source.type.shape
+    batch, _, length, size = source.type.shape
     expected = (batch, x.type.shape[1], length, size)
     return source if x.type.shape == expected else None
 

@@ -14,7 +14,9 @@ from ivyport.core.ir import Call, Graph, Node, Param, Scope, Value
 def share_layers(graph: Graph) -> None:
     """Make every call of a tied layer a call of the first one that was called."""
     params = {p.value: p for p in graph.params.values()}
-    called: dict[tuple[str, str], list[str]] = {}  # layers by class and the tensors they hold
+    called: dict[
+        tuple[str, str], list[str]
+    ] = {}  # layers by class and the tensors they hold
     bodies: dict[str, list[Node]] = {}
     for node in graph.nodes:
         if len(node.scope) > 1:
@@ -64,7 +66,7 @@ def _rename(graph: Graph, moved: dict[str, str]) -> None:
         calls[first] += 1
         return (*stack[:-1], Scope(first, last.cls, calls[first]))
 
-    renamed = {}
+    renamed: dict[tuple[Scope, ...], tuple[Scope, ...]] = {}
     for node in graph.nodes:
         if node.scope and node.scope[-1].path in moved:
             renamed[node.scope] = renamed.get(node.scope) or scope(node.scope)

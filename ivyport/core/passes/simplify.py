@@ -13,7 +13,7 @@ from ivyport.core import dtype as dt
 from ivyport.core.build import Builder
 from ivyport.core.dims import Dim
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Graph, NewAxis, Node, Scalar, Slice, Value
+from ivyport.core.ir import Graph, NewAxis, Node, Operand, Scalar, Slice, Value
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.indexing import INDEX_RULES
 from ivyport.core.passes.rewrite import Rule, apply_rules
@@ -115,7 +115,11 @@ def _bounds(operand: Any) -> tuple[int | None, int | None]:
     if isinstance(value, int):
         return value, value
     node = made_by(operand, "arange")
-    if node is not None and node.attrs["step"] == 1 and isinstance(node.attrs["start"], int):
+    if (
+        node is not None
+        and node.attrs["step"] == 1
+        and isinstance(node.attrs["start"], int)
+    ):
         stop = node.attrs["stop"]
         return node.attrs["start"], stop - 1 if isinstance(stop, int) else None
     for op in ("getitem", "reshape", "broadcast_to", "astype"):
@@ -181,7 +185,9 @@ def _sqrt(b: Builder, node: Node) -> Value | None:
     value, type_ = constant(node.inputs[0]), node.output.type
     if not isinstance(value, float) or value < 0 or type_.dtype != "float32":
         return None
-    return b.full(shape=type_.shape, value=np.sqrt(np.float32(value)).item(), dtype="float32")
+    return b.full(
+        shape=type_.shape, value=np.sqrt(np.float32(value)).item(), dtype="float32"
+    )
 
 
 def _to_scalar(b: Builder, node: Node) -> Value | None:
@@ -192,7 +198,9 @@ def _to_scalar(b: Builder, node: Node) -> Value | None:
         if not isinstance(x, Value) or value is None or isinstance(value, Dim):
             continue
         others = [y for i, y in enumerate(operands) if i != position]
-        tensors = [y for y in others if isinstance(y, Value) and y.type.dtype == x.type.dtype]
+        tensors = [
+            y for y in others if isinstance(y, Value) and y.type.dtype == x.type.dtype
+        ]
         if node.op == "where" and position == 0:
             continue
         if tensors and all(constant(y) is None for y in tensors):
@@ -279,7 +287,7 @@ def _broadcast_chain(b: Builder, node: Node) -> Value | None:
 def _unbroadcast(b: Builder, node: Node) -> Value | None:
     """Elementwise operations and attention masks broadcast by themselves."""
     changed = False
-    operands = []
+    operands: list[Operand] = []
     for position, x in enumerate(node.inputs):
         inner = made_by(x, "broadcast_to")
         mask = node.op == "attention" and position == 3

@@ -47,9 +47,7 @@ def to_graph(
     tensors = _tensors(model, native)
     symbols = {symbol: name for symbol, (name, _, _) in native.dims.items()}
     modules = _shared_modules(model)
-    lowering = Lowering(
-        native.program, symbols, tensors, native.param_aliases, modules
-    )
+    lowering = Lowering(native.program, symbols, tensors, native.param_aliases, modules)
     lowered = lowering.run()
     notes = list(native.notes)
     graph = _assemble(model, native, lowered, symbols)

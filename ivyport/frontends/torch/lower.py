@@ -110,7 +110,9 @@ class Lowering:
     def _placeholder(self, node: FxNode, spec: Any) -> None:
         value = node.meta.get("val")
         if not isinstance(value, torch.Tensor):
-            self.env[node] = spec.arg.value if spec.kind == InputKind.USER_INPUT else None
+            self.env[node] = (
+                spec.arg.value if spec.kind == InputKind.USER_INPUT else None
+            )
             return
         type_ = self._type(value)
         if spec.kind == InputKind.USER_INPUT:
@@ -162,9 +164,7 @@ class Lowering:
     def _node(self, node: FxNode) -> None:
         self.builder.scope = self._scope(node)
         stack = frames(node.meta.get("stack_trace") or "")
-        self.builder.src = (
-            Source(stack[-1].file, stack[-1].line) if stack else None
-        )
+        self.builder.src = Source(stack[-1].file, stack[-1].line) if stack else None
         item = node.args[1] if node.target is operator.getitem else None
         self.traces.append(Made(self.builder.scope, stack, item))
         self.traced.append(node)
@@ -190,7 +190,8 @@ class Lowering:
         self.env[node] = found
         if unknown:
             self._gap(
-                node, "a size or an index depends on the data (a tensor used as a number)"
+                node,
+                "a size or an index depends on the data (a tensor used as a number)",
             )
 
     def _operator(self, node: FxNode) -> None:
@@ -230,7 +231,9 @@ class Lowering:
         kwargs = {k: self._argument(v) for k, v in node.kwargs.items()}
         if target in registry.RENAMED:
             if kwargs:
-                raise GraphError(f"{target}: arguments {sorted(kwargs)} are not supported")
+                raise GraphError(
+                    f"{target}: arguments {sorted(kwargs)} are not supported"
+                )
             return getattr(self.builder, registry.RENAMED[target])(*args)
         rule = registry.RULES.get(target) or rules.NAMED.get(target._schema.name)
         if rule is None:
@@ -279,7 +282,9 @@ class Lowering:
         scopes = []
         for key, (path, cls) in stack.items():
             _, _, call = str(key).rpartition("@")
-            name = cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
+            name = (
+                cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
+            )
             if name.startswith("_empty_nn_module_stack"):
                 continue
             index = int(call) if "@" in str(key) and call.isdigit() else 0

@@ -41,18 +41,20 @@ def reconcile(
             "the train computation cannot be ported, so the port trains with the eval one "
             f"and with dropout: {first}"
         ]
-    train = Graph(lowered.inputs, lowered.params, lowered.builder.nodes, lowered.outputs)
+    train = Graph(
+        lowered.inputs, lowered.params, lowered.builder.nodes, lowered.outputs
+    )
     draws = set(lowering.draws or ())
-    apply_rules(train, {"multiply": [lambda b, node: _stochastic_depth(b, node, draws)]})
+    apply_rules(
+        train, {"multiply": [lambda b, node: _stochastic_depth(b, node, draws)]}
+    )
     eliminate(train)
     return _merge(graph, train)
 
 
 def _stochastic_depth(b: Builder, node: Node, draws: set[Value]) -> Value | None:
     """``x / keep * floor(keep + uniform)``: whole rows of x dropped at random."""
-    scaled, mask = (
-        x.producer if isinstance(x, Value) else None for x in node.inputs
-    )
+    scaled, mask = (x.producer if isinstance(x, Value) else None for x in node.inputs)
     if scaled is None or mask is None or (scaled.op, mask.op) != ("divide", "floor"):
         return None
     x, keep = scaled.inputs
@@ -74,7 +76,9 @@ def _merge(graph: Graph, train: Graph) -> list[str]:
     """Walk both graphs side by side; extra dropouts of the train graph are inserted."""
     ours = iter(graph.nodes)
     nodes: list[Node] = []
-    match: dict[Value, Value] = {}  # values of the train graph to those of the eval graph
+    match: dict[
+        Value, Value
+    ] = {}  # values of the train graph to those of the eval graph
     inserted: dict[Value, Value] = {}
     builder = Builder(nodes)
     current = next(ours, None)
@@ -101,7 +105,11 @@ def _merge(graph: Graph, train: Graph) -> list[str]:
 
 
 def _alike(one: Node, other: Node) -> bool:
-    return (one.op, one.scope, len(one.inputs)) == (other.op, other.scope, len(other.inputs))
+    return (one.op, one.scope, len(one.inputs)) == (
+        other.op,
+        other.scope,
+        len(other.inputs),
+    )
 
 
 def _adopt(mine: Node, other: Node, inserted: dict[Value, Value]) -> None:

@@ -14,7 +14,9 @@ from typing import Any
 from ivyport.core.errors import GraphError
 
 RULES: dict[Any, Callable[..., Any]] = {}
-RENAMED: dict[Any, str] = {}  # operators that are one elementwise op of the same operands
+RENAMED: dict[
+    Any, str
+] = {}  # operators that are one elementwise op of the same operands
 
 
 def lowers(*targets: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -60,7 +62,9 @@ def apply(
     """
     parameters = inspect.signature(rule).parameters
     defaults = {
-        a.name: a.default_value for a in target._schema.arguments if a.has_default_value()
+        a.name: a.default_value
+        for a in target._schema.arguments
+        if a.has_default_value()
     }
     passed: dict[str, Any] = {}
     for key, value in bound.items():
