@@ -206,6 +206,11 @@ def reductions() -> list[Sample]:
                 spaced("B", 4),
             ),
         ]
+    return rows
+
+
+def moments() -> list[Sample]:
+    rows: list[Sample] = []
     for name in ("var", "std"):
         op, both = getattr(A, name), getattr(A, f"{name}_mean")
         rows += [
@@ -229,6 +234,7 @@ def reductions() -> list[Sample]:
 
 REDUCE: list[Sample] = [
     *reductions(),
+    *moments(),
     row("sum-bool", lambda x: x.sum(-1), truth("B", 4), ops="astype sum"),
     row("sum-int32", torch.sum, ints(9, "B", 4, dtype=i32)),
     row("sum-int-float", lambda x: x.sum(dtype=torch.float32), whole),
