@@ -50,13 +50,15 @@ CASES: dict[str, Case] = {
     ),
 }
 
-# The port is measured twice: jitted as a pure function of its state, which is how a
-# served model is called, and through nnx.jit, which flattens the module at each call.
+# The port is called in three ways: as a pure function of its state (the row that is
+# compared), with the module as an argument of jax.jit, and through nnx.jit, which
+# returns the module's state from each call, and so copies its weights.
 PORT = "port"
 FLAX = "flax"
 COMPILED = ("compile-default", "compile-reduce-overhead", "compile-max-autotune")
 ENGINES: dict[str, str] = {
     PORT: "ivyport, jax.jit",
+    "port-module": "ivyport, jax.jit of the module",
     "port-nnx": "ivyport, nnx.jit",
     FLAX: "hand-written Flax (transformers 4.55.4), jax.jit",
     "eager": "torch eager",

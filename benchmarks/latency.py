@@ -112,7 +112,11 @@ def turn(engine: Engine, count: int, quiet: float, tries: int) -> dict[str, floa
         own = reply["cpu"] * (count + 1) / count
         others = max(0.0, (busy_seconds() - busy - own) / wall)
         if not best or others < best["others"]:
-            best = {"seconds": statistics.median(reply["seconds"]), "others": others}
+            best = {
+                "seconds": statistics.median(reply["seconds"]),
+                "cpu": reply["cpu"] / count,
+                "others": others,
+            }
         if others <= quiet:
             break
     return best
@@ -176,10 +180,12 @@ def summary(
         rows[engine] |= {
             "median_ms": 1000 * statistics.median(seconds),
             "min_ms": 1000 * min(seconds),
+            "cpu_ms": 1000 * statistics.median(r[engine]["cpu"] for r in rounds),
             "others_cores": statistics.median(r[engine]["others"] for r in rounds),
             "rounds_ms": [round(1000 * s, 3) for s in seconds],
         }
     timed = [e for e in rows if "median_ms" in rows[e]]
+    others = [e for e in timed if e != PORT] if PORT in timed else []
     compiled = [e for e in timed if e in COMPILED]
     best = min(compiled, key=lambda e: rows[e]["median_ms"], default=None)
     return {
@@ -188,9 +194,8 @@ def summary(
         "size": case.size,
         "engines": rows,
         "best_compile": best,
-        "port_to": {e: ratios(PORT, e, rounds) for e in timed if e != PORT}
-        if PORT in timed
-        else {},
+        "port_to": {e: ratios(PORT, e, rounds) for e in others},
+        "port_cpu_to": {e: ratios(PORT, e, rounds, "cpu") for e in others},
         "meets": {
             "flax": _meets(PORT, FLAX, rounds, timed, 1.0),
             "compile": _meets(PORT, best, rounds, timed, 1.0),
@@ -199,10 +204,13 @@ def summary(
 
 
 def ratios(
-    first: str, second: str, rounds: list[dict[str, dict[str, float]]]
+    first: str,
+    second: str,
+    rounds: list[dict[str, dict[str, float]]],
+    what: str = "seconds",
 ) -> dict[str, float]:
     """Median and quartiles of one engine's time over another's in the same round."""
-    each = sorted(r[first]["seconds"] / r[second]["seconds"] for r in rounds)
+    each = [r[first][what] / r[second][what] for r in rounds]
     low, middle, high = (
         statistics.quantiles(each, n=4, method="inclusive")
         if len(each) > 1
@@ -234,7 +242,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--warm", type=int, default=WARM_CALLS)
     parser.add_argument("--quiet", type=float, default=0.15, help="cores of others")
     parser.add_argument("--tries", type=int, default=3, help="for a quiet turn")
-    parser.add_argument("--work", type=Path, help="where the models are put for a while")
+    parser.add_argument(
+        "--work", type=Path, help="where the models are put for a while"
+    )
     parser.add_argument("--out", type=Path, default=HERE / "results")
     return parser.parse_args()
 

@@ -51,11 +51,12 @@ def prepare(case: Case, folder: Path) -> None:
     with torch.inference_mode():
         output = model(**inputs)
     np.savez(folder / "inputs.npz", **{k: v.numpy() for k, v in inputs.items()})
-    np.savez(
-        folder / "reference.npz", **{k: output[k].numpy() for k in case.outputs}
-    )
+    np.savez(folder / "reference.npz", **{k: output[k].numpy() for k in case.outputs})
     model.save_pretrained(folder / "torch")
-    ivyport.port(model, "jax", folder / "port", kwargs=inputs, verify=False)
+    # Ported as the command line does it: from example inputs of another size.
+    example = hf.example_inputs(model)
+    dims = hf.dims(model, example)
+    ivyport.port(model, "jax", folder / "port", kwargs=example, dims=dims, verify=False)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _latency(values: Values) -> str:
-    shown = [e for e in ENGINES if any(e in c["engines"] for c in values["cases"].values())]
+    shown = [
+        e for e in ENGINES if any(e in c["engines"] for c in values["cases"].values())
+    ]
     times, ratios = [], []
     for case in values["cases"].values():
         name = f"{case['class']}, {case['size']}"
@@ -80,7 +82,9 @@ def _port_time(values: Values) -> str:
         for row in values["rows"]
     ]
     head = ["process", "median s", "over the baseline", "peak MB"]
-    return f"{table(head, rows)}\n\n{values['rounds']} rounds, whole processes, in turns."
+    return (
+        f"{table(head, rows)}\n\n{values['rounds']} rounds, whole processes, in turns."
+    )
 
 
 def _weights_memory(values: Values) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from cases import CASES, FLAX, THREADS, Case
+from cases import CASES, FLAX, PORT, THREADS, Case
 
 # Calls the engine once and waits for its output, which it returns by field name.
 Call = Callable[[], dict[str, Any]]
@@ -42,8 +42,11 @@ def jax_inputs(folder: Path) -> dict[str, Any]:
     return {k: jnp.asarray(v) for k, v in np.load(folder / "inputs.npz").items()}
 
 
-def port(folder: Path, case: Case, *, nnx_jit: bool) -> Call:
-    """The saved port, loaded by its own code; ivyport is not imported."""
+def port(folder: Path, case: Case, how: str) -> Call:
+    """The saved port, loaded by its own code, jitted as `cases` says of `how`.
+
+    ivyport is not imported.
+    """
     import jax
     from flax import nnx
 
@@ -58,8 +61,9 @@ def port(folder: Path, case: Case, *, nnx_jit: bool) -> Call:
     model = vars(module)[record["class"]].from_pretrained(folder / "port")
     model.eval()
     inputs = jax_inputs(folder)
-    if nnx_jit:
-        forward = nnx.jit(lambda model, inputs: model(**inputs))
+    if how != PORT:
+        jit = jax.jit if how == "port-module" else nnx.jit
+        forward = jit(lambda model, inputs: model(**inputs))
         return lambda: _fields(jax.block_until_ready(forward(model, inputs)), case)
     graphdef, state = nnx.split(model)
 
@@ -82,7 +86,6 @@ def flax(folder: Path, case: Case) -> Call:
     cls = getattr(transformers, f"Flax{case.cls}")
     model = cls.from_pretrained(folder / "torch", from_pt=True)
     inputs = jax_inputs(folder)
-    # Hand-written Flax modules use dot_general and einsum as jax.jit sees them.
     forward = jax.jit(lambda params, inputs: model(**inputs, params=params))
     params = jax.tree.map(jax.numpy.asarray, model.params)
     return lambda: _fields(jax.block_until_ready(forward(params, inputs)), case)
@@ -109,8 +112,8 @@ def torch_(folder: Path, case: Case, mode: str | None) -> Call:
 
 def engine(name: str, folder: Path, case: Case) -> Call:
     """The engine of a name in `cases.ENGINES`, with the case's model loaded."""
-    if name in ("port", "port-nnx"):
-        return port(folder, case, nnx_jit=name == "port-nnx")
+    if name.startswith(PORT):
+        return port(folder, case, name)
     if name == FLAX:
         return flax(folder, case)
     if name == "eager":

@@ -11,8 +11,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-LABELS = ("bad", "good")
-
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -89,9 +87,10 @@ HELD_OUT = Vocabulary(
 def sentences(
     vocabulary: Vocabulary, count: int, seed: int
 ) -> tuple[list[str], list[int]]:
-    """`count` different sentences and their labels, half of them good.
+    """`count` different sentences and their labels: 1 is good, and half of them are.
 
-    Raises `ValueError` where the vocabulary does not give that many.
+    A quarter each is a good or a bad adjective, affirmed or denied. Raises `ValueError`
+    where the vocabulary does not give that many.
     """
     groups: dict[tuple[bool, bool], list[str]] = {}
     for denied in (False, True):

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,10 @@ from _verdicts import HELD_OUT, TRAIN, sentences
 from flax import nnx
 
 import ivyport
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
 LEARNING_RATE = 5e-5
 WEIGHT_DECAY = 0.01
@@ -99,7 +104,11 @@ def load_classifier(folder: Path, seed: int) -> Classifier:
 
 
 def make_optimizer(model: nnx.Module) -> nnx.Optimizer:
-    """AdamW on every parameter; buffers and dropout keys are not `nnx.Param`."""
+    """AdamW on every parameter; buffers and dropout keys are not `nnx.Param`.
+
+    `optax.adamw` and `torch.optim.AdamW` have the same formula and the same betas and
+    eps by default; only their weight decays differ (1e-4 and 1e-2).
+    """
     transform = optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     return nnx.Optimizer(model, transform, wrt=nnx.Param)
 
@@ -164,7 +173,7 @@ def losses_in_torch(
     return np.array(losses, np.float32)
 
 
-def torch_encoder(folder: Path):
+def torch_encoder(folder: Path) -> PreTrainedModel:
     """The torch model in `folder`, in eval mode."""
     from transformers import AutoModel
     from transformers.utils import logging
@@ -173,7 +182,7 @@ def torch_encoder(folder: Path):
     return AutoModel.from_pretrained(folder).eval()
 
 
-def torch_embed(encoder, inputs: Inputs):
+def torch_embed(encoder: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
     """What `Classifier.embed` does, in torch: float32 (B, C)."""
     import torch
 
@@ -183,7 +192,9 @@ def torch_embed(encoder, inputs: Inputs):
     return (hidden * weights).sum(1) / weights.sum(1)
 
 
-def compare_training(source: Path, port: Path, data: Examples, size: int, seed: int):
+def compare_training(
+    source: Path, port: Path, data: Examples, size: int, seed: int
+) -> None:
     """Train twenty steps on either side and compare the losses."""
     steps = list(batches(data, size, PARITY_STEPS, seed))
     model = load_classifier(port, seed)
@@ -250,7 +261,8 @@ def finetune(model: Classifier, steps: Iterator[Examples]) -> None:
         recent.append(float(train_step(model, optimizer, batch.inputs, batch.labels)))
         if number % 20 == 0:
             seconds = time.perf_counter() - start
-            print(f"  step {number:<4} loss {np.mean(recent):.3f}  {seconds:.0f} s")
+            mean = np.mean(recent)
+            print(f"  step {number:<4} loss {mean:.3f}  {seconds:.0f} s", flush=True)
             recent.clear()
     model.eval()
 
@@ -312,7 +324,7 @@ def main() -> None:
     compare_modes(model, train[:size])
     if not chosen.quick:
         frozen = frozen_accuracy(model, train, held_out)
-    print(f"\nfine-tuning, {steps} steps of {size} sentences")
+    print(f"\nfine-tuning, {steps} steps of {size} sentences", flush=True)
     finetune(model, batches(train, size, steps, chosen.seed))
     if not chosen.quick:
         tuned = accuracy(model, held_out)

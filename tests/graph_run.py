@@ -128,14 +128,25 @@ def _size(symbol: str, graph: Graph, names: dict[Value, str]) -> ast.expr:
     raise AssertionError(f"{symbol} is no axis of an input")
 
 
-def run(graph: Graph, arrays: Arrays) -> list[np.ndarray]:
-    """Every tensor of the outputs; `arrays` holds inputs and parameters by name."""
+# Compiling is what takes the time here; the values do not depend on these.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+def run(graph: Graph, arrays: Arrays, *, jit: bool = True) -> list[np.ndarray]:
+    """Every tensor of the outputs; `arrays` holds inputs and parameters by name.
+
+    Without `jit` each operation runs alone, so that XLA folds nothing away.
+    """
+    import jax
     import jax.numpy as jnp
 
     values = [(str(v.name), v) for v in graph.inputs]
     values += [(path, p.value) for path, p in graph.params.items()]
     given = [jnp.asarray(arrays[name]) for name, _ in values]
-    found = [np.asarray(x) for x in compiled(graph)(*given)]
+    function = compiled(graph)
+    if jit:
+        function = jax.jit(function).lower(*given).compile(compiler_options=QUICK)
+    found = [np.asarray(x) for x in function(*given)]
     sizes = {
         str(as_symbol(d)): arrays[name].shape[axis]
         for name, value in values
@@ -182,6 +193,7 @@ def preserves(
     *,
     rtol: float = 1e-6,
     arrays: list[Arrays] | None = None,
+    jit: bool = True,
 ) -> Graph:
     """Apply `change` in place; demand a valid graph of the same types and values.
 
@@ -189,17 +201,17 @@ def preserves(
     """
     settings = SIZES if graph.dims else SIZES[:1]
     inputs = arrays or [draw(graph, sizes, i) for i, sizes in enumerate(settings)]
-    before = [run(graph, given) for given in inputs]
+    before = [run(graph, given, jit=jit) for given in inputs]
     types: list[TensorType] = []
     map_structure(lambda v: types.append(v.type), graph.outputs)
     change(graph)
     verify(graph)
     assert [v.type for v in graph.output_values()] == types
     for given, expected in zip(inputs, before, strict=True):
-        found = run(graph, {k: given[k] for k in given})
-        for ours, theirs in zip(found, expected, strict=True):
+        found = run(graph, given, jit=jit)
+        for i, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
             if rtol:
                 assert_close(ours, theirs, rtol=rtol)
             else:
-                assert ours.tobytes() == theirs.tobytes(), (ours, theirs)
+                assert ours.tobytes() == theirs.tobytes(), (i, ours, theirs)
     return graph

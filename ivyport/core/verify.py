@@ -5,7 +5,7 @@ from __future__ import annotations
 from ivyport.core import opdef
 from ivyport.core.dims import symbols
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Graph, Node, TensorType, Value
+from ivyport.core.ir import Graph, Node, Scalar, TensorType, Value
 from ivyport.core.ops import used_symbols
 
 
@@ -69,11 +69,12 @@ def _check(node: Node, defined: set[Value]) -> list[str]:
 def _check_symbols(graph: Graph) -> list[str]:
     known = set(graph.dims)
     reachable = _shape_symbols([v.type for v in graph.inputs])
-    used: set[str] = set()
+    used = set(reachable)
     for node in graph.nodes:
-        used |= used_symbols(node.attrs) | _shape_symbols(
-            [v.type for v in node.outputs]
-        )
+        used |= used_symbols(node.attrs)
+        used |= _shape_symbols([v.type for v in node.outputs])
+        for x in node.inputs:
+            used |= symbols(x.value) if isinstance(x, Scalar) else set()
     problems = [f"symbol {s!r} has no bounds" for s in sorted(used - known)]
     problems += [
         f"symbol {s!r} is no axis of an input"

@@ -203,11 +203,6 @@ def same_dtype(port: Array, source: Array) -> bool:
     return port.dtype.name in (name, NARROW.get(name))
 
 
-def specs(arrays: Mapping[str, Array]) -> dict[str, tuple[Any, tuple[int, ...]]]:
-    """Dtype and shape by name."""
-    return {name: (array.dtype, array.shape) for name, array in arrays.items()}
-
-
 def _inexact(array: Array) -> bool:
     return array.dtype.kind not in "biu"
 

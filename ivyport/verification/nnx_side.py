@@ -7,6 +7,7 @@ modes, dropout rates and running statistics change on copies only.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import inspect
 import traceback
@@ -52,6 +53,22 @@ class NNXSide:
         self.values: Arrays = {n: v.get_value() for n, v in by_name.items()}
         self.accepted = _argument_names(model)
         self._compiled: dict[bool, _Compiled] = {}
+        self._wide = False
+
+    def widened(self) -> NNXSide:
+        """The same port in float64."""
+        other = copy.copy(self)
+        other._wide, other._compiled = True, {}
+        with other._running():
+            other.values = {n: _widen(v) for n, v in self.values.items()}
+        return other
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """Everything that makes or runs arrays of the port."""
+        wide = jax.enable_x64(True) if self._wide else contextlib.nullcontext()
+        with wide, _located():
+            yield
 
     @property
     def trained(self) -> list[str]:
@@ -66,7 +83,7 @@ class NNXSide:
             return arrays, buffers
 
         static = Flat()
-        with _located():
+        with self._running():
             arrays, _ = jax.jit(run)(self.values, self._given(inputs))
         return Result(_with(static, arrays), {}, {})
 
@@ -83,11 +100,11 @@ class NNXSide:
         A weight whose output has another shape or is absent is left out. Another call
         with the same `train` runs the same program, with other `parameters`.
         """
-        given = self._given(inputs)
         trained = {n: self.values[n] for n in self.trained}
         rest = {n: v for n, v in self.values.items() if n not in trained}
-        arguments = (parameters or trained, rest, given, dict(weights))
-        with _located():
+        with self._running():
+            scaled = {n: _widen(w) if self._wide else w for n, w in weights.items()}
+            arguments = (parameters or trained, rest, self._given(inputs), scaled)
             if train not in self._compiled:
                 self._compiled[train] = self._compile(arguments, train)
             program = self._compiled[train]
@@ -100,7 +117,7 @@ class NNXSide:
         ) -> tuple[Any, tuple[Arrays, Arrays]]:
             values = {**rest, **trained}
             arrays, buffers = self._apply(values, given, static, train=train)
-            total = jnp.zeros((), jnp.float32)
+            total = jnp.zeros(())
             for name, r in weights.items():
                 if name in arrays and arrays[name].shape == r.shape:
                     part = arrays[name].astype(r.dtype) * r
@@ -118,7 +135,8 @@ class NNXSide:
             # In numpy: JAX would compile every shape of an expression run once.
             gradient, value = np.asarray(gradients.pop(name)), self.values[name]
             step = (rate * gradient).astype(gradient.dtype)
-            made[name] = jnp.asarray(np.asarray(value) - step)
+            with self._running():
+                made[name] = jnp.asarray(np.asarray(value) - step)
         return made
 
     def _apply(
@@ -151,11 +169,11 @@ class NNXSide:
 
     def _given(self, inputs: Mapping[str, Array]) -> Arrays:
         """Inputs as JAX has them: 32 bits, unless it is told to keep 64."""
-        wide = bool(jax.config.read("jax_enable_x64"))
-        return {
-            name: jnp.asarray(array if wide else _narrow(array))
-            for name, array in inputs.items()
-        }
+        wide = bool(jax.config.read("jax_enable_x64")) and not self._wide
+        given = {n: array if wide else _narrow(array) for n, array in inputs.items()}
+        if self._wide:
+            given = {n: _widen(array) for n, array in given.items()}
+        return {name: jnp.asarray(array) for name, array in given.items()}
 
     def watch(
         self,
@@ -175,7 +193,7 @@ class NNXSide:
         classes = {type(_reach(model, attr)) for attr in modules.values()}
         with watcher.patched(classes):
             try:
-                with _located():
+                with self._running():
                     model(**self._given(inputs))
             except PortFails as error:
                 return watcher.failed or "", str(error)
@@ -264,6 +282,11 @@ def _argument_names(model: nnx.Module) -> tuple[str, ...]:
 
 def _is_float(value: Any) -> bool:
     return bool(jnp.issubdtype(value.dtype, jnp.floating))
+
+
+def _widen(array: Any) -> Any:
+    """Floats in float64; call where JAX has 64 bits."""
+    return array.astype(np.float64) if _is_float(array) else array
 
 
 def _narrow(array: Array) -> Array:

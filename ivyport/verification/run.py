@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ivyport.core.dtype import FLOATS
 from ivyport.core.errors import InputError
 from ivyport.core.report import Report, ReportRow, worst
 from ivyport.verification import compare, drift
 from ivyport.verification.compare import Array, Entry, Flat
-from ivyport.verification.gradients import GradientCheck
 from ivyport.verification.second import Bounds, Free, Sizes, fresh, plans, sizes_of
 from ivyport.verification.tolerance import DEFAULT, Tolerances
+from ivyport.verification.training import (
+    SEED,
+    TRAIN,
+    Pair,
+    comparable,
+    draw_weights,
+    settle,
+)
 from ivyport.weights.mapping import WeightMap
 
 if TYPE_CHECKING:
@@ -36,11 +40,7 @@ if TYPE_CHECKING:
 #: Called with the stage's name, how many of its steps are done, and how many it has.
 Progress = Callable[[str, int, int], None]
 
-SEED = 20240229
 STEPS = 5
-#: The step's first-order change of the scalar, in units of the scalar's own spread:
-#: large enough to see a wrong step, small enough for a network to stay near linear.
-STEP_CHANGE = 1e-2
 
 
 def run(
@@ -158,31 +158,29 @@ class _Verification:
         """Outputs and gradients on the traced inputs; whether the port ran at all."""
         from ivyport.verification.nnx_side import PortFails
 
-        weights: dict[str, Array] = {}
         with self._source_accepts():
-            expected = self.source.gradients(_remember(weights))
+            expected = self.source.gradients(draw_weights)
         self._step()
         try:
-            actual = self.port.gradients(inputs, weights)
+            actual = self.port.gradients(inputs, expected.weights)
         except PortFails as error:
             self._failed("forward", Entry("output"), str(error), inputs)
             return False
         self._step()
         self._outputs(actual.outputs, expected.outputs, Entry("output"), inputs)
-        if _comparable(actual.outputs, expected.outputs, weights):
-            entry = Entry("gradient")
-            self.rows += self._gradients.rows(
-                actual.gradients, expected.gradients, weights, entry
-            )
-            if not self.source.has_batch_norm():
-                change = STEP_CHANGE * _spread(expected.outputs, weights)
-                self._after_step(
-                    inputs, weights, actual.gradients, expected.gradients, change
-                )
+        if comparable(actual.outputs, expected):
+            weights = expected.weights
+            rows = self._pair.eval_rows(inputs, expected, actual)
+            del expected, actual
+            self.rows += settle(rows, self._pair, inputs, weights, train=False)
         else:
             self.notes.append("gradients are not compared: outputs have other shapes")
         self._step()
         return True
+
+    @property
+    def _pair(self) -> Pair:
+        return Pair(self.source, self.port, self.weight_map, self.tolerance)
 
     def _outputs(
         self, actual: Flat, expected: Flat, entry: Entry, inputs: Mapping[str, Array]
@@ -205,15 +203,8 @@ class _Verification:
                 self.source, self.port, inputs, self.modules, limit
             )
 
-    @property
-    def _gradients(self) -> GradientCheck:
-        return GradientCheck(self.source, self.weight_map, self.tolerance)
-
     def _output_limit(self, dtype: str) -> float:
         return self.tolerance.of(dtype).output
-
-    def _gradient_limit(self, dtype: str) -> float:
-        return self.tolerance.of(dtype).gradient
 
     @contextlib.contextmanager
     def _source_accepts(self) -> Iterator[None]:
@@ -278,123 +269,28 @@ class _Verification:
         self.notes.append(f"no second inputs: the source takes none ({refused})")
         return Sizes({}, {}), {}, None
 
-    # ---- a training step
-
-    def _after_step(
-        self,
-        inputs: Mapping[str, Array],
-        weights: Mapping[str, Array],
-        actual: dict[str, Any],
-        expected: dict[str, torch.Tensor],
-        change: float,
-        *,
-        train: bool = False,
-    ) -> None:
-        """Outputs after one step of SGD on each side; the gradients are used up.
-
-        The rate is such that the scalar changes by `change` to first order.
-        """
-        norm = sum(float(g.norm()) ** 2 for g in expected.values())
-        if not norm or not math.isfinite(norm) or not actual:
-            return
-        rate = change / norm
-        parameters = self.source.stepped(expected, rate)
-        ours = self.source.forward(parameters=parameters, train=train)
-        theirs = self.port.gradients(
-            inputs, weights, self.port.stepped(actual, rate), train=train
-        )
-        entry = Entry("train_step", note="after one step of SGD")
-        self.rows += compare.compare_outputs(
-            theirs.outputs, ours.outputs, entry, self._gradient_limit
-        )
+    # ---- batch norm
 
     def _train_mode(self, inputs: Mapping[str, Array]) -> None:
-        """Batch norm in train mode: outputs, running statistics, gradients, a step."""
+        """What training depends on where train mode computes something else."""
         from ivyport.verification.nnx_side import PortFails
 
-        weights: dict[str, Array] = {}
         try:
-            expected = self.source.gradients(_remember(weights), train=True)
+            expected = self.source.gradients(draw_weights, train=True)
         # A batch of one position has no variance; that is the example's fault.
         except ValueError as error:
             self.notes.append(f"batch norm is not trained: {error}")
             return
-        entry = Entry("train_step", note="batch norm in train mode")
+        weights = expected.weights
         try:
             actual = self.port.gradients(inputs, weights, train=True)
         except PortFails as error:
-            self.rows.append(compare.failed("forward", entry, str(error)))
+            self.rows.append(compare.failed("forward", TRAIN, str(error)))
             return
-        self.rows += compare.compare_outputs(
-            actual.outputs, expected.outputs, entry, self._gradient_limit
-        )
-        self.rows += self._statistics(actual.buffers, expected.buffers, entry)
-        if not _comparable(actual.outputs, expected.outputs, weights):
-            return
-        rows = self._gradients.rows(
-            actual.gradients, expected.gradients, weights, entry, train=True
-        )
-        if rows:
-            row = worst(rows)
-            self.rows.append(dataclasses.replace(row, name=f"gradient of {row.name}"))
-        change = STEP_CHANGE * _spread(expected.outputs, weights)
-        self._after_step(
-            inputs, weights, actual.gradients, expected.gradients, change, train=True
-        )
-
-    def _statistics(
-        self, actual: Mapping[str, Any], expected: Mapping[str, Array], entry: Entry
-    ) -> list[ReportRow]:
-        """Buffers of the port after a forward in train mode."""
-        chosen = [r for r in self.weight_map.rows if r.kind == "buffer"]
-        chosen = [r for r in chosen if r.source in expected]
-        mapped = WeightMap(tuple(chosen))
-        rows = []
-        for target in dict.fromkeys(row.target for row in chosen):
-            source = mapped.read_target(target, expected)
-            if target not in actual:
-                rows.append(compare.failed(target, entry, "no buffer of the port"))
-                continue
-            port = np.asarray(actual[target])
-            rows.append(
-                compare.compare_arrays(
-                    target, port, source, entry, self._gradient_limit
-                )
-            )
-        return rows
-
-
-def _remember(into: dict[str, Array]) -> Callable[[Flat], dict[str, Array]]:
-    """Draws the scalar's weights for the source's outputs, and keeps them in `into`.
-
-    A seed by position makes them independent of the other outputs. Infinite outputs
-    and the numbers that masks are filled with get the weight 0.
-    """
-
-    def draw(outputs: Flat) -> dict[str, Array]:
-        for position, (name, array) in enumerate(outputs.arrays().items()):
-            if array.dtype.name not in FLOATS:
-                continue
-            rng = np.random.default_rng([SEED, position])
-            drawn = rng.standard_normal(array.shape, np.float32)
-            usual = compare.is_usual(array)
-            into[name] = drawn if usual is None else np.where(usual, drawn, 0)
-        return into
-
-    return draw
-
-
-def _comparable(actual: Flat, expected: Flat, weights: Mapping[str, Array]) -> bool:
-    """Whether the port's scalar is a sum over the same outputs as the source's."""
-    ours, theirs = actual.arrays(), expected.arrays()
-    return all(n in ours and ours[n].shape == theirs[n].shape for n in weights)
-
-
-def _spread(outputs: Flat, weights: Mapping[str, Array]) -> float:
-    """The standard deviation of the scalar over the draw of its weights."""
-    arrays = outputs.arrays()
-    total = 0.0
-    for name, weight in weights.items():
-        kept = np.where(weight == 0, 0, arrays[name].astype(np.float64))
-        total += float(np.sum(kept**2))
-    return math.sqrt(total)
+        rows = self._pair.train_rows(inputs, expected, actual)
+        del expected, actual
+        rows = settle(rows, self._pair, inputs, weights, train=True)
+        # The gradients of eval mode have a row each already.
+        gradients = [row for row in rows if row.name.startswith("gradient of ")]
+        self.rows += [row for row in rows if row not in gradients]
+        self.rows += [worst(gradients)] if gradients else []

@@ -47,8 +47,8 @@ class Tolerances:
     Errors of gradients are therefore taken relative to at least `gradient_floor` times
     the largest gradient of the model: in float32 an error of 1e-8 of that passes (in
     BERT those of the keys' biases are 8e-10), and a gradient that is lost or wrong
-    fails wherever it is above that. What is zero and rounds worse is told apart by
-    running the source in float64 (see `gradients`).
+    fails wherever it is above that. What rounds worse is settled in float64 (see
+    `training`).
     """
 
     table: Mapping[str, Tolerance] = dataclasses.field(default_factory=lambda: TABLE)
@@ -74,3 +74,8 @@ class Tolerances:
 
 
 DEFAULT = Tolerances()
+
+_DECIDED = Tolerance(1e-6, 1e-6, "float64 has eps = 2.2e-16; 1e-13 is usual")
+
+#: For both sides in float64.
+EXACT = Tolerances(dict.fromkeys(TABLE, _DECIDED))

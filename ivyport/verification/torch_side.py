@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class Result:
     """One forward: its outputs, and what was asked for beside them."""
 
     outputs: Flat
+    weights: Mapping[str, Array] = dataclasses.field(default_factory=dict)
     gradients: Tensors = dataclasses.field(default_factory=dict)
     buffers: dict[str, Array] = dataclasses.field(default_factory=dict)
 
@@ -43,7 +44,10 @@ class Result:
 class TorchSide:
     """Runs `model` on `kwargs`; inputs are named as the port names its arguments."""
 
-    def __init__(self, model: nn.Module, kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: nn.Module, kwargs: Mapping[str, Any], *, wide: bool = False
+    ) -> None:
+        self._convert = _widen if wide else torch.Tensor.detach
         self.model = model
         self.kwargs = dict(kwargs)
         self.inputs: Tensors = {
@@ -57,7 +61,7 @@ class TorchSide:
         #: Every name of a parameter, with the name under which its tensor is kept.
         self.owner = {name: tied.get(name, name) for name, _ in named}
         self.parameters: Tensors = {
-            name: tensor.detach()
+            name: self._convert(tensor)
             for name, tensor in model.named_parameters()
             if self.owner[name] == name
         }
@@ -65,6 +69,10 @@ class TorchSide:
         self.padding: set[str] = set()
         #: Classes of outputs that are neither tensors nor constants.
         self.lost: set[str] = set()
+
+    def widened(self) -> TorchSide:
+        """The same model and inputs in float64."""
+        return TorchSide(self.model, self.kwargs, wide=True)
 
     def has_batch_norm(self) -> bool:
         """Whether a forward in train mode updates running statistics."""
@@ -104,26 +112,9 @@ class TorchSide:
             with _TrainPadding(leaves, self.padding):
                 raw, buffers = self._call(None, {**self.parameters, **leaves}, train)
             outputs = self._outputs(raw)
-            gradients = _differentiate(raw, leaves, weights_of(outputs))
-        return Result(outputs, gradients, buffers if train else {})
-
-    def exact_gradients(
-        self, weights: Mapping[str, Array], names: Collection[str], *, train: bool
-    ) -> Tensors | None:
-        """Gradients of the parameters `names` in float64.
-
-        None where the source cannot be run so, because it demands float32 somewhere.
-        """
-        wide = {n: _widen(t) for n, t in self.parameters.items()}
-        with torch.enable_grad():
-            leaves = {n: wide[n].detach().requires_grad_() for n in sorted(names)}
-            try:
-                with _TrainPadding(leaves, self.padding):
-                    raw, _ = self._call(None, {**wide, **leaves}, train, wide=True)
-            # Only ever to excuse a difference: without it the difference stands.
-            except RuntimeError:
-                return None
-            return _differentiate(raw, leaves, weights)
+            weights = weights_of(outputs)
+            gradients = _differentiate(raw, leaves, weights)
+        return Result(outputs, weights, gradients, buffers if train else {})
 
     def stepped(self, gradients: Tensors, rate: float) -> Tensors:
         """Parameters after one SGD step; `gradients` are used up."""
@@ -159,11 +150,9 @@ class TorchSide:
         inputs: Mapping[str, Array] | None,
         parameters: Tensors,
         train: bool,
-        *,
-        wide: bool = False,
     ) -> tuple[Any, dict[str, Array]]:
-        """The raw outputs and the buffers after the call; `wide` means in float64."""
-        convert = _widen if wide else torch.Tensor.detach
+        """The raw outputs and the buffers after the call."""
+        convert = self._convert
         model = self.model
         tensors = {n: parameters[owner] for n, owner in self.owner.items()}
         copies: dict[int, torch.Tensor] = {}

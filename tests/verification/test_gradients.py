@@ -1,4 +1,4 @@
-"""The comparison of gradients: what rounding excuses, and what it does not."""
+"""The comparison of gradients."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from ivyport.verification.compare import Entry, Flat
-from ivyport.verification.gradients import GradientCheck
+from ivyport.verification.compare import Entry
+from ivyport.verification.gradients import compare_gradients
 from ivyport.verification.tolerance import DEFAULT
 from ivyport.verification.torch_side import TorchSide, to_array
+from ivyport.verification.training import draw_weights
 from ivyport.weights.mapping import Row, WeightMap
 from ivyport.weights.transform import Permute
 
@@ -41,22 +42,16 @@ def check(scale: float, change):
     """Rows by name, where the port has the source's gradients after `change`."""
     torch.manual_seed(0)
     side = TorchSide(Scales(scale), {"x": torch.randn(50, 3)})
-    weights = {}
-
-    def remember(outputs: Flat):
-        generator = torch.Generator().manual_seed(1)
-        weights["output"] = torch.randn(50, 4, generator=generator).numpy()
-        return weights
-
-    expected = side.gradients(remember).gradients
+    expected = side.gradients(draw_weights).gradients
     actual = {
         "a": to_array(expected["large"]).T.copy(),
         "b": to_array(expected["small"]).T.copy(),
         "c": to_array(expected["none"]).copy(),
     }
     change(actual)
-    check = GradientCheck(side, WeightMap(ROWS), DEFAULT)
-    rows = check.rows(actual, expected, weights, Entry("gradient"))
+    rows = compare_gradients(
+        actual, expected, side.owner, WeightMap(ROWS), Entry("gradient"), DEFAULT
+    )
     return {row.name: row for row in rows}
 
 
@@ -81,16 +76,12 @@ def test_a_gradient_that_is_slightly_wrong_is_found(scale):
     assert not check(scale, change)["b"].passed
 
 
-def test_rounding_is_excused_and_more_is_not():
-    def change(actual):
-        actual["c"] += 1e-8
+@pytest.mark.parametrize(("change", "passed"), [(1e-8, True), (1e-4, False)])
+def test_a_gradient_of_zero_is_compared_with_the_largest_one(change, passed):
+    def wrong(actual):
+        actual["c"] += change
 
-    assert check(1.0, change)["c"].passed
-
-    def worse(actual):
-        actual["c"] += 1e-4
-
-    assert not check(1.0, worse)["c"].passed
+    assert check(1.0, wrong)["c"].passed is passed
 
 
 def test_a_transposed_gradient_is_found():
@@ -101,18 +92,22 @@ def test_a_transposed_gradient_is_found():
     assert (row.passed, row.note) == (False, "other shape")
 
 
-def test_float64_that_the_source_refuses_excuses_nothing():
-    class Narrow(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.w = nn.Parameter(torch.rand(3, 4))
+def test_both_alone_are_found():
+    rows = check(1.0, lambda actual: actual.update(d=actual.pop("a")))
+    assert rows["a"].note == "no parameter of the port"
+    assert rows["d"].note == "no parameter of the source"
 
-        def forward(self, x):
-            return x.float() @ self.w
 
-    side = TorchSide(Narrow(), {"x": torch.randn(5, 3)})
-    weights = {"output": torch.randn(5, 4).numpy()}
-    assert side.exact_gradients(weights, ["w"], train=False) is None
+def test_a_parameter_without_a_place_must_not_matter():
+    side = TorchSide(Scales(1.0), {"x": torch.randn(50, 3)})
+    expected = side.gradients(draw_weights).gradients
+    actual = {"a": to_array(expected["large"]).T, "b": to_array(expected["small"]).T}
+    rows = compare_gradients(
+        actual, expected, side.owner, WeightMap(ROWS[:2]), Entry("gradient"), DEFAULT
+    )
+    assert [(r.name, r.note) for r in rows if not r.passed] == [
+        ("none", "the port lacks it")
+    ]
 
 
 def test_padding_rows_have_a_gradient():

@@ -96,7 +96,8 @@ def slice_range(b: Builder, node: Node) -> Value | None:
     last = line.attrs["stop"] if cut.stop is None else start + cut.stop
     made = b.arange(start=first, stop=last, step=1, dtype=line.attrs["dtype"])
     rest = tuple(FULL if i is cut else i for i in index)
-    return b.getitem(made, index=_trim(list(rest))) if len(rest) > 1 else made
+    view = b.getitem(made, index=_trim(list(rest))) if len(rest) > 1 else made
+    return view if view.type == node.output.type else None  # a stop behind the end
 
 
 def shift_range(b: Builder, node: Node) -> Value | None:

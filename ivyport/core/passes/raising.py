@@ -11,6 +11,7 @@ from ivyport.core.build import Builder
 from ivyport.core.ir import Graph, NewAxis, Node, Scalar, Slice, Value
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.rewrite import Rule, apply_rules
+from ivyport.core.passes.simplify import constant
 
 
 def raise_layers(graph: Graph) -> None:
@@ -162,6 +163,14 @@ def grouped_heads(b: Builder, node: Node) -> Value | None:
     return b.attention(query, *sources, mask, **node.attrs)
 
 
+def open_mask(b: Builder, node: Node) -> Value | None:
+    """A mask that is true everywhere says nothing."""
+    query, key, value, mask = node.inputs
+    if constant(mask) is not True:
+        return None
+    return b.attention(query, key, value, None, **node.attrs)
+
+
 def _unrepeated(x: Any, layout: str) -> Value | None:
     """The tensor of which every head was repeated, for (batch, heads, length, size)."""
     flat = _node(x, "reshape")
@@ -183,5 +192,5 @@ def _unrepeated(x: Any, layout: str) -> Value | None:
 RULES: dict[str, list[Rule]] = {
     "multiply": [rms_norm, gelu_tanh],
     "reshape": [flattened_linear],
-    "attention": [grouped_heads, default_scale],
+    "attention": [open_mask, grouped_heads, default_scale],
 }

@@ -89,6 +89,8 @@ def _neutral(b: Builder, node: Node) -> Value | None:
         value = constant(other)
         if isinstance(value, Dim) or value is None or value != neutral or not exact:
             continue
+        if not integer and neutral == 0 and np.signbit(float(value)):
+            continue  # -0.0 - -0.0 is 0.0
         if isinstance(one, Value) and one.type == node.output.type:
             return one
     return None

@@ -315,10 +315,10 @@ class Fuzz:
     def norm(self, x: Value) -> Value:
         width = x.type.shape[-1]
         if not isinstance(width, int):
-            return self.b.layer_norm(x, None, None, axis=(-1,), eps=1e-2)
+            return self.b.layer_norm(x, None, None, axis=(-1,), eps=1.0)
         self.count += 1
         scale = self.b.param(f"scale{self.count}", width)
-        return self.b.layer_norm(x, scale, None, axis=(-1,), eps=1e-2)
+        return self.b.layer_norm(x, scale, None, axis=(-1,), eps=1.0)
 
     def widen(self, x: Value) -> Value:
         y = self.b.mean(x, axis=(self.pick(0, 1),), keepdims=True)

@@ -1,0 +1,235 @@
+"""Everything that training depends on: gradients, statistics, a step of SGD.
+
+Float32 settles none of these for good. A ReLU whose input is within rounding of zero is
+open on one side and shut on the other, which changes a gradient of ResNet-50 by a
+percent; a bias in front of batch norm has a gradient of rounding and nothing else. So
+what fails by little in float32, for the source's own rounding, is decided in float64,
+where both sides run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ivyport.core.dtype import FLOATS
+from ivyport.core.report import ReportRow
+from ivyport.verification import compare
+from ivyport.verification.compare import Array, Entry, Flat
+from ivyport.verification.gradients import compare_buffers, compare_gradients
+from ivyport.verification.tolerance import EXACT, Tolerances
+from ivyport.weights.mapping import WeightMap
+
+if TYPE_CHECKING:
+    from ivyport.verification import nnx_side, torch_side
+
+SEED = 20240229
+#: The step's first-order change of the scalar, in units of the scalar's own spread:
+#: large enough to see a wrong step, small enough for a network to stay near linear.
+STEP_CHANGE = 1e-2
+#: Relative errors in float32 that float64 excuses: up to this, or ten times those of the
+#: source itself. More is no rounding of the model but of a formula of the port.
+BEYOND_ROUNDING = 1e-2
+
+TRAIN = Entry("train_step", note="batch norm in train mode")
+STEP = Entry("train_step", note="after one step of SGD")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A source and its port, in one precision."""
+
+    source: torch_side.TorchSide
+    port: nnx_side.NNXSide
+    weight_map: WeightMap
+    tolerance: Tolerances
+
+    def widened(self) -> Pair:
+        """The same pair in float64."""
+        source, port = self.source.widened(), self.port.widened()
+        return Pair(source, port, self.weight_map, EXACT)
+
+    def eval_rows(
+        self,
+        inputs: Mapping[str, Array],
+        expected: torch_side.Result,
+        actual: nnx_side.Result,
+    ) -> list[ReportRow]:
+        """Gradients in eval mode, and a step unless batch norm has one of its own.
+
+        The gradients are used up.
+        """
+        rows = compare_gradients(
+            actual.gradients,
+            expected.gradients,
+            self.source.owner,
+            self.weight_map,
+            Entry("gradient"),
+            self.tolerance,
+        )
+        if not self.source.has_batch_norm():
+            rows += self._after_step(inputs, expected, actual, train=False)
+        return rows
+
+    def train_rows(
+        self,
+        inputs: Mapping[str, Array],
+        expected: torch_side.Result,
+        actual: nnx_side.Result,
+    ) -> list[ReportRow]:
+        """Batch norm in train mode: outputs, running statistics, gradients, a step.
+
+        The gradients are used up.
+        """
+        rows = compare.compare_outputs(
+            actual.outputs, expected.outputs, TRAIN, self.limit
+        )
+        rows += compare_buffers(
+            actual.buffers, expected.buffers, self.weight_map, TRAIN, self.tolerance
+        )
+        if not comparable(actual.outputs, expected):
+            return rows
+        rows += compare_gradients(
+            actual.gradients,
+            expected.gradients,
+            self.source.owner,
+            self.weight_map,
+            TRAIN,
+            self.tolerance,
+            name=lambda target: f"gradient of {target}",
+        )
+        return rows + self._after_step(inputs, expected, actual, train=True)
+
+    def again(
+        self, inputs: Mapping[str, Array], weights: Mapping[str, Array], *, train: bool
+    ) -> list[ReportRow]:
+        """Run both sides on known weights of the outputs, and compare."""
+        expected = self.source.gradients(lambda _: weights, train=train)
+        actual = self.port.gradients(inputs, weights, train=train)
+        rows = self.train_rows if train else self.eval_rows
+        return rows(inputs, expected, actual)
+
+    def limit(self, dtype: str) -> float:
+        """The largest relative error of what follows from gradients."""
+        return self.tolerance.of(dtype).gradient
+
+    def _after_step(
+        self,
+        inputs: Mapping[str, Array],
+        expected: torch_side.Result,
+        actual: nnx_side.Result,
+        *,
+        train: bool,
+    ) -> list[ReportRow]:
+        """Outputs after one step of SGD on each side.
+
+        The rate is such that the scalar changes by `STEP_CHANGE` of its spread to first
+        order.
+        """
+        norm = sum(float(g.norm()) ** 2 for g in expected.gradients.values())
+        if not norm or not math.isfinite(norm) or not actual.gradients:
+            return []
+        rate = STEP_CHANGE * _spread(expected.outputs, expected.weights) / norm
+        parameters = self.source.stepped(expected.gradients, rate)
+        ours = self.source.forward(parameters=parameters, train=train)
+        stepped = self.port.stepped(actual.gradients, rate)
+        theirs = self.port.gradients(inputs, expected.weights, stepped, train=train)
+        return compare.compare_outputs(theirs.outputs, ours.outputs, STEP, self.limit)
+
+
+def settle(
+    rows: list[ReportRow],
+    pair: Pair,
+    inputs: Mapping[str, Array],
+    weights: Mapping[str, Array],
+    *,
+    train: bool,
+) -> list[ReportRow]:
+    """Let float64 decide about the rows that fail, where all of them fail by little.
+
+    A row that passes there, within `EXACT`, holds the errors in float64 and says what
+    they were. A model that cannot run in float64 keeps its rows.
+    """
+    from ivyport.verification.nnx_side import PortFails
+
+    failing = [row for row in rows if not row.passed]
+    # Integers, another shape and NaN are no matter of rounding.
+    if not failing or not all(r.tolerance and r.max_rel < math.inf for r in failing):
+        return rows
+    wide = pair.widened()
+    try:
+        limit = BEYOND_ROUNDING
+        if max(row.max_rel for row in failing) > limit:
+            limit = max(limit, 10 * _rounding(pair, wide, weights, train))
+        if max(row.max_rel for row in failing) > limit:
+            return rows
+        exact = wide.again(inputs, weights, train=train)
+    # A module may demand float32, on either side: then nothing is excused.
+    except (RuntimeError, PortFails):
+        return rows
+    passing = {(r.kind, r.name, r.note): r for r in exact if r.passed}
+    return [_settled(row, passing.get((row.kind, row.name, row.note))) for row in rows]
+
+
+def _rounding(
+    pair: Pair, wide: Pair, weights: Mapping[str, Array], train: bool
+) -> float:
+    """The largest relative error of the source's own gradients in float32."""
+    narrow = pair.source.gradients(lambda _: weights, train=train).gradients
+    exact = wide.source.gradients(lambda _: weights, train=train).gradients
+    largest = {name: float(g.abs().max()) for name, g in exact.items() if g.numel()}
+    floor = pair.tolerance.gradient_floor * max(largest.values(), default=0.0)
+    errors = [
+        float((narrow[name] - exact[name]).abs().max()) / max(size, floor)
+        for name, size in largest.items()
+        if size or floor
+    ]
+    return max(errors, default=0.0)
+
+
+def _settled(row: ReportRow, exact: ReportRow | None) -> ReportRow:
+    if row.passed or exact is None:
+        return row
+    note = f"in float64; in float32 {row.max_rel:.1e}, which is rounding"
+    note = f"{row.note}; {note}" if row.note else note
+    return dataclasses.replace(exact, note=note)
+
+
+def draw_weights(outputs: Flat) -> dict[str, Array]:
+    """The weights of the scalar whose gradient is compared: normal, one an element.
+
+    A seed by position makes them independent of the other outputs. Infinite outputs
+    and the numbers that masks are filled with get the weight 0.
+    """
+    weights = {}
+    for position, (name, array) in enumerate(outputs.arrays().items()):
+        if array.dtype.name not in FLOATS:
+            continue
+        rng = np.random.default_rng([SEED, position])
+        drawn = rng.standard_normal(array.shape, np.float32)
+        usual = compare.is_usual(array)
+        weights[name] = drawn if usual is None else np.where(usual, drawn, 0)
+    return weights
+
+
+def comparable(actual: Flat, expected: torch_side.Result) -> bool:
+    """Whether the port's scalar is a sum over the same outputs as the source's."""
+    ours, theirs = actual.arrays(), expected.outputs.arrays()
+    return all(
+        name in ours and ours[name].shape == theirs[name].shape
+        for name in expected.weights
+    )
+
+
+def _spread(outputs: Flat, weights: Mapping[str, Array]) -> float:
+    """The standard deviation of the scalar over the draw of its weights."""
+    arrays = outputs.arrays()
+    total = 0.0
+    for name, weight in weights.items():
+        kept = np.where(weight == 0, 0, arrays[name].astype(np.float64))
+        total += float(np.sum(kept**2))
+    return math.sqrt(total)
