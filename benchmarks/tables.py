@@ -76,14 +76,24 @@ def _port_time(values: Values) -> str:
         [
             row["what"],
             f"{row['median_s']:.1f}",
-            f"{row['ratio']['median']:.2f}" if row["ratio"] else "",
+            f"{row['ratio']:.2f}" if row["ratio"] else "",
+            f"{row['cpu_s']:.1f}",
+            f"{row['cpu_ratio']:.2f}" if row["cpu_ratio"] else "",
             f"{row['peak_rss'] / 1e6:.0f}",
         ]
         for row in values["rows"]
     ]
-    head = ["process", "median s", "over the baseline", "peak MB"]
+    head = [
+        "process",
+        "s",
+        "over its baseline",
+        "CPU s",
+        "over its baseline",
+        "peak MB",
+    ]
     return (
-        f"{table(head, rows)}\n\n{values['rounds']} rounds, whole processes, in turns."
+        f"{table(head, rows)}\n\n{values['rounds']} rounds, whole processes, in turns; "
+        f"medians. The limit is {values['limit']:.1f} without verification."
     )
 
 

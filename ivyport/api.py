@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import json
 import sys
+import textwrap
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -151,7 +152,8 @@ def save(
 
     port = _known(ported)
     state = nnx_.split(ported, nnx_.RngState, ...)[2]
-    arrays = {".".join(map(str, p)): np.asarray(v[...]) for p, v in state.flat_state()}
+    flat = nnx_.to_flat_state(state)
+    arrays = {".".join(map(str, path)): np.asarray(v[...]) for path, v in flat}
     identity = WeightMap(tuple(Row(n, n) for n in arrays))
     _write(port, Path(folder), arrays, identity, None, progress)
 
@@ -232,6 +234,7 @@ def verify(
         inputs,
         second=None if second is None else dict(second),
         free=port.free,
+        bounds={k: tuple(v) for k, v in port.record["dims"].items()},
         progress=progress,
     )
 
@@ -402,19 +405,33 @@ def _free(graph: Graph) -> dict[str, dict[int, str]]:
 
 def _docstring(source: Any, graph: Graph) -> str:
     cls = type(source).__name__
-    versions = ", ".join(
+    packages = [type(source).__module__.partition(".")[0], "torch"]
+    versions = [
         f"{p} {importlib.metadata.version(p)}"
-        for p in ("transformers", "torch")
-        if importlib.util.find_spec(p)
-        and (p == "torch" or type(source).__module__.startswith("transformers"))
-    )
+        for p in dict.fromkeys(packages)
+        if p in VERSIONED
+    ]
     inputs = ", ".join(
         f"{v.name} {v.type.dtype} {_shape(v.type)}" for v in graph.inputs
     )
-    return (
-        f"{cls} for Flax NNX, ported from PyTorch by ivyport {ivyport.__version__}.\n\n"
-        f"source    {type(source).__module__}.{cls} ({versions})\n"
-        f"inputs    {inputs}\n"
+    entries = [
+        _entry("source", f"{type(source).__module__}.{cls}"),
+        _entry("versions", ", ".join(versions)),
+        _entry("inputs", inputs),
+    ]
+    title = f"{cls} for Flax NNX, ported from PyTorch by ivyport {ivyport.__version__}."
+    return "\n".join([title, "", *entries, ""])
+
+
+def _entry(key: str, text: str) -> str:
+    """A line of the docstring, wrapped under its key."""
+    return textwrap.fill(
+        text,
+        88,
+        initial_indent=f"{key:<10}",
+        subsequent_indent=" " * 10,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 

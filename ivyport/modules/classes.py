@@ -76,8 +76,15 @@ class Library:
         return {name: v[position] for name, v in definition.arguments.items()}
 
 
-def classify(top: Instance, attrs: dict[str, dict[str, Any]]) -> Library:
-    """Group instances into classes, leaves first, so that children are known to parents."""
+def classify(
+    top: Instance,
+    attrs: dict[str, dict[str, Any]],
+    places: dict[Value, str] | None = None,
+) -> Library:
+    """Group instances into classes, leaves first, so that children are known to parents.
+
+    `places` says where each parameter is held: a body may use one that a layer below owns.
+    """
     library = Library([], {}, {})
     names: dict[str, int] = {}
     instances = [i for i in all_instances(top) if i.layer is None]
@@ -85,7 +92,7 @@ def classify(top: Instance, attrs: dict[str, dict[str, Any]]) -> Library:
         groups: dict[Any, list[tuple[Instance, dict[Where, Number]]]] = {}
         for instance in instances:
             if instance.height == height:
-                key, holes, methods = _Describe(instance, library).run()
+                key, holes, methods = _Describe(instance, library, places or {}).run()
                 groups.setdefault((instance.cls, key), []).append((instance, holes))
                 for call, method in methods.items():
                     library.method_of[call] = method
@@ -174,9 +181,12 @@ def _argument_name(
 class _Describe:
     """The key and holes of one instance."""
 
-    def __init__(self, instance: Instance, library: Library) -> None:
+    def __init__(
+        self, instance: Instance, library: Library, places: dict[Value, str]
+    ) -> None:
         self.instance = instance
         self.library = library
+        self.places = places
         self.holes: dict[Where, Number] = {}
         self.values: dict[Value, Any] = {}
         self.dims: dict[Dim, Any] = {}
@@ -266,8 +276,10 @@ class _Describe:
         return self.values.get(value, ("foreign", item.names.get(value)))
 
     def _operand(self, operand: Any, where: Where) -> Any:
-        if isinstance(operand, Value):
+        if isinstance(operand, Value) and operand in self.values:
             return self.values[operand]
+        if isinstance(operand, Value):
+            return "held", self.instance.relative(self.places[operand])
         if isinstance(operand, Scalar):
             return "scalar", self._structure(operand.value, where)
         return None

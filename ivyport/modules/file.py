@@ -60,7 +60,9 @@ class FileEmitter:
         self.records: dict[str, tuple[str, ast.ClassDef]] = {}
         self.root = build(graph)
         self.top = collect(self.root, graph, nnx.leaf)
-        self.library: Library = classify(self.top, graph.attrs)
+        self.library: Library = classify(
+            self.top, graph.attrs, {p.value: p.place for p in graph.params.values()}
+        )
         self.layouts = {
             i: Layout(i) for i in all_instances(self.top) if i.layer is None
         }
@@ -248,7 +250,7 @@ class FileEmitter:
 _WITH_CONFIG = '''
 @classmethod
 def from_pretrained(cls, folder: str) -> "Model":
-    """The model saved in `folder`: config.json and model.safetensors, loaded strictly."""
+    """The model saved in `folder`, loaded strictly and in eval mode."""
     fields = [field.name for field in dataclasses.fields(Config)]
     config = Config(**config_values(pathlib.Path(folder) / "config.json", fields))
     return load_pretrained(lambda: cls(config, rngs=nnx.Rngs(0)), folder)
@@ -256,7 +258,7 @@ def from_pretrained(cls, folder: str) -> "Model":
 _WITHOUT_CONFIG = '''
 @classmethod
 def from_pretrained(cls, folder: str) -> "Model":
-    """The model saved in `folder`: model.safetensors, loaded strictly."""
+    """The model saved in `folder`, loaded strictly and in eval mode."""
     return load_pretrained(lambda: cls(rngs=nnx.Rngs(0)), folder)
 '''
 

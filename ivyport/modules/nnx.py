@@ -31,7 +31,12 @@ def leaf(call: CallNode, params: list[Param]) -> LayerSpec | None:
     if rule is None or any(x not in own for x in tensors):
         return None
     names = [own[x] if isinstance(x, Value) else "" for x in node.inputs[1:]]
-    return rule(node, names)
+    spec = rule(node, names)
+    dtypes = {x.type.dtype for x in tensors if isinstance(x, Value)}
+    if spec is not None and dtypes and dtypes != {"float32"}:
+        # NNX layers remember the dtype they were made with, and compute in it.
+        spec.flags = {**spec.flags, "param_dtype": sorted(dtypes)[0]}
+    return spec
 
 
 def _shape(node: Node, position: int) -> tuple[int, ...]:
@@ -170,7 +175,10 @@ class NNX:
             self.classes.add(spec.kind)
         args = list(numbers.values())[: spec.positional]
         rest = dict(list(numbers.items())[spec.positional :])
-        flags = {k: self.exprs.const(v) for k, v in spec.flags.items()}
+        flags = {
+            k: self.exprs.dtype(v) if k == "param_dtype" else self.exprs.const(v)
+            for k, v in spec.flags.items()
+        }
         function = (
             self.exprs.name(spec.kind) if "." in spec.kind else pyast.name(spec.kind)
         )

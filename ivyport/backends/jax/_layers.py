@@ -34,30 +34,26 @@ class BatchNorm(nnx.BatchNorm):
 def load_pretrained(make, folder):
     """Fill the model that `make` builds with `folder`'s safetensors, name by name.
 
-    No parameter is initialised at random first; only the dropout keys are computed.
+    No parameter is initialised at random first; only the dropout keys are computed. The
+    model is in eval mode: call `.train()` on it for dropout.
     """
-    model = nnx.eval_shape(make)
-    graphdef, rngs, state = nnx.split(model, nnx.RngState, ...)
-    expected = {".".join(map(str, path)): path for path, _ in state.flat_state()}
-    shapes = {".".join(map(str, path)): v.shape for path, v in state.flat_state()}
+    graphdef, rngs, state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)
+    variables = {".".join(map(str, p)): (p, v) for p, v in nnx.to_flat_state(state)}
     weights = {}
     for file in sorted(pathlib.Path(folder).glob("model*.safetensors")):
         weights.update(load_file(file))
+    expected = {name: variable.shape for name, (_, variable) in variables.items()}
     found = {name: value.shape for name, value in weights.items()}
-    if found != shapes:
-        missing = sorted(shapes.items() - found.items())
-        unexpected = sorted(found.items() - shapes.items())
+    if found != expected:
+        missing = sorted(expected.items() - found.items())
+        unexpected = sorted(found.items() - expected.items())
         raise ValueError(f"{folder}: missing {missing}, unexpected {unexpected}")
-    variables = dict(state.flat_state())
-    loaded = nnx.State.from_flat_path(
-        {
-            path: variables[path].replace(weights[name])
-            for name, path in expected.items()
-        }
-    )
-    if rngs.flat_state():
+    filled = {path: v.replace(weights[name]) for name, (path, v) in variables.items()}
+    if nnx.to_flat_state(rngs):
         rngs = jax.jit(lambda: nnx.state(make(), nnx.RngState))()
-    return nnx.merge(graphdef, rngs, loaded)
+    model = nnx.merge(graphdef, rngs, nnx.from_flat_state(filled))
+    model.eval()
+    return model
 
 
 def config_values(path, fields):

@@ -49,7 +49,7 @@ def settle_names(targets: Iterable[str], make: Make) -> dict[str, str]:
     """
     abstract = nnx.eval_shape(make)
     state = nnx.split(abstract, nnx.RngState, ...)[2]
-    held = {".".join(map(str, path)): path for path, _ in state.flat_state()}
+    held = {".".join(map(str, path)): path for path, _ in nnx.to_flat_state(state)}
     names = {id(_at(abstract, path)): name for name, path in held.items()}
     return {
         target: target
@@ -74,20 +74,20 @@ def fill(make: Make, arrays: Mapping[str, np.ndarray]) -> nnx.Module:
         WeightsError: names or shapes differ, all of them listed.
     """
     graphdef, rngs, state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)
-    variables = {".".join(map(str, p)): (p, v) for p, v in state.flat_state()}
+    variables = {".".join(map(str, p)): (p, v) for p, v in nnx.to_flat_state(state)}
     expected = {name: tuple(v.shape) for name, (_, v) in variables.items()}
     found = {name: tuple(a.shape) for name, a in arrays.items()}
     if found != expected:
         missing = sorted(expected.items() - found.items())
         extra = sorted(found.items() - expected.items())
         raise WeightsError(f"the port needs {missing} and was given {extra}")
-    filled = nnx.State.from_flat_path(
+    filled = nnx.from_flat_state(
         {
             path: variable.replace(jnp.asarray(arrays[name]))
             for name, (path, variable) in variables.items()
         }
     )
-    if rngs.flat_state():
+    if nnx.to_flat_state(rngs):
         rngs = jax.jit(lambda: nnx.state(make(), nnx.RngState))()
     model: nnx.Module = nnx.merge(graphdef, rngs, filled)
     model.eval()

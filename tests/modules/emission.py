@@ -1,0 +1,95 @@
+"""Emitting graphs and torch modules, and running what was emitted."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import json
+from typing import Any
+
+import numpy as np
+
+from ivyport.core.ir import Graph
+from ivyport.core.passes.pipeline import for_target
+from ivyport.modules.file import Emitted, emit
+from ivyport.weights.mapping import WeightMap
+
+
+def emit_graph(graph: Graph, config: dict[str, Any] | None = None) -> Emitted:
+    """Run the target's passes on `graph` and emit it."""
+    for_target(graph, "jax")
+    return emit(graph, config or {}, "A port.\n")
+
+
+def emit_module(
+    source: Any,
+    inputs: dict[str, Any],
+    dims: Any = None,
+    config: dict[str, Any] | None = None,
+) -> Emitted:
+    """Trace a torch module in both modes and emit it."""
+    import ivyport
+
+    graph = ivyport.trace(source, kwargs=inputs, dims=dims, train=True)
+    return emit_graph(graph, config)
+
+
+def live(emitted: Emitted, arrays: dict[str, np.ndarray]) -> Any:
+    """The emitted model with the source's tensors, in eval mode."""
+    from ivyport.backends.jax import realize
+
+    module = realize.compile_source(emitted.source, "test")
+    make = realize.factory(module, emitted.cls, emitted.config)
+    names = realize.settle_names([r.target for r in emitted.rows], make)
+    rows = [dataclasses.replace(r, target=names[r.target]) for r in emitted.rows]
+    used = {r.source for r in rows}
+    held = {k: v for k, v in arrays.items() if k in used}
+    return realize.fill(make, dict(WeightMap(tuple(rows)).forward(held)))
+
+
+@functools.cache
+def family(model_type: str, cls: str | None = None) -> Emitted:
+    """A tiny model of a family, emitted."""
+    from ivyport.zoo import hf, hf_configs, hf_inputs
+
+    config = hf_configs.tiny_config(model_type)
+    model = hf.build(config, cls=cls)
+    inputs = hf_inputs.example_inputs(model)
+    return emit_module(model, inputs, hf_inputs.dims(model, inputs), fields(model))
+
+
+def fields(model: Any) -> dict[str, Any]:
+    """The configuration of a Hugging Face model, as far as it is JSON."""
+    found = {}
+    for key, value in model.config.to_dict().items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            continue
+        found[str(key)] = value
+    return found
+
+
+def classes(source: str) -> dict[str, ast.ClassDef]:
+    """Classes of a file that are modules, by name."""
+    found = [n for n in ast.parse(source).body if isinstance(n, ast.ClassDef)]
+    return {c.name: c for c in found if any("Module" in ast.dump(b) for b in c.bases)}
+
+
+def method(cls: ast.ClassDef, name: str = "__call__") -> str:
+    """The source of a method."""
+    (found,) = [
+        n for n in cls.body if isinstance(n, ast.FunctionDef) and n.name == name
+    ]
+    return ast.unparse(found)
+
+
+def methods(cls: ast.ClassDef) -> list[str]:
+    """Names of a class's methods."""
+    return [n.name for n in cls.body if isinstance(n, ast.FunctionDef)]
+
+
+def statements(source: str) -> int:
+    """How many statements a file has."""
+    return sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(source)))
