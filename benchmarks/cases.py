@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PARITY = 1e-4  # of the reference output's largest magnitude; a worse row is not timed
-THREADS = 2
 
 
 @dataclass(frozen=True)

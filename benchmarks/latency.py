@@ -5,6 +5,11 @@ loaded, and this driver lets them run in turns, so that only one computes at a t
 each round holds one measurement of each under the same conditions. A ratio is taken
 within a round, and what is reported is the median of the ratios.
 
+Other work on the machine disturbs engines unequally: where a thread waits for another
+that is not running, OpenMP's engines lose far more than XLA's. So each turn waits for a
+quiet machine, and what ran beside it is recorded. With ``--threads 1`` the CPU time of
+a call hardly depends on other work, and its ratios are meaningful on a busy machine.
+
     python benchmarks/latency.py [--cases ...] [--engines ...] [--rounds 15]
 """
 
@@ -23,24 +28,25 @@ from pathlib import Path
 from typing import IO, Any
 
 import setup_flax
-from cases import CASES, COMPILED, ENGINES, FLAX, PARITY, PORT, THREADS, Case
+from cases import CASES, COMPILED, ENGINES, FLAX, PARITY, PORT, Case
 from environment import busy_seconds, environment, today
 from results import save
 
 HERE = Path(__file__).resolve().parent
-WARM_CALLS = 40
+WARM_CALLS = 20
+SAMPLE_S = 0.2
 STEADY = 0.05
-PAUSE_S = 0.05  # OpenMP's threads spin for a moment after a call; let them end
 
 
 class Engine:
     """The parent's side of a worker process."""
 
-    def __init__(self, name: str, case: str, folder: Path) -> None:
+    def __init__(self, name: str, case: str, folder: Path, threads: int) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), name, case, str(folder)],
+            [sys.executable, str(HERE / "worker.py"), name, case, str(folder)]
+            + [str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log.open("wb"),
@@ -96,15 +102,16 @@ def warm_up(engine: Engine, calls: int) -> int:
     return calls
 
 
-def turn(engine: Engine, count: int, quiet: float, tries: int) -> dict[str, float]:
+def turn(engine: Engine, options: argparse.Namespace) -> dict[str, float]:
     """One engine's turn: the median of its calls, and what else ran meanwhile.
 
     `others` is the number of cores that other processes kept busy. A turn in which that
-    was more than `quiet` is repeated, `tries` times in all; the quietest one counts.
+    was more than `options.quiet` is repeated, `options.tries` times in all; the
+    quietest one counts.
     """
-    best: dict[str, float] = {}
-    for _ in range(tries):
-        time.sleep(PAUSE_S)
+    count, best = options.calls, dict[str, float]()
+    for _ in range(options.tries):
+        wait_for_quiet(options.quiet, options.patience)
         start, busy = time.perf_counter(), busy_seconds()
         reply = engine.run(count)
         wall = time.perf_counter() - start
@@ -117,9 +124,23 @@ def turn(engine: Engine, count: int, quiet: float, tries: int) -> dict[str, floa
                 "cpu": reply["cpu"] / count,
                 "others": others,
             }
-        if others <= quiet:
+        if others <= options.quiet:
             break
     return best
+
+
+def wait_for_quiet(quiet: float, patience: float) -> None:
+    """Sleep until other processes use at most `quiet` cores, or for `patience` s.
+
+    OpenMP's threads of the engine before spin for a moment; that ends here, too.
+    """
+    end = time.perf_counter() + patience
+    while True:
+        start, busy = time.perf_counter(), busy_seconds()
+        time.sleep(SAMPLE_S)
+        now = time.perf_counter()
+        if (busy_seconds() - busy) / (now - start) <= quiet or now >= end:
+            return
 
 
 def measure(name: str, engines: list[str], options: argparse.Namespace) -> dict:
@@ -134,7 +155,7 @@ def measure(name: str, engines: list[str], options: argparse.Namespace) -> dict:
         subprocess.run(command, check=True, stdout=log, stderr=log)
         for engine in engines:
             say(f"{name}: {engine}")
-            worker = workers[engine] = Engine(engine, name, folder)
+            worker = workers[engine] = Engine(engine, name, folder, options.threads)
             rows[engine] = dict(worker.about)
             if worker.about["error"] > PARITY:
                 workers.pop(engine).kill()
@@ -160,7 +181,7 @@ def interleave(
         shift = index % len(names)
         rounds.append(
             {
-                name: turn(workers[name], options.calls, options.quiet, options.tries)
+                name: turn(workers[name], options)
                 for name in names[shift:] + names[:shift]
             }
         )
@@ -241,6 +262,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=3, help="timed calls of a turn")
     parser.add_argument("--warm", type=int, default=WARM_CALLS)
     parser.add_argument("--quiet", type=float, default=0.15, help="cores of others")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--patience", type=float, default=10, help="s, for quiet")
     parser.add_argument("--tries", type=int, default=3, help="for a quiet turn")
     parser.add_argument(
         "--work", type=Path, help="where the models are put for a while"
@@ -257,7 +280,7 @@ def main() -> None:
     values: dict[str, Any] = {
         "benchmark": "latency",
         "environment": environment(),
-        "threads": THREADS,
+        "threads": options.threads,
         "rounds": options.rounds,
         "calls": options.calls,
         "parity": PARITY,
@@ -267,7 +290,8 @@ def main() -> None:
         values["cases"][name] = measure(name, options.engines, options)
         values["environment"]["load_after"] = os.getloadavg()
         # Kept after each case, so that a run that is cut short is not lost.
-        file = save(options.out / f"latency_cpu_{today()}", values)
+        threads = "" if options.threads == 2 else f"_{options.threads}_thread"
+        file = save(options.out / f"latency_cpu{threads}_{today()}", values)
     say(str(file))
 
 

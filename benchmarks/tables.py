@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cases import ENGINES
+from cases import ENGINES, PORT
 
 Values = dict[str, Any]
 
@@ -29,29 +29,43 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _latency(values: Values) -> str:
-    shown = [
-        e for e in ENGINES if any(e in c["engines"] for c in values["cases"].values())
-    ]
-    times, ratios = [], []
-    for case in values["cases"].values():
-        name = f"{case['class']}, {case['size']}"
-        times.append([name, *(_ms(case["engines"].get(e, {})) for e in shown)])
-        ratios.append(
-            [name, *(_ratio(case["port_to"].get(e)) for e in shown if e != "port")]
+    cases = values["cases"].values()
+    shown = [e for e in ENGINES if any(e in c["engines"] for c in cases)]
+    rest = [e for e in shown if e != PORT]
+    times = [[_name(c), *(_ms(c["engines"].get(e, {})) for e in shown)] for c in cases]
+    wall, cpu = (
+        table(
+            ["model", *(ENGINES[e] for e in rest)],
+            [[_name(c), *(_ratio(c[key].get(e)) for e in rest)] for c in cases],
         )
-    head = [ENGINES[e] for e in shown]
-    rest = [ENGINES[e] for e in shown if e != "port"]
+        for key in ("port_to", "port_cpu_to")
+    )
+    others = [
+        row["others_cores"]
+        for case in cases
+        for row in case["engines"].values()
+        if "others_cores" in row
+    ]
     return (
         "Median milliseconds of a forward pass:\n\n"
-        f"{table(['model', *head], times)}\n\n"
+        f"{table(['model', *(ENGINES[e] for e in shown)], times)}\n\n"
         "The port's time over each other engine's, below 1 where the port is faster: "
         "median of the ratios within a round, with their quartiles:\n\n"
-        f"{table(['model', *rest], ratios)}\n\n"
+        f"{wall}\n\n"
+        "The same of the CPU time that all threads of a process used. torch's threads "
+        "also spin while they wait:\n\n"
+        f"{cpu}\n\n"
         f"{values['rounds']} rounds, {values['calls']} calls a turn, "
         f"{values['threads']} threads, float32. A row is timed if its output is within "
         f"{values['parity']:.0e} of torch's; the largest error was "
-        f"{_worst(values):.1e}."
+        f"{_worst(values):.1e}. Meanwhile, other processes kept "
+        f"{max(others, default=0.0):.2f} cores busy (the median turn of the engine that "
+        "was disturbed most)."
     )
+
+
+def _name(case: Values) -> str:
+    return f"{case['class']}, {case['size']}"
 
 
 def _ms(row: Values) -> str:

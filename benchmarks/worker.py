@@ -1,6 +1,6 @@
 """One engine with one case's model: a process that runs when it is told to.
 
-``python worker.py ENGINE CASE FOLDER`` loads the model, checks its output against
+``python worker.py ENGINE CASE FOLDER THREADS`` loads the model, checks its output against
 torch's, and then answers each line ``{"run": k}`` on its input with the times of k
 calls. All it prints elsewhere goes to the standard error.
 """
@@ -17,21 +17,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from cases import CASES, FLAX, PORT, THREADS, Case
+from cases import CASES, FLAX, PORT, Case
 
 # Calls the engine once and waits for its output, which it returns by field name.
 Call = Callable[[], dict[str, Any]]
 
 
-def limit_threads() -> None:
-    """Give this process `THREADS` cores; before any framework makes its pools.
+def limit_threads(threads: int) -> None:
+    """Give this process `threads` cores; before any framework makes its pools.
 
     XLA sizes its pool by the cores it may use, OpenMP and torch by a variable.
     """
-    cores = sorted(os.sched_getaffinity(0))[:THREADS]
+    cores = sorted(os.sched_getaffinity(0))[:threads]
     os.sched_setaffinity(0, cores)
-    os.environ["OMP_NUM_THREADS"] = str(THREADS)
-    os.environ["MKL_NUM_THREADS"] = str(THREADS)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["MKL_NUM_THREADS"] = str(threads)
 
 
 def jax_inputs(folder: Path) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def torch_(folder: Path, case: Case, mode: str | None) -> Call:
     import torch
     import transformers
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     model = getattr(transformers, case.cls).from_pretrained(folder / "torch").eval()
     arrays = np.load(folder / "inputs.npz")
     inputs = {k: torch.from_numpy(v) for k, v in arrays.items()}
@@ -159,12 +159,12 @@ def _reply(replies: TextIO, values: dict[str, Any]) -> None:
     replies.flush()
 
 
-def main(name: str, case: Case, folder: Path) -> None:
+def main(name: str, case: Case, folder: Path, threads: int) -> None:
     """Load, check, report, serve."""
     # Frameworks print; the driver's pipe is kept for replies.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    limit_threads()
+    limit_threads(threads)
     start = time.perf_counter()
     call = engine(name, folder, case)
     loaded = time.perf_counter()
@@ -184,4 +184,4 @@ def main(name: str, case: Case, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], CASES[sys.argv[2]], Path(sys.argv[3]))
+    main(sys.argv[1], CASES[sys.argv[2]], Path(sys.argv[3]), int(sys.argv[4]))

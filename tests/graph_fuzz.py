@@ -68,7 +68,9 @@ class Fuzz:
             other = self.b.getitem(other, index=index)
             other = self.b.getitem(other, index=(0,))
         pair = (x, other) if self.pick(True, False) else (other, x)
-        return self.pick(self.b.add, self.b.multiply, self.b.subtract, self.b.minimum)(*pair)
+        return self.pick(self.b.add, self.b.multiply, self.b.subtract, self.b.minimum)(
+            *pair
+        )
 
     def choose(self, x: Value) -> Value:
         mask = self.b.greater(self.permute_like(x), 0.0)
@@ -173,5 +175,3 @@ class Fuzz:
                 self.live.append(made)
         outputs = [self.live[-1], self.any(), self.any()]
         return self.b.graph(outputs)
-
-

@@ -186,9 +186,7 @@ def test_a_tied_weight_is_trained_from_both_sides(tied: Any) -> None:
     source, ported, inputs = tied
     given = {k: as_jax(v) for k, v in inputs.items()}
     grads = nnx.grad(lambda m: (m(**given) ** 2).sum())(ported)
-    found = {
-        ".".join(map(str, path)): v[...] for path, v in nnx.to_flat_state(grads)
-    }
+    found = {".".join(map(str, path)): v[...] for path, v in nnx.to_flat_state(grads)}
     (embedding,) = [v for v in found.values() if v.shape == (30, 16)]
     clone = copy.deepcopy(source)
     (clone(**inputs) ** 2).sum().backward()
@@ -287,9 +285,7 @@ def test_save_and_load(tmp_path: Path, images: Any) -> None:
     loaded = ivyport.load(tmp_path / "port")
     assert_same(source, loaded, inputs)
     assert jax.tree.all(
-        jax.tree.map(
-            lambda a, b: bool((a == b).all()), params(ported), params(loaded)
-        )
+        jax.tree.map(lambda a, b: bool((a == b).all()), params(ported), params(loaded))
     )
     assert ivyport.verify(source, loaded, kwargs=inputs).passed
 

@@ -61,9 +61,7 @@ UNITS = {
     "targets": unit("core", frozenset()),
     "verification": unit(ENGINE, ARRAYS | TORCH | JAX, TORCH | JAX),
     "saving": unit("core", frozenset()),
-    "api": unit(
-        f"{ENGINE} verification saving targets __init__", ARRAYS | TORCH | JAX
-    ),
+    "api": unit(f"{ENGINE} verification saving targets __init__", ARRAYS | TORCH | JAX),
     "zoo": unit(
         "core weights targets api __init__",
         ARRAYS | TORCH | {"transformers", "safetensors", "huggingface_hub"},

@@ -83,9 +83,7 @@ def test_unsupported_operations_are_counted(unsupported: str) -> None:
 
 
 @pytest.mark.parametrize("marker", ["fft line", "svd line", "cholesky line"])
-def test_unsupported_operations_name_their_lines(
-    marker: str, unsupported: str
-) -> None:
+def test_unsupported_operations_name_their_lines(marker: str, unsupported: str) -> None:
     assert f"{HERE}:{line_of(marker)}" in unsupported
 
 
@@ -234,7 +232,7 @@ class Hostile(nn.Module):
 
 
 Hostile.__qualname__ = "Outer.<locals>.Evil'); evil(); ('"
-Weird = type("Weird'); evil(); ('", (nn.Linear,), {"__module__": "a\"\nevil()"})
+Weird = type("Weird'); evil(); ('", (nn.Linear,), {"__module__": 'a"\nevil()'})
 
 
 class Containers(nn.Module):

@@ -43,7 +43,9 @@ CLASSES = {"facebook/wav2vec2-base": "Wav2Vec2Model"}
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("model_id", [*MODELS, *CLASSES])
 def test_published_size(model_id, tmp_path):
-    source = hf.load(model_id, weights=False, cls=CLASSES.get(model_id), dtype="float32")
+    source = hf.load(
+        model_id, weights=False, cls=CLASSES.get(model_id), dtype="float32"
+    )
     inputs = hf.example_inputs(source, seq_len=None)
     result = ivyport.port(
         source.model,

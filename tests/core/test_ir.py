@@ -71,7 +71,11 @@ def test_who_owns_a_parameter() -> None:
 
 def test_structures() -> None:
     x, y, z = (Value(TYPE) for _ in range(3))
-    structure = {"a": (x, None), "b": [y, 3], "c": Record("Out", (("d", z), ("e", None)))}
+    structure = {
+        "a": (x, None),
+        "b": [y, 3],
+        "c": Record("Out", (("d", z), ("e", None))),
+    }
     assert list(leaves(structure)) == [x, y, z]
     mapped = map_structure(lambda v: (v,), structure)
     assert mapped == {

@@ -204,7 +204,9 @@ def test_one_module_called_again_and_again_is_a_loop() -> None:
     assert body.count("self.layer(") == 1
 
 
-@pytest.mark.parametrize("word", ["self", "jnp", "class", "lambda", "rngs", "nnx", "2x"])
+@pytest.mark.parametrize(
+    "word", ["self", "jnp", "class", "lambda", "rngs", "nnx", "2x"]
+)
 def test_words_that_are_taken_are_no_variables(word: str) -> None:
     b = Draft()
     b.scope = (ROOT,)

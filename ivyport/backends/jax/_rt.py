@@ -56,7 +56,7 @@ def masked_attention(
     scale: float | None = None,
     is_causal: bool = False,
 ) -> jax.Array:
-    """`jax.nn.dot_product_attention`; a query that may attend to nothing gives zeros."""
+    """Dot-product attention; a query that may attend to nothing gives zeros."""
     x = jax.nn.dot_product_attention(
         query, key, value, mask=mask, scale=scale, is_causal=is_causal
     )

@@ -61,7 +61,9 @@ def test_random_chains() -> None:
     def index() -> tuple[Any, ...]:
         return tuple(ITEMS[i] for i in rng.integers(0, len(ITEMS), rng.integers(1, 4)))
 
-    graph = chains([tuple(index() for _ in range(rng.integers(2, 4))) for _ in range(200)])
+    graph = chains(
+        [tuple(index() for _ in range(rng.integers(2, 4))) for _ in range(200)]
+    )
     before = len(graph.nodes)
     assert len(preserves(graph, simplify, rtol=0).nodes) < before - 50
 
@@ -148,9 +150,7 @@ def test_gather_along_swapped_ranges_is_a_transpose() -> None:
     assert ops(preserves(graph, simplify, rtol=0)) != []
 
 
-@pytest.mark.parametrize(
-    ("start", "stop"), [(1, S), (0, S - 1), (-1, S - 1)], ids=str
-)
+@pytest.mark.parametrize(("start", "stop"), [(1, S), (0, S - 1), (-1, S - 1)], ids=str)
 def test_gather_along_another_range_stays(start: Any, stop: Any) -> None:
     b = Draft()
     x = b.input("x", S)
@@ -172,9 +172,7 @@ def test_picking_from_a_range(axis: int) -> None:
 def test_picking_from_a_range_across_it_stays() -> None:
     b = Draft()
     ids = b.input("ids", 4, 4, dtype="int64")
-    rows = b.broadcast_to(
-        b.getitem(line(b, 0, 4), index=(FULL, NEW)), shape=(4, 4)
-    )
+    rows = b.broadcast_to(b.getitem(line(b, 0, 4), index=(FULL, NEW)), shape=(4, 4))
     graph = b.graph(b.take_along_axis(rows, ids, axis=1))
     preserves(graph, simplify, rtol=0)
 

@@ -16,7 +16,9 @@ def dtypes(graph: Graph) -> set[str]:
     """Of everything, attributes included."""
     values = [*graph.inputs, *(p.value for p in graph.params.values())]
     values += [v for n in graph.nodes for v in n.outputs]
-    found = {v.type.dtype for v in values} | {p.type.dtype for p in graph.params.values()}
+    found = {v.type.dtype for v in values} | {
+        p.type.dtype for p in graph.params.values()
+    }
     return found | {n.attrs["dtype"] for n in graph.nodes if "dtype" in n.attrs}
 
 

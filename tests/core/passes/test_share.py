@@ -73,7 +73,10 @@ def linears(*, bias: bool, tied_bias: bool) -> Graph:
 
 
 def test_linears_that_share_everything() -> None:
-    for graph in (linears(bias=False, tied_bias=False), linears(bias=True, tied_bias=True)):
+    for graph in (
+        linears(bias=False, tied_bias=False),
+        linears(bias=True, tied_bias=True),
+    ):
         assert scopes(preserves(graph, share_layers, rtol=0)) == [("a", 0), ("a", 1)]
 
 

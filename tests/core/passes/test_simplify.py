@@ -49,9 +49,7 @@ NOTHING: dict[str, Make] = {
     "permutes": lambda b, x: b.permute_dims(
         b.permute_dims(x, axes=(2, 0, 1)), axes=(1, 2, 0)
     ),
-    "reshapes": lambda b, x: b.reshape(
-        b.reshape(x, shape=(B * S, 4)), shape=(B, S, 4)
-    ),
+    "reshapes": lambda b, x: b.reshape(b.reshape(x, shape=(B * S, 4)), shape=(B, S, 4)),
     "times a tensor of ones": lambda b, x: b.multiply(
         x, b.full(shape=(S, 4), value=1.0, dtype="float32")
     ),
@@ -86,7 +84,9 @@ def test_what_changes_something_stays(name: str) -> None:
     special = [0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.0, 3e38, 1e-30, 0.1]
     x = np.asarray([special, special[::-1]], np.float32).reshape(1, 5, 4)
     graph = case(SOMETHING[name])
-    assert len(preserves(graph, simplify, rtol=0, jit=False, arrays=[{"x": x}]).nodes) == 1
+    assert (
+        len(preserves(graph, simplify, rtol=0, jit=False, arrays=[{"x": x}]).nodes) == 1
+    )
 
 
 @pytest.mark.parametrize("name", ["times 1", "over 1", "minus 0", "1 times"])
@@ -179,7 +179,9 @@ def test_arithmetic_of_constants_rounds_as_the_dtype_does() -> None:
 def test_division_by_a_constant_zero_is_left_to_run_time() -> None:
     def make(b: Draft, x: Value) -> Value:
         one = b.full(shape=(), value=1.0, dtype="float32")
-        return b.multiply(x, b.divide(one, b.full(shape=(), value=0.0, dtype="float32")))
+        return b.multiply(
+            x, b.divide(one, b.full(shape=(), value=0.0, dtype="float32"))
+        )
 
     assert "divide" in simplified(make)
 
@@ -189,7 +191,9 @@ def test_reshapes_of_constants_are_constants() -> None:
         made = b.full(shape=(B * S,), value=2.5, dtype="float32")
         made = b.reshape(made, shape=(B, S, 1))
         made = b.broadcast_to(made, shape=(B, S, 4))
-        return b.add(x, b.permute_dims(b.permute_dims(made, axes=(1, 0, 2)), axes=(1, 0, 2)))
+        return b.add(
+            x, b.permute_dims(b.permute_dims(made, axes=(1, 0, 2)), axes=(1, 0, 2))
+        )
 
     assert simplified(make) == ["add"]
 
