@@ -45,8 +45,14 @@ class Engine:
         self.name = name
         self.log = folder / f"{name}.log"
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "worker.py"), name, case, str(folder)]
-            + [str(threads)],
+            [
+                sys.executable,
+                str(HERE / "worker.py"),
+                name,
+                case,
+                str(folder),
+                str(threads),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.log.open("wb"),

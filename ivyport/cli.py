@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -235,6 +236,10 @@ def weights_home(
         from ivyport.weights.convert import send_home
 
         send_home(folder, out, progress=progress.counter("weights"))
+        # transformers reads weights beside their configuration.
+        config = folder / "config.json"
+        if config.is_file() and not (out / "config.json").exists():
+            shutil.copyfile(config, out / "config.json")
     screen.line(f"weights: {out}")
 
 

@@ -16,6 +16,13 @@ from ivyport.core.report import Report
 
 PORT = "port.json"
 FORMAT = 1
+# What an earlier port may have left that the new one does not overwrite.
+OWN_FILES = (
+    "model*.safetensors*",
+    "unported.safetensors",
+    "modeling_*.py",
+    "parity.json",
+)
 
 
 @contextlib.contextmanager
@@ -26,12 +33,10 @@ def staged(folder: Path) -> Iterator[Path]:
     try:
         yield stage
         if folder.exists():
-            for stale in (
-                *folder.glob("model*.safetensors*"),
-                *folder.glob("modeling_*.py"),
-            ):
-                if not (stage / stale.name).exists():
-                    stale.unlink()
+            for pattern in OWN_FILES:
+                for stale in folder.glob(pattern):
+                    if not (stage / stale.name).exists():
+                        stale.unlink()
             for file in sorted(stage.iterdir()):
                 os.replace(file, folder / file.name)
         else:

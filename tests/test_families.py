@@ -15,14 +15,11 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("flax")
 
-import ivyport  # noqa: E402 (after the frameworks are known to be there)
-from ivyport.core.report import Report  # noqa: E402
-from ivyport.zoo import hf, hf_configs, hf_inputs  # noqa: E402
+import ivyport
+from ivyport.core.report import Report
+from ivyport.zoo import hf, hf_configs, hf_inputs
 
-BASES = (
-    "bert roberta distilbert albert electra deberta-v2 gpt2 opt llama qwen3 mistral "
-    "mixtral t5 bart vit swin convnext resnet clip whisper wav2vec2"
-).split()
+BASES = ["bert", "roberta", "distilbert", "albert", "electra", "deberta-v2", "gpt2", "opt", "llama", "qwen3", "mistral", "mixtral", "t5", "bart", "vit", "swin", "convnext", "resnet", "clip", "whisper", "wav2vec2"]
 BASE_CLASSES = {
     "bert": "BertModel",
     "roberta": "RobertaModel",

@@ -22,7 +22,7 @@ TYPE = TensorType("float32", (B, 3))
 
 def test_tensor_types() -> None:
     assert TYPE.rank == 2
-    assert TYPE == TensorType("float32", (symbol("B"), 3))
+    assert TensorType("float32", (symbol("B"), 3)) == TYPE
     assert hash(TYPE) == hash(TensorType("float32", (symbol("B"), 3)))
     assert TYPE.with_shape((2,)) == TensorType("float32", (2,))
     assert TYPE.with_dtype("bool") == TensorType("bool", (B, 3))

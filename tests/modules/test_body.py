@@ -11,12 +11,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("flax")
 
-from ivyport.core.dims import symbol  # noqa: E402
-from ivyport.core.ir import Graph, Scope, Value  # noqa: E402
-from tests.graph_fuzz import Fuzz  # noqa: E402
-from tests.graph_run import SIZES, Draft, draw, run  # noqa: E402
-from tests.modules.emission import classes, emit_graph, live, method  # noqa: E402
-from tests.support import assert_close  # noqa: E402
+from ivyport.core.dims import symbol
+from ivyport.core.ir import Graph, Scope, Value
+from tests.graph_fuzz import Fuzz
+from tests.graph_run import SIZES, Draft, draw, run
+from tests.modules.emission import classes, emit_graph, live, method
+from tests.support import assert_close
 
 B = symbol("B")
 ROOT = Scope("", "pkg.Net")
