@@ -19,7 +19,29 @@ import ivyport
 from ivyport.core.report import Report
 from ivyport.zoo import hf, hf_configs, hf_inputs
 
-BASES = ["bert", "roberta", "distilbert", "albert", "electra", "deberta-v2", "gpt2", "opt", "llama", "qwen3", "mistral", "mixtral", "t5", "bart", "vit", "swin", "convnext", "resnet", "clip", "whisper", "wav2vec2"]
+BASES = [
+    "bert",
+    "roberta",
+    "distilbert",
+    "albert",
+    "electra",
+    "deberta-v2",
+    "gpt2",
+    "opt",
+    "llama",
+    "qwen3",
+    "mistral",
+    "mixtral",
+    "t5",
+    "bart",
+    "vit",
+    "swin",
+    "convnext",
+    "resnet",
+    "clip",
+    "whisper",
+    "wav2vec2",
+]
 BASE_CLASSES = {
     "bert": "BertModel",
     "roberta": "RobertaModel",

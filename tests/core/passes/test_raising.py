@@ -40,10 +40,7 @@ def rms(
         "multiply": lambda: b.multiply(y, y),
     }[square]()
     mean = b.mean(squared, axis=axis, keepdims=keepdims)
-    if eps_inside:
-        root = b.rsqrt(b.add(mean, 0.1))
-    else:
-        root = b.add(b.rsqrt(mean), 0.1)
+    root = b.rsqrt(b.add(mean, 0.1)) if eps_inside else b.add(b.rsqrt(mean), 0.1)
     scaled = b.multiply(x, root) if order % 2 == 0 else b.multiply(root, x)
     out = b.multiply(weight, scaled) if order < 2 else b.multiply(scaled, weight)
     return b.graph(out)
