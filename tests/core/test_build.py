@@ -51,7 +51,9 @@ def test_several_results() -> None:
     assert left.producer is right.producer is b.nodes[0]
 
 
-@pytest.mark.parametrize("operand", ["text", [1], {}, 1j, object()], ids=repr)
+@pytest.mark.parametrize(
+    "operand", ["text", [1], {}, 1j, object()], ids=repr, ids=lambda x: type(x).__name__
+)
 def test_anything_else_is_no_operand(operand: object) -> None:
     b = Builder()
     with pytest.raises(GraphError, match=type(operand).__name__):

@@ -49,6 +49,7 @@ def test_nested_names_join() -> None:
     ]
 
 
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize(
     "name",
     ["class", "0", "a-b", "a b", "rngs", "config", "training", "__init__", "x'y", "é"],
