@@ -52,7 +52,7 @@ def test_several_results() -> None:
 
 
 @pytest.mark.parametrize(
-    "operand", ["text", [1], {}, 1j, object()], ids=repr, ids=lambda x: type(x).__name__
+    "operand", ["text", [1], {}, 1j, object()], ids=lambda x: type(x).__name__
 )
 def test_anything_else_is_no_operand(operand: object) -> None:
     b = Builder()
