@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("flax")
 
-from tests.modules.emission import (  # noqa: E402
+from tests.modules.emission import (
     classes,
     emit_module,
     family,
@@ -103,7 +103,14 @@ def test_values_are_named_by_role(name: str) -> None:
     """Never by what torch's capture calls them: `add_17`, `arg0_1`, `getitem_2`."""
     from ivyport.core.opdef import REGISTRY
 
-    operations = set(REGISTRY) | {"arg", "tensor", "unsqueeze", "expand", "slice", "view"}
+    operations = set(REGISTRY) | {
+        "arg",
+        "tensor",
+        "unsqueeze",
+        "expand",
+        "slice",
+        "view",
+    }
     own = {"linear", "attention", "embedding", "dropout", "gate", "pad", "index"}
     for place, function in functions(name):
         for variable in stores(function):
@@ -182,7 +189,9 @@ def test_no_identities(name: str) -> None:
             assert not re.search(r"reshape\([^()]*\)\.reshape\(", text), place
             if isinstance(node, ast.BinOp) and isinstance(node.right, ast.Constant):
                 pair = (type(node.op), node.right.value)
-                assert pair not in {(ast.Mult, 1.0), (ast.Div, 1.0), (ast.Sub, 0.0)}, text
+                assert pair not in {(ast.Mult, 1.0), (ast.Div, 1.0), (ast.Sub, 0.0)}, (
+                    text
+                )
                 assert pair != (ast.Pow, 1), text
 
 
@@ -196,7 +205,10 @@ def test_no_baked_sizes_of_the_example(name: str) -> None:
             called = ast.unparse(node.func)
             if called.endswith((".reshape", "broadcast_to")):
                 first = node.args[0]
-                constant = isinstance(first, ast.Constant) and first.value not in (1, -1)
+                constant = isinstance(first, ast.Constant) and first.value not in (
+                    1,
+                    -1,
+                )
                 assert not constant, f"{place}: {ast.unparse(node)}"
 
 
@@ -216,6 +228,7 @@ SOURCE_CLASSES = {
 @every_family
 def test_classes_are_the_source_s(name: str) -> None:
     import transformers
+
     from ivyport.zoo import hf, hf_configs
 
     model = hf.build(hf_configs.tiny_config(name))
