@@ -43,7 +43,11 @@ format: $(STAMPS)/test
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMPS)/test
-	$(BIN)/python -m ivyport.bench --results benchmarks/results
+	$(BIN)/python benchmarks/weights_memory.py
+	$(BIN)/python benchmarks/port_time.py
+	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/latency.py --threads 1
+	$(BIN)/python benchmarks/render.py
 
 clean:
 	rm -rf build dist ported .pytest_cache .mypy_cache .ruff_cache *.egg-info

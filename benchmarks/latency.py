@@ -149,7 +149,9 @@ def wait_for_quiet(quiet: float, patience: float) -> None:
             return
 
 
-def measure(name: str, engines: list[str], options: argparse.Namespace) -> dict:
+def measure(
+    name: str, engines: list[str], options: argparse.Namespace
+) -> dict[str, Any]:
     """All of one case: prepare its files, start the engines, check, time."""
     case = CASES[name]
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=options.work))

@@ -25,8 +25,8 @@ def inputs_of(case: Case) -> dict[str, torch.Tensor]:
 
     generator = torch.Generator().manual_seed(0)
     if case.pixels:
-        shape = (case.batch, 3, case.pixels, case.pixels)
-        return {"pixel_values": torch.randn(shape, generator=generator)}
+        images = (case.batch, 3, case.pixels, case.pixels)
+        return {"pixel_values": torch.randn(images, generator=generator)}
     assert case.seq_len is not None
     shape = (case.batch, case.seq_len)
     ids = torch.randint(1000, 20000, shape, generator=generator)

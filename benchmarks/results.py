@@ -14,12 +14,13 @@ def save(stem: Path, values: dict[str, Any]) -> Path:
     """Write `stem`.json and `stem`.md; returns the former."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     file = stem.with_name(stem.name + ".json")
-    _replace(file, json.dumps(values, indent=1) + "\n")
-    _replace(stem.with_name(stem.name + ".md"), tables.page(values))
+    replace(file, json.dumps(values, indent=1) + "\n")
+    replace(stem.with_name(stem.name + ".md"), tables.page(values))
     return file
 
 
-def _replace(file: Path, text: str) -> None:
+def replace(file: Path, text: str) -> None:
+    """Write a file whole or not at all."""
     fresh = file.with_name(f"{file.name}.{os.getpid()}")
     fresh.write_text(text, "utf-8")
     fresh.replace(file)

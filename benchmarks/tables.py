@@ -13,7 +13,7 @@ Values = dict[str, Any]
 def page(values: Values) -> str:
     """A result file as a page: its table, and what it was measured on."""
     title, body = _BODIES[values["benchmark"]]
-    return f"# {title}\n\n{body(values)}\n\n{_environment(values['environment'])}\n"
+    return f"# {title}\n\n{body(values)}\n\n{environment(values['environment'])}\n"
 
 
 def body(values: Values) -> str:
@@ -134,7 +134,8 @@ def _weights_memory(values: Values) -> str:
     return table(head, rows)
 
 
-def _environment(values: Values) -> str:
+def environment(values: Values) -> str:
+    """What a result was measured on, in a sentence."""
     versions = ", ".join(f"{k} {v}" for k, v in values["versions"].items())
     return (
         f"Measured {values['date']} on {values['processor']}, {values['cores']} cores, "

@@ -62,7 +62,7 @@ class Port:
     record: dict[str, Any]
     inputs: dict[str, Any]
     free: dict[str, dict[int, str]]
-    unused: dict[str, Any] = dataclasses.field(default_factory=dict)
+    unused: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -131,6 +131,7 @@ def transpile(
     port, traced = _compile(source, args, kwargs, dims, train, name, progress)
     module = _module(port, name or "model")
     arrays = dict(port.weights.forward(Arrays(traced.tensors)))
+    port.unused = Arrays(port.unused)
     from ivyport.backends.jax import realize
 
     model = realize.fill(realize.factory(module, port.cls, port.config), arrays)
@@ -154,8 +155,12 @@ def save(
     state = nnx_.split(ported, nnx_.RngState, ...)[2]
     flat = nnx_.to_flat_state(state)
     arrays = {".".join(map(str, path)): np.asarray(v[...]) for path, v in flat}
-    identity = WeightMap(tuple(Row(n, n) for n in arrays))
-    _write(port, Path(folder), arrays, identity, None, progress)
+    # Tensors that the port does not use are kept, so that all of them can go home.
+    arrays |= {name: port.unused[name] for name in port.unused}
+    rows = tuple(Row(name, name) for name in arrays if name not in port.unused)
+    _write(
+        port, Path(folder), arrays, WeightMap(rows, tuple(port.unused)), None, progress
+    )
 
 
 def load(folder: str | Path) -> nnx.Module:
@@ -193,6 +198,7 @@ def load(folder: str | Path) -> nnx.Module:
         notes=record["notes"],
         record=record,
         inputs={},
+        unused=_unported(folder),
         free={
             i: {int(a): n for a, n in axes.items()}
             for i, axes in record["free"].items()
@@ -282,6 +288,17 @@ def port(
 
 
 # ---- parts
+
+
+def _unported(folder: Path) -> dict[str, Any]:
+    """Source tensors that a saved port keeps without using them."""
+    from ivyport.weights.convert import UNPORTED
+    from ivyport.weights.store import TensorStore
+
+    if not (folder / UNPORTED).is_file():
+        return {}
+    store = TensorStore.open(folder / UNPORTED)
+    return {name: store.read(name) for name in store.names()}
 
 
 def _tell(progress: Progress | None, stage: str) -> None:

@@ -249,10 +249,10 @@ class Strange(nn.Module):
         self.register_parameter("lambda", nn.Parameter(torch.randn(6)))
         self.register_parameter("nnx", nn.Parameter(torch.randn(6)))
 
-    def forward(self, jax, jnp):
+    def forward(self, input, mask):
         for module in self.children():
-            jax = module(jax) + jnp
-        return jax * getattr(self, "lambda") + self.nnx
+            input = module(input) + mask
+        return input * getattr(self, "lambda") + self.nnx
 
 
 def _x(*shape: int) -> torch.Tensor:
@@ -289,8 +289,8 @@ PLAIN: dict[str, tuple[type[nn.Module], dict[str, Any], dict[str, Any]]] = {
     "Grids": (Grids, {"x": _x(2, 3, 8, 12)}, {"x": _x(3, 3, 8, 12)}),
     "Strange": (
         Strange,
-        {"jax": _x(2, 6), "jnp": _x(2, 6)},
-        {"jax": _x(5, 6), "jnp": _x(5, 6)},
+        {"input": _x(2, 6), "mask": _x(2, 6)},
+        {"input": _x(5, 6), "mask": _x(5, 6)},
     ),
 }
 

@@ -204,7 +204,7 @@ EVIL = [
     "#",
     "",
 ]
-FORBIDDEN = {"os", "evil", "system", "__import__", "eval", "exec", "echo"}
+FORBIDDEN = {"os", "evil", "system", "__import__", "exec", "echo"}
 
 
 class Hostile(nn.Module):

@@ -72,10 +72,12 @@ class Layout:
 
 def _free(path: str, taken: set[str]) -> str:
     base = re.sub(r"\W", "_", path)
+    if base.startswith("__"):  # Python mangles such names, and has methods of them
+        base = base.strip("_")
     if not base.isidentifier() or keyword.iskeyword(base):
         base = f"m_{base}"
     name, count = base, 2
-    while name in taken or name.startswith("__"):
+    while name in taken:
         name, count = f"{base}_{count}", count + 1
     taken.add(name)
     return name

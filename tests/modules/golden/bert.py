@@ -1,0 +1,237 @@
+"""A port."""
+
+import dataclasses
+import json
+import pathlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from safetensors.flax import load_file
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    vocab_size: int = 99
+    hidden_size: int = 32
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    intermediate_size: int = 37
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 43
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+
+
+class BaseModelOutputWithPoolingAndCrossAttentions(NamedTuple):
+    last_hidden_state: jax.Array
+    pooler_output: jax.Array
+    hidden_states: None = None
+    past_key_values: None = None
+    attentions: None = None
+    cross_attentions: None = None
+
+
+def attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array,
+    dropout: nnx.Dropout,
+) -> jax.Array:
+    """softmax(Q K^T / sqrt(hs)) V with dropout; Q, K, V are (B, S, nh, hs)."""
+    if dropout.deterministic or dropout.rate == 0.0:
+        return jax.nn.dot_product_attention(query, key, value, mask=mask)
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / query.shape[-1] ** 0.5
+    scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    weights = dropout(jax.nn.softmax(scores, axis=-1))
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+
+
+def load_pretrained(make, folder):
+    """Fill the model that `make` builds with `folder`'s safetensors, name by name.
+
+    No parameter is initialised at random first; only the dropout keys are computed. The
+    model is in eval mode: call `.train()` on it for dropout.
+    """
+    graphdef, rngs, state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)
+    variables = {".".join(map(str, p)): (p, v) for p, v in nnx.to_flat_state(state)}
+    weights = {}
+    for file in sorted(pathlib.Path(folder).glob("model*.safetensors")):
+        weights.update(load_file(file))
+    expected = {name: variable.shape for name, (_, variable) in variables.items()}
+    found = {name: value.shape for name, value in weights.items()}
+    if found != expected:
+        missing = sorted(expected.items() - found.items())
+        unexpected = sorted(found.items() - expected.items())
+        raise ValueError(f"{folder}: missing {missing}, unexpected {unexpected}")
+    filled = {path: v.replace(weights[name]) for name, (path, v) in variables.items()}
+    if nnx.to_flat_state(rngs):
+        rngs = jax.jit(lambda: nnx.state(make(), nnx.RngState))()
+    model = nnx.merge(graphdef, rngs, nnx.from_flat_state(filled))
+    model.eval()
+    return model
+
+
+def config_values(path, fields):
+    """The given fields of a JSON file."""
+    values = json.loads(pathlib.Path(path).read_text())
+    return {key: values[key] for key in fields if key in values}
+
+
+class BertEmbeddings(nnx.Module):
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
+        self.word_embeddings = nnx.Embed(
+            config.vocab_size, config.hidden_size, rngs=rngs
+        )
+        self.position_embeddings = nnx.Embed(
+            config.max_position_embeddings, config.hidden_size, rngs=rngs
+        )
+        self.token_type_embeddings = nnx.Embed(
+            config.type_vocab_size, config.hidden_size, rngs=rngs
+        )
+        self.LayerNorm = nnx.LayerNorm(
+            config.hidden_size,
+            epsilon=config.layer_norm_eps,
+            use_fast_variance=False,
+            rngs=rngs,
+        )
+        self.dropout = nnx.Dropout(config.hidden_dropout_prob, rngs=rngs)
+
+    def __call__(self, input_ids):
+        B, S = input_ids.shape
+        inputs_embeds = self.word_embeddings(input_ids)
+        token_type_embeddings = self.token_type_embeddings(jnp.zeros((B, S), jnp.int32))
+        embeddings = inputs_embeds + token_type_embeddings
+        position_embeddings = self.position_embeddings(jnp.arange(S)[None])
+        return self.dropout(self.LayerNorm(embeddings + position_embeddings))
+
+
+class BertSelfAttention(nnx.Module):
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
+        self.attention_head_size = config.hidden_size // config.num_attention_heads
+        self.query = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
+        self.key = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
+        self.value = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
+        self.dropout = nnx.Dropout(config.attention_probs_dropout_prob, rngs=rngs)
+
+    def __call__(self, hidden_states, attention_mask):
+        B, S, _ = hidden_states.shape
+        query_layer = self.query(hidden_states).reshape(
+            B, S, -1, self.attention_head_size
+        )
+        key_layer = self.key(hidden_states).reshape(B, S, -1, self.attention_head_size)
+        value_layer = self.value(hidden_states).reshape(
+            B, S, -1, self.attention_head_size
+        )
+        attn_output = attention(
+            query_layer, key_layer, value_layer, attention_mask, self.dropout
+        )
+        return attn_output.reshape(B, S, -1)
+
+
+class BertSelfOutput(nnx.Module):
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
+        self.dense = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
+        self.LayerNorm = nnx.LayerNorm(
+            config.hidden_size,
+            epsilon=config.layer_norm_eps,
+            use_fast_variance=False,
+            rngs=rngs,
+        )
+        self.dropout = nnx.Dropout(config.hidden_dropout_prob, rngs=rngs)
+
+    def __call__(self, hidden_states, input_tensor):
+        return self.LayerNorm(self.dropout(self.dense(hidden_states)) + input_tensor)
+
+
+class BertAttention(nnx.Module):
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
+        self.self = BertSelfAttention(config, rngs=rngs)
+        self.output = BertSelfOutput(config, rngs=rngs)
+
+    def __call__(self, hidden_states, attention_mask):
+        return self.output(self.self(hidden_states, attention_mask), hidden_states)
+
+
+class BertIntermediate(nnx.Module):
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
+        self.dense = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
+
+    def __call__(self, hidden_states):
+        return jax.nn.gelu(self.dense(hidden_states), approximate=False)
+
+
+class BertOutput(nnx.Module):
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
+        self.dense = nnx.Linear(config.intermediate_size, config.hidden_size, rngs=rngs)
+        self.LayerNorm = nnx.LayerNorm(
+            config.hidden_size,
+            epsilon=config.layer_norm_eps,
+            use_fast_variance=False,
+            rngs=rngs,
+        )
+        self.dropout = nnx.Dropout(config.hidden_dropout_prob, rngs=rngs)
+
+    def __call__(self, hidden_states, input_tensor):
+        return self.LayerNorm(self.dropout(self.dense(hidden_states)) + input_tensor)
+
+
+class BertLayer(nnx.Module):
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
+        self.attention = BertAttention(config, rngs=rngs)
+        self.intermediate = BertIntermediate(config, rngs=rngs)
+        self.output = BertOutput(config, rngs=rngs)
+
+    def __call__(self, hidden_states, attention_mask):
+        self_attention_output = self.attention(hidden_states, attention_mask)
+        return self.output(
+            self.intermediate(self_attention_output), self_attention_output
+        )
+
+
+class BertEncoder(nnx.Module):
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
+        self.layer = nnx.List(
+            [BertLayer(config, rngs=rngs) for _ in range(config.num_hidden_layers)]
+        )
+
+    def __call__(self, hidden_states, attention_mask):
+        for layer in self.layer:
+            hidden_states = layer(hidden_states, attention_mask)
+        return hidden_states
+
+
+class BertPooler(nnx.Module):
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
+        self.dense = nnx.Linear(config.hidden_size, config.hidden_size, rngs=rngs)
+
+    def __call__(self, hidden_states):
+        return jnp.tanh(self.dense(hidden_states[:, 0]))
+
+
+class BertModel(nnx.Module):
+    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
+        self.embeddings = BertEmbeddings(config, rngs=rngs)
+        self.encoder = BertEncoder(config, rngs=rngs)
+        self.pooler = BertPooler(config, rngs=rngs)
+
+    def __call__(self, input_ids, attention_mask):
+        embedding_output = self.embeddings(input_ids)
+        attention_mask = attention_mask.astype(bool)[:, None, None]
+        encoder_outputs = self.encoder(embedding_output, attention_mask)
+        return BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=encoder_outputs,
+            pooler_output=self.pooler(encoder_outputs),
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: str) -> "BertModel":
+        """The model saved in `folder`, loaded strictly and in eval mode."""
+        fields = [field.name for field in dataclasses.fields(BertConfig)]
+        config = BertConfig(
+            **config_values(pathlib.Path(folder) / "config.json", fields)
+        )
+        return load_pretrained(lambda: cls(config, rngs=nnx.Rngs(0)), folder)

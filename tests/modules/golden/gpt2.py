@@ -1,0 +1,227 @@
+"""A port."""
+
+import dataclasses
+import json
+import pathlib
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from safetensors.flax import load_file
+
+
+@dataclasses.dataclass(frozen=True)
+class GPT2Config:
+    vocab_size: int = 99
+    n_positions: int = 43
+    n_embd: int = 32
+    n_layer: int = 2
+    n_head: int = 4
+    n_inner: int = 37
+    resid_pdrop: float = 0.1
+    embd_pdrop: float = 0.1
+    attn_pdrop: float = 0.1
+    layer_norm_epsilon: float = 1e-05
+
+
+class CausalLMOutputWithCrossAttentions(NamedTuple):
+    logits: jax.Array
+    loss: None = None
+    past_key_values: None = None
+    hidden_states: None = None
+    attentions: None = None
+    cross_attentions: None = None
+
+
+def attention_with_dropout(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    dropout: nnx.Dropout,
+    *,
+    bias: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+) -> jax.Array:
+    """`jax.nn.dot_product_attention` with dropout on the weights in training.
+
+    A query that may attend to nothing gives zeros, as in PyTorch.
+    """
+    options = {"bias": bias, "mask": mask, "scale": scale, "is_causal": is_causal}
+    if dropout.deterministic or dropout.rate == 0.0:
+        x = jax.nn.dot_product_attention(query, key, value, **options)
+    else:
+        x = weighted_sum(query, key, value, dropout, **options)
+    return x if mask is None else jnp.where(mask.any(axis=-1).mT[..., None], x, 0)
+
+
+def weighted_sum(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    dropout: nnx.Dropout | None = None,
+    *,
+    bias: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+) -> jax.Array:
+    """softmax(Q K^T * scale + bias) V, written out.
+
+    Q is (B, S, nh, hs); K (B, T, nkv, hs) and V (B, T, nkv, vs) serve groups of heads.
+    """
+    groups = query.shape[-2] // key.shape[-2]
+    key, value = (jnp.repeat(x, groups, axis=-2) for x in (key, value))
+    scale = query.shape[-1] ** (-0.5) if scale is None else scale
+    scores = jnp.einsum("...qhd,...khd->...hqk", query, key) * scale
+    lowest = jnp.finfo(scores.dtype).min
+    if bias is not None:
+        scores += bias
+    if mask is not None:
+        scores = jnp.where(mask, scores, lowest)
+    if is_causal:
+        scores = jnp.where(jnp.tri(*scores.shape[-2:], dtype=bool), scores, lowest)
+    weights = jax.nn.softmax(scores, axis=-1)
+    weights = weights if dropout is None else dropout(weights)
+    return jnp.einsum("...hqk,...khd->...qhd", weights, value)
+
+
+def load_pretrained(make, folder):
+    """Fill the model that `make` builds with `folder`'s safetensors, name by name.
+
+    No parameter is initialised at random first; only the dropout keys are computed. The
+    model is in eval mode: call `.train()` on it for dropout.
+    """
+    graphdef, rngs, state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)
+    variables = {".".join(map(str, p)): (p, v) for p, v in nnx.to_flat_state(state)}
+    weights = {}
+    for file in sorted(pathlib.Path(folder).glob("model*.safetensors")):
+        weights.update(load_file(file))
+    expected = {name: variable.shape for name, (_, variable) in variables.items()}
+    found = {name: value.shape for name, value in weights.items()}
+    if found != expected:
+        missing = sorted(expected.items() - found.items())
+        unexpected = sorted(found.items() - expected.items())
+        raise ValueError(f"{folder}: missing {missing}, unexpected {unexpected}")
+    filled = {path: v.replace(weights[name]) for name, (path, v) in variables.items()}
+    if nnx.to_flat_state(rngs):
+        rngs = jax.jit(lambda: nnx.state(make(), nnx.RngState))()
+    model = nnx.merge(graphdef, rngs, nnx.from_flat_state(filled))
+    model.eval()
+    return model
+
+
+def config_values(path, fields):
+    """The given fields of a JSON file."""
+    values = json.loads(pathlib.Path(path).read_text())
+    return {key: values[key] for key in fields if key in values}
+
+
+class GPT2Attention(nnx.Module):
+    def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
+        self.embed_dim = 32
+        self.head_dim = config.n_embd // config.n_head
+        self.c_attn = nnx.Linear(config.n_embd, 96, rngs=rngs)
+        self.c_proj = nnx.Linear(config.n_embd, config.n_embd, rngs=rngs)
+        self.resid_dropout = nnx.Dropout(config.resid_pdrop, rngs=rngs)
+        self.dropout = nnx.Dropout(config.attn_pdrop, rngs=rngs)
+
+    def __call__(self, hidden_states, attention_mask):
+        B, S, _ = hidden_states.shape
+        query_states, key_states, value_states = jnp.split(
+            self.c_attn(hidden_states),
+            [self.embed_dim, self.embed_dim + self.embed_dim],
+            axis=-1,
+        )
+        query_states = query_states.reshape(B, S, -1, self.head_dim)
+        key_states = key_states.reshape(B, S, -1, self.head_dim)
+        value_states = value_states.reshape(B, S, -1, self.head_dim)
+        attn_output = attention_with_dropout(
+            query_states, key_states, value_states, self.dropout, mask=attention_mask
+        )
+        return self.resid_dropout(self.c_proj(attn_output.reshape(B, S, -1)))
+
+
+class GPT2MLP(nnx.Module):
+    def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
+        self.c_fc = nnx.Linear(config.n_embd, config.n_inner, rngs=rngs)
+        self.c_proj = nnx.Linear(config.n_inner, config.n_embd, rngs=rngs)
+        self.dropout = nnx.Dropout(config.resid_pdrop, rngs=rngs)
+
+    def __call__(self, hidden_states):
+        hidden_states = self.c_proj(
+            jax.nn.gelu(self.c_fc(hidden_states), approximate=True)
+        )
+        return self.dropout(hidden_states)
+
+
+class GPT2Block(nnx.Module):
+    def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
+        self.ln_1 = nnx.LayerNorm(
+            config.n_embd,
+            epsilon=config.layer_norm_epsilon,
+            use_fast_variance=False,
+            rngs=rngs,
+        )
+        self.attn = GPT2Attention(config, rngs=rngs)
+        self.ln_2 = nnx.LayerNorm(
+            config.n_embd,
+            epsilon=config.layer_norm_epsilon,
+            use_fast_variance=False,
+            rngs=rngs,
+        )
+        self.mlp = GPT2MLP(config, rngs=rngs)
+
+    def __call__(self, hidden_states, attention_mask):
+        hidden_states = (
+            self.attn(self.ln_1(hidden_states), attention_mask) + hidden_states
+        )
+        return hidden_states + self.mlp(self.ln_2(hidden_states))
+
+
+class GPT2Model(nnx.Module):
+    def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
+        self.wte = nnx.Embed(config.vocab_size, config.n_embd, rngs=rngs)
+        self.wpe = nnx.Embed(config.n_positions, config.n_embd, rngs=rngs)
+        self.drop = nnx.Dropout(config.embd_pdrop, rngs=rngs)
+        self.h = nnx.List([GPT2Block(config, rngs=rngs) for _ in range(config.n_layer)])
+        self.ln_f = nnx.LayerNorm(
+            config.n_embd,
+            epsilon=config.layer_norm_epsilon,
+            use_fast_variance=False,
+            rngs=rngs,
+        )
+
+    def __call__(self, input_ids, attention_mask):
+        S = input_ids.shape[1]
+        position_ids = jnp.arange(S)
+        mask = position_ids[None, None, None] <= position_ids[None, None, :, None]
+        attention_mask = attention_mask.astype(bool)[:, None, None]
+        causal_mask = mask & attention_mask
+        hidden_states = self.drop(self.wte(input_ids) + self.wpe(position_ids[None]))
+        for block in self.h:
+            hidden_states = block(hidden_states, causal_mask)
+        return self.ln_f(hidden_states)
+
+
+class GPT2LMHeadModel(nnx.Module):
+    def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
+        self.transformer = GPT2Model(config, rngs=rngs)
+
+    def __call__(self, input_ids, attention_mask):
+        logits = (
+            self.transformer(input_ids, attention_mask)
+            @ self.transformer.wte.embedding[...].T
+        )
+        return CausalLMOutputWithCrossAttentions(logits=logits)
+
+    @classmethod
+    def from_pretrained(cls, folder: str) -> "GPT2LMHeadModel":
+        """The model saved in `folder`, loaded strictly and in eval mode."""
+        fields = [field.name for field in dataclasses.fields(GPT2Config)]
+        config = GPT2Config(
+            **config_values(pathlib.Path(folder) / "config.json", fields)
+        )
+        return load_pretrained(lambda: cls(config, rngs=nnx.Rngs(0)), folder)

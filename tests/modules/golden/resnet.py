@@ -1,0 +1,337 @@
+"""A port."""
+
+import dataclasses
+import json
+import pathlib
+from typing import NamedTuple
+
+import jax
+from flax import nnx
+from safetensors.flax import load_file
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNetConfig:
+    embedding_size: int = 12
+
+
+class BaseModelOutputWithPoolingAndNoAttention(NamedTuple):
+    last_hidden_state: jax.Array
+    pooler_output: jax.Array
+    hidden_states: None = None
+
+
+class BatchNorm(nnx.BatchNorm):
+    """Batch norm whose running variance is unbiased, as in PyTorch."""
+
+    def __call__(self, x):
+        if self.use_running_average:
+            return super().__call__(x)
+        axes = tuple(range(x.ndim - 1))
+        mean, var = (x.mean(axes), x.var(axes))
+        count = x.size // x.shape[-1]
+        kept = self.momentum
+        self.mean[...] = kept * self.mean[...] + (1 - kept) * mean
+        self.var[...] = kept * self.var[...] + (1 - kept) * var * count / (count - 1)
+        y = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
+        return y * self.scale[...] + self.bias[...]
+
+
+def load_pretrained(make, folder):
+    """Fill the model that `make` builds with `folder`'s safetensors, name by name.
+
+    No parameter is initialised at random first; only the dropout keys are computed. The
+    model is in eval mode: call `.train()` on it for dropout.
+    """
+    graphdef, rngs, state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)
+    variables = {".".join(map(str, p)): (p, v) for p, v in nnx.to_flat_state(state)}
+    weights = {}
+    for file in sorted(pathlib.Path(folder).glob("model*.safetensors")):
+        weights.update(load_file(file))
+    expected = {name: variable.shape for name, (_, variable) in variables.items()}
+    found = {name: value.shape for name, value in weights.items()}
+    if found != expected:
+        missing = sorted(expected.items() - found.items())
+        unexpected = sorted(found.items() - expected.items())
+        raise ValueError(f"{folder}: missing {missing}, unexpected {unexpected}")
+    filled = {path: v.replace(weights[name]) for name, (path, v) in variables.items()}
+    if nnx.to_flat_state(rngs):
+        rngs = jax.jit(lambda: nnx.state(make(), nnx.RngState))()
+    model = nnx.merge(graphdef, rngs, nnx.from_flat_state(filled))
+    model.eval()
+    return model
+
+
+def config_values(path, fields):
+    """The given fields of a JSON file."""
+    values = json.loads(pathlib.Path(path).read_text())
+    return {key: values[key] for key in fields if key in values}
+
+
+class ResNetConvLayer(nnx.Module):
+    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
+        self.convolution = nnx.Conv(
+            3,
+            config.embedding_size,
+            kernel_size=(7, 7),
+            strides=(2, 2),
+            padding=(3, 3),
+            use_bias=False,
+            rngs=rngs,
+        )
+        self.normalization = BatchNorm(
+            config.embedding_size, momentum=0.9, epsilon=1e-05, rngs=rngs
+        )
+
+    def __call__(self, x):
+        return jax.nn.relu(self.normalization(self.convolution(x)))
+
+
+class ResNetEmbeddings(nnx.Module):
+    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
+        self.embedder = ResNetConvLayer(config, rngs=rngs)
+
+    def __call__(self, x):
+        return nnx.max_pool(
+            self.embedder(x), (3, 3), strides=(2, 2), padding=((1, 1), (1, 1))
+        )
+
+
+class ResNetShortCut(nnx.Module):
+    def __init__(self, in_features, out_features, strides, *, rngs: nnx.Rngs):
+        self.convolution = nnx.Conv(
+            in_features,
+            out_features,
+            kernel_size=(1, 1),
+            strides=(strides, strides),
+            padding=(0, 0),
+            use_bias=False,
+            rngs=rngs,
+        )
+        self.normalization = BatchNorm(
+            out_features, momentum=0.9, epsilon=1e-05, rngs=rngs
+        )
+
+    def __call__(self, input):
+        return self.normalization(self.convolution(input))
+
+
+class ResNetConvLayer2(nnx.Module):
+    def __init__(
+        self,
+        in_features,
+        out_features,
+        kernel_size,
+        strides,
+        padding,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        self.convolution = nnx.Conv(
+            in_features,
+            out_features,
+            kernel_size=(kernel_size, kernel_size),
+            strides=(strides, strides),
+            padding=(padding, padding),
+            use_bias=False,
+            rngs=rngs,
+        )
+        self.normalization = BatchNorm(
+            out_features, momentum=0.9, epsilon=1e-05, rngs=rngs
+        )
+
+    def __call__(self, hidden_states):
+        return jax.nn.relu(self.normalization(self.convolution(hidden_states)))
+
+
+class ResNetConvLayer3(nnx.Module):
+    def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
+        self.convolution = nnx.Conv(
+            in_features,
+            out_features,
+            kernel_size=(1, 1),
+            strides=(1, 1),
+            padding=(0, 0),
+            use_bias=False,
+            rngs=rngs,
+        )
+        self.normalization = BatchNorm(
+            out_features, momentum=0.9, epsilon=1e-05, rngs=rngs
+        )
+
+    def __call__(self, hidden_states):
+        return self.normalization(self.convolution(hidden_states))
+
+
+class ResNetBottleNeckLayer(nnx.Module):
+    def __init__(
+        self, in_features, out_features, strides, hidden_features, *, rngs: nnx.Rngs
+    ):
+        self.shortcut = ResNetShortCut(
+            in_features=in_features,
+            out_features=out_features,
+            strides=strides,
+            rngs=rngs,
+        )
+        self.layer = nnx.List(
+            [
+                ResNetConvLayer2(
+                    in_features=in_features,
+                    out_features=hidden_features,
+                    kernel_size=1,
+                    strides=1,
+                    padding=0,
+                    rngs=rngs,
+                ),
+                ResNetConvLayer2(
+                    in_features=hidden_features,
+                    out_features=hidden_features,
+                    kernel_size=3,
+                    strides=strides,
+                    padding=1,
+                    rngs=rngs,
+                ),
+                ResNetConvLayer3(
+                    in_features=hidden_features, out_features=out_features, rngs=rngs
+                ),
+            ]
+        )
+
+    def __call__(self, hidden_state):
+        hidden_states = hidden_state
+        for layer in self.layer[:2]:
+            hidden_states = layer(hidden_states)
+        return jax.nn.relu(self.layer[2](hidden_states) + self.shortcut(hidden_state))
+
+
+class ResNetStage(nnx.Module):
+    def __init__(
+        self, in_features, out_features, strides, hidden_features, *, rngs: nnx.Rngs
+    ):
+        self.layers = nnx.List(
+            [
+                ResNetBottleNeckLayer(
+                    in_features=in_features,
+                    out_features=out_features,
+                    strides=strides,
+                    hidden_features=hidden_features,
+                    rngs=rngs,
+                )
+            ]
+        )
+
+    def __call__(self, input):
+        return self.layers[0](input)
+
+
+class ResNetBottleNeckLayer2(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.layer = nnx.List(
+            [
+                ResNetConvLayer2(
+                    in_features=20,
+                    out_features=5,
+                    kernel_size=1,
+                    strides=1,
+                    padding=0,
+                    rngs=rngs,
+                ),
+                ResNetConvLayer2(
+                    in_features=5,
+                    out_features=5,
+                    kernel_size=3,
+                    strides=1,
+                    padding=1,
+                    rngs=rngs,
+                ),
+                ResNetConvLayer3(in_features=5, out_features=20, rngs=rngs),
+            ]
+        )
+
+    def __call__(self, hidden_state):
+        hidden_states = hidden_state
+        for layer in self.layer[:2]:
+            hidden_states = layer(hidden_states)
+        return jax.nn.relu(self.layer[2](hidden_states) + hidden_state)
+
+
+class ResNetStage2(nnx.Module):
+    def __init__(self, *, rngs: nnx.Rngs):
+        self.layers = nnx.List(
+            [
+                ResNetBottleNeckLayer(
+                    in_features=16,
+                    out_features=20,
+                    strides=2,
+                    hidden_features=5,
+                    rngs=rngs,
+                ),
+                ResNetBottleNeckLayer2(rngs=rngs),
+            ]
+        )
+
+    def __call__(self, input):
+        return self.layers[1](self.layers[0](input))
+
+
+class ResNetEncoder(nnx.Module):
+    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
+        self.stages = nnx.List(
+            [
+                ResNetStage(
+                    in_features=config.embedding_size,
+                    out_features=16,
+                    strides=1,
+                    hidden_features=4,
+                    rngs=rngs,
+                ),
+                ResNetStage2(rngs=rngs),
+                ResNetStage(
+                    in_features=20,
+                    out_features=24,
+                    strides=2,
+                    hidden_features=6,
+                    rngs=rngs,
+                ),
+                ResNetStage(
+                    in_features=24,
+                    out_features=28,
+                    strides=2,
+                    hidden_features=7,
+                    rngs=rngs,
+                ),
+            ]
+        )
+
+    def __call__(self, hidden_state):
+        hidden_state = self.stages[1](self.stages[0](hidden_state))
+        for stage in self.stages[2:]:
+            hidden_state = stage(hidden_state)
+        return hidden_state
+
+
+class ResNetModel(nnx.Module):
+    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
+        self.embedder = ResNetEmbeddings(config, rngs=rngs)
+        self.encoder = ResNetEncoder(config, rngs=rngs)
+
+    def __call__(self, pixel_values):
+        encoder_outputs = self.encoder(
+            self.embedder(pixel_values.transpose(0, 2, 3, 1))
+        )
+        pooled_output = encoder_outputs.mean(axis=(1, 2), keepdims=True).transpose(
+            0, 3, 1, 2
+        )
+        encoder_outputs = encoder_outputs.transpose(0, 3, 1, 2)
+        return BaseModelOutputWithPoolingAndNoAttention(
+            last_hidden_state=encoder_outputs, pooler_output=pooled_output
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: str) -> "ResNetModel":
+        """The model saved in `folder`, loaded strictly and in eval mode."""
+        fields = [field.name for field in dataclasses.fields(ResNetConfig)]
+        config = ResNetConfig(
+            **config_values(pathlib.Path(folder) / "config.json", fields)
+        )
+        return load_pretrained(lambda: cls(config, rngs=nnx.Rngs(0)), folder)

@@ -1,0 +1,45 @@
+"""Emitted files, byte for byte; `tests/modules/goldens.py` says how to update them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("flax")
+
+from tests.modules import goldens
+
+
+@pytest.fixture(scope="module", autouse=True)
+def update() -> None:
+    if os.environ.get("IVYPORT_UPDATE_GOLDEN") == "1":
+        goldens.update()
+
+
+@pytest.mark.parametrize("name", goldens.GOLDEN)
+def test_golden(name: str) -> None:
+    file = goldens.FOLDER / f"{name}.py"
+    expected, found = file.read_text(encoding="utf-8"), goldens.text(name)
+    if found == expected:
+        return
+    diff = difflib.unified_diff(
+        expected.splitlines(), found.splitlines(), f"golden/{name}.py", "emitted now",
+        lineterm="", n=2,
+    )  # fmt: skip
+    lines = list(diff)
+    shown = "\n".join(lines[:120])
+    more = f"\n... {len(lines) - 120} lines more" if len(lines) > 120 else ""
+    pytest.fail(
+        f"what is emitted for {name} has changed:\n{shown}{more}\n\n"
+        "If the change is meant, run `python -m tests.modules.goldens` and review the "
+        "diff like code.",
+        pytrace=False,
+    )
+
+
+def test_nothing_else_is_golden() -> None:
+    assert {f.stem for f in goldens.FOLDER.glob("*.py")} == set(goldens.GOLDEN)
