@@ -131,7 +131,7 @@ def transpile(
     port, traced = _compile(source, args, kwargs, dims, train, name, progress)
     module = _module(port, name or "model")
     arrays = dict(port.weights.forward(Arrays(traced.tensors)))
-    port.unused = Arrays(port.unused)
+    port.unused = Arrays(port.unused, wide=port.unused)
     from ivyport.backends.jax import realize
 
     model = realize.fill(realize.factory(module, port.cls, port.config), arrays)
@@ -273,7 +273,7 @@ def port(
     made, traced = _compile(source, args, kwargs, dims, verify or True, name, progress)
     if origin is not None:
         made.record["source"] |= dict(origin)
-    arrays = Arrays(traced.tensors)
+    arrays = Arrays(traced.tensors, wide=made.unused)
     _write(made, folder, arrays, made.weights, name, progress)
     file = folder / made.record["file"]
     report = None

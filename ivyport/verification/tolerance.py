@@ -45,14 +45,14 @@ class Tolerances:
     softmax ignores what is added to all scores, so that a key's bias has none; nor has
     a bias in front of batch norm. Relative to itself such a tensor agrees with nothing.
     Errors of gradients are therefore taken relative to at least `gradient_floor` times
-    the largest gradient of the model: in float32 an error of 1e-8 of that passes (in
-    BERT those of the keys' biases are 8e-10), and a gradient that is lost or wrong
-    fails wherever it is above that. What rounds worse is settled in float64 (see
-    `training`).
+    the largest gradient of the model: in float32 an error of 1e-7 of that passes, which
+    is float32's own eps (OPT's and CLIP's key biases are off by 1.1e-8 and 1.5e-8), and
+    a gradient that is lost or wrong fails wherever it is above that. What rounds worse
+    is settled in float64 (see `training`).
     """
 
     table: Mapping[str, Tolerance] = dataclasses.field(default_factory=lambda: TABLE)
-    gradient_floor: float = 1e-4
+    gradient_floor: float = 1e-3
     reason: str = ""
 
     def of(self, dtype: str) -> Tolerance:

@@ -61,7 +61,7 @@ def test_equal_gradients_pass_and_unused_parameters_need_no_place():
     assert all(row.passed for row in rows.values())
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-5, 1e-7])
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-5, 1e-6])
 def test_a_lost_gradient_is_found_however_small(scale):
     rows = check(scale, lambda actual: actual["b"].fill(0))
     assert rows["a"].passed

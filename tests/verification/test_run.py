@@ -157,7 +157,7 @@ def test_a_port_that_untied_its_weights():
     class Untied(nnx.Module):
         def __init__(self):
             weights = dict(source.named_parameters())
-            arrays = {n: np.array(w.detach()) for n, w in weights.items()}
+            arrays = {n: w.detach().numpy().copy() for n, w in weights.items()}
             self.embed = nnx.Param(jax.numpy.asarray(arrays["embed.weight"]))
             self.head = nnx.Param(jax.numpy.asarray(arrays["embed.weight"]))
             self.kernel = nnx.Param(jax.numpy.asarray(arrays["body.weight"].T))

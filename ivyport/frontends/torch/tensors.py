@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import ml_dtypes
 import numpy as np
@@ -20,13 +20,18 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
 
 
 class Arrays(Mapping[str, np.ndarray]):
-    """Named tensors, read as arrays one at a time; 64-bit ones become 32-bit."""
+    """Named tensors, read as arrays one at a time; 64-bit ones become 32-bit but for `wide`."""
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+    def __init__(
+        self, tensors: Mapping[str, torch.Tensor], wide: Collection[str] = ()
+    ) -> None:
         self.tensors = tensors
+        self.wide = wide
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = to_numpy(self.tensors[name])
+        if name in self.wide:
+            return array
         narrow = {"int64": "int32", "float64": "float32"}.get(array.dtype.name)
         return array.astype(narrow) if narrow else array
 
