@@ -12,18 +12,16 @@ import shutil
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 import ivyport
-from ivyport.cli_render import DRIFT, FAULT, OK, Screen
-from ivyport.core.errors import InputError, IvyportError
-from ivyport.targets import require, resolve_target
-
-if TYPE_CHECKING:
-    from ivyport.core.report import Report
-    from ivyport.zoo.origin import Origin
+from ivyport.cli_bench import bench
+from ivyport.cli_jax import WeightsCommand, flax, haiku
+from ivyport.cli_port import Json, Out, To, Verify, check_port, code, port, verdict
+from ivyport.cli_render import FAULT, OK, Screen
+from ivyport.core.errors import IvyportError
 
 app = typer.Typer(
     help="Port pretrained models between frameworks, as readable source code.",
@@ -33,17 +31,13 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Move weights between formats.", no_args_is_help=True)
 zoo_app = typer.Typer(help="Known models.", no_args_is_help=True)
+app.command("bench")(bench)
+app.command("haiku", cls=WeightsCommand)(haiku)
+app.command("flax")(flax)
 app.add_typer(weights_app, name="weights")
 app.add_typer(zoo_app, name="zoo")
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
-To = Annotated[str, typer.Option("--to", help="Target: jax (Flax NNX).")]
-Out = Annotated[
-    Path | None,
-    typer.Option("-o", "--out", help="Folder to write. Default: ported/<name>."),
-]
-Verify = Annotated[bool, typer.Option(help="Compare the port with its source.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -90,7 +84,7 @@ def hf(
         seq_len=seq_len,
         inputs=None if inputs is None else str(inputs),
     )
-    _port(origin, to, out, verify=verify, screen=Screen(as_json=as_json))
+    port(origin, to, out, verify=verify, screen=Screen(as_json=as_json))
 
 
 @app.command("torch")
@@ -116,81 +110,7 @@ def torch_(
         inputs=tuple(input_ or ()),
         params=None if params is None else str(params),
     )
-    _port(origin, to, out, verify=verify, screen=Screen(as_json=as_json))
-
-
-def _port(
-    origin: Origin, to: str, out: Path | None, *, verify: bool, screen: Screen
-) -> None:
-    """Build the source, port it, show the result, and exit with its code."""
-    from ivyport.zoo.hf_hub import safe_name
-
-    with screen.work() as progress:
-        target = resolve_target(to)
-        require(target)
-        if out is not None:
-            _check_out(out)
-        progress("load")
-        built = origin.build()
-        folder = out if out is not None else Path("ported") / built.name
-        _check_out(folder)
-        result = ivyport.port(
-            built.model,
-            target,
-            folder,
-            kwargs=built.inputs,
-            dims=built.dims,
-            name=safe_name(folder.resolve().name),
-            origin=built.record,
-            verify=verify,
-            progress=progress,
-        )
-    report, notes = result.report, [*built.notes, *result.notes]
-    if screen.as_json:
-        found = {
-            "folder": str(result.folder),
-            "source_file": str(result.source_file),
-            "target": target,
-            "notes": notes,
-        }
-        screen.json(found | _verdict(report))
-    else:
-        if report is not None:
-            screen.parity(report)
-        for note in notes:
-            screen.line(f"note: {note}")
-        screen.line(f"source:  {result.source_file}\nfolder:  {result.folder}")
-    raise typer.Exit(_code(report))
-
-
-def _code(report: Report | None) -> int:
-    return OK if report is None or report.passed else DRIFT
-
-
-def _verdict(report: Report | None) -> dict[str, Any]:
-    if report is None:
-        return {"passed": None, "report": None}
-    return {"passed": report.passed, "report": report.to_json()}
-
-
-def _check_out(folder: Path) -> None:
-    """Refuse a folder that holds something else than an earlier port."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"-o {folder}: a file of that name exists.")
-    if folder.is_dir() and any(folder.iterdir()) and not _is_port(folder):
-        raise InputError(
-            f"-o {folder}: the folder is not empty and holds no earlier port "
-            "(no port.json). Choose another one, or empty it."
-        )
-
-
-def _is_port(folder: Path) -> bool:
-    return (folder / "port.json").is_file()
-
-
-def _check_port(folder: Path) -> None:
-    if not _is_port(folder):
-        raise InputError(f"{folder}: no ported model there (no port.json).")
+    port(origin, to, out, verify=verify, screen=Screen(as_json=as_json))
 
 
 @app.command()
@@ -206,7 +126,7 @@ def verify(
 
     screen = Screen(as_json=as_json)
     with screen.work() as progress:
-        _check_port(folder)
+        check_port(folder)
         record = json.loads((folder / "port.json").read_text(encoding="utf-8"))
         origin = origin_from_json(record.get("source") or {})
         if source is not None:
@@ -215,13 +135,17 @@ def verify(
         built = origin.build()
         ported = ivyport.load(folder)
         report = ivyport.verify(
-            built.model, ported, kwargs=built.inputs, progress=progress
+            built.model,
+            ported,
+            kwargs=built.inputs,
+            **built.weights(),
+            progress=progress,
         )
     if as_json:
-        screen.json({"folder": str(folder)} | _verdict(report))
+        screen.json({"folder": str(folder)} | verdict(report))
     else:
         screen.parity(report)
-    raise typer.Exit(_code(report))
+    raise typer.Exit(code(report))
 
 
 @weights_app.command("home")
@@ -232,7 +156,7 @@ def weights_home(
     """Send fine-tuned weights home: back to the source's names and layouts."""
     screen = Screen()
     with screen.work() as progress:
-        _check_port(folder)
+        check_port(folder)
         from ivyport.weights.convert import send_home
 
         send_home(folder, out, progress=progress.counter("weights"))
@@ -245,7 +169,8 @@ def weights_home(
 
 @zoo_app.command("list")
 def zoo_list(as_json: Json = False) -> None:
-    """List the published models whose configurations ivyport knows."""
+    """List the models that ivyport knows by name."""
+    from ivyport.zoo.haiku.catalogue import ENTRIES
     from ivyport.zoo.hf_configs import PUBLISHED
 
     screen = Screen(as_json=as_json)
@@ -254,11 +179,22 @@ def zoo_list(as_json: Json = False) -> None:
             {"model": name, "type": entry.model_type, "class": entry.architecture}
             for name, entry in PUBLISHED.items()
         ]
-        screen.json({"hf": models})
+        haikus = [
+            {
+                "model": name,
+                "title": entry.title,
+                "variants": {v: made.weights for v, made in entry.variants.items()},
+            }
+            for name, entry in ENTRIES.items()
+        ]
+        screen.json({"hf": models, "haiku": haikus})
         return
-    width = max(len(name) for name in PUBLISHED)
-    for name, entry in PUBLISHED.items():
-        screen.line(f"hf {name:<{width}} {entry.architecture}")
+    width = max(len(name) for name in (*PUBLISHED, *ENTRIES))
+    for name, model in PUBLISHED.items():
+        screen.line(f"hf {name:<{width}} {model.architecture}")
+    for name, entry in ENTRIES.items():
+        variants = f": {', '.join(entry.variants)}" if len(entry.variants) > 1 else ""
+        screen.line(f"haiku {name:<{width - 3}} {entry.title}{variants}")
 
 
 def main() -> None:

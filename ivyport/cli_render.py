@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Exit codes: the port agrees; it does not; the request or the source is at fault.
 OK, DRIFT, FAULT = 0, 1, 2
 #: Stages whose progress counts bytes; every other one counts items.
-BYTE_STAGES = frozenset({"weights", "save"})
+BYTE_STAGES = frozenset({"download", "weights", "save"})
 #: Rows of one kind that a table shows; the worst come first.
 SHOWN_ROWS = 5
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ivyport.core.errors import SourceError
 from ivyport.core.report import Report
+from ivyport.targets import DESCRIBED
 
 PORT = "port.json"
 FORMAT = 1
@@ -82,10 +83,10 @@ def card(record: dict[str, Any], source_file: str, report: Report | None) -> str
     """The model card: what was ported, how to load it, how it was checked."""
     module = source_file.removesuffix(".py")
     cls = record["class"]
-    source = record["source"]
+    source, target = record["source"], DESCRIBED[record["target"]]
     name = source.get("id") or source.get("name") or cls
     lines = [
-        f"# {cls} for Flax NNX",
+        f"# {cls} for {target.title}",
         "",
         f"Ported from {name} ({source['framework']}) by ivyport {record['ivyport']}.",
         "",
@@ -95,7 +96,8 @@ def card(record: dict[str, Any], source_file: str, report: Report | None) -> str
         f'model = {cls}.from_pretrained(".")',
         "```",
         "",
-        "The file needs jax, flax, numpy and safetensors; ivyport is not needed.",
+        f"The file needs {', '.join(target.packages[:-1])} and {target.packages[-1]}; "
+        "ivyport is not needed.",
         "",
         "| input | dtype | shape |",
         "|---|---|---|",

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 
 from ivyport.core.errors import DependencyError, InputError
 
 #: Every accepted name and the target it stands for; `jax` is Flax NNX.
-TARGETS: dict[str, str] = {"jax": "jax", "nnx": "jax"}
+TARGETS: dict[str, str] = {
+    "jax": "jax",
+    "nnx": "jax",
+    "torch": "torch",
+    "pytorch": "torch",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """What a target is called, and the packages that a port to it needs."""
+
+    title: str
+    packages: tuple[str, ...]
+
+
+#: How files and model cards speak of each target.
+DESCRIBED: dict[str, Described] = {
+    "jax": Described("Flax NNX", ("jax", "flax", "numpy", "safetensors")),
+    "torch": Described("PyTorch", ("torch", "numpy", "safetensors")),
+}
 
 #: The packages to import that each optional extra installs.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "torch": ("torch",),
     "jax": ("jax", "flax"),
+    "haiku": ("jax", "haiku"),
+    "flax": ("jax", "flax"),
     "hf": ("transformers",),
 }
 
@@ -42,6 +65,8 @@ def require(*extras: str) -> None:
         if (absent := [p for p in EXTRAS[extra] if importlib.util.find_spec(p) is None])
     }
     if missing:
-        packages = ", ".join(name for names in missing.values() for name in names)
+        packages = ", ".join(
+            dict.fromkeys(p for names in missing.values() for p in names)
+        )
         command = f"pip install 'ivyport[{','.join(missing)}]'"
         raise DependencyError(f"not installed: {packages}. Run: {command}")

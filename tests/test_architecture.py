@@ -23,6 +23,7 @@ MAX_FILE, MAX_FUNCTION = 600, 60
 
 ARRAYS = frozenset({"numpy", "ml_dtypes"})
 JAX = frozenset({"jax", "flax"})
+HAIKU = frozenset({"haiku"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,24 +54,49 @@ UNITS = {
     "frontends.torch": unit(
         "core frontends", ARRAYS | TORCH | {"sympy", "transformers"}, TORCH
     ),
+    # haiku: in the file that is loaded when a haiku function is the source.
+    "frontends.jax": unit("core frontends", ARRAYS | JAX | {"haiku"}, JAX | {"haiku"}),
     "backends": unit("core", ARRAYS | {"ruff"}),
     # safetensors: helpers that are copied into the emitted file load its weights.
     "backends.jax": unit("core backends", ARRAYS | JAX | {"safetensors"}, JAX),
+    "backends.torch": unit("core backends", ARRAYS | TORCH | {"safetensors"}, TORCH),
     "weights": unit("core", ARRAYS | {"safetensors"}),
-    "modules": unit("core backends backends.jax weights", ARRAYS | JAX),
-    "targets": unit("core", frozenset()),
-    "verification": unit(ENGINE, ARRAYS | TORCH | JAX, TORCH | JAX),
-    "saving": unit("core", frozenset()),
-    "api": unit(f"{ENGINE} verification saving targets __init__", ARRAYS | TORCH | JAX),
-    "zoo": unit(
-        "core weights targets api __init__",
-        ARRAYS | TORCH | {"transformers", "safetensors", "huggingface_hub"},
+    "modules": unit(
+        "core backends backends.jax backends.torch weights", ARRAYS | JAX | TORCH
     ),
+    "targets": unit("core", frozenset()),
+    "sources": unit(
+        "core frontends frontends.torch frontends.jax", ARRAYS | TORCH | JAX
+    ),
+    "porting": unit(
+        "core weights modules backends.jax backends.torch saving sources targets __init__",
+        frozenset(),
+    ),
+    "verification": unit(f"{ENGINE} frontends.jax", ARRAYS | TORCH | JAX, TORCH | JAX),
+    "saving": unit("core targets", frozenset()),
+    "api": unit(
+        "core weights verification saving sources porting targets __init__", TORCH | JAX
+    ),
+    "zoo": unit(
+        "core weights targets api zoo.haiku __init__",
+        ARRAYS
+        | TORCH
+        | JAX
+        | {"transformers", "safetensors", "huggingface_hub", "msgpack"},
+    ),
+    "zoo.haiku": unit("core weights targets zoo", ARRAYS | JAX | HAIKU, JAX | HAIKU),
     "bench": unit(
         "core api zoo targets __init__",
-        ARRAYS | TORCH | JAX | {"transformers", "optax", "psutil"},
+        ARRAYS | TORCH | JAX | {"transformers", "matplotlib", "psutil"},
     ),
-    "cli": unit(f"{ENGINE} api zoo bench targets cli_render __init__", {"typer"}),
+    "cli": unit(
+        f"{ENGINE} api zoo zoo.haiku bench targets cli_bench cli_jax cli_port cli_render "
+        "__init__",
+        frozenset({"typer"}),
+    ),
+    "cli_port": unit("core zoo targets cli_render __init__", frozenset({"typer"})),
+    "cli_jax": unit("core zoo cli_port cli_render", frozenset({"typer"})),
+    "cli_bench": unit("core bench targets cli_render", frozenset({"typer", "rich"})),
     "cli_render": unit("core", frozenset({"typer", "rich"})),
     "__init__": unit("core api", frozenset()),
     "__main__": unit("cli", frozenset()),

@@ -8,14 +8,17 @@ from ivyport.core.errors import DependencyError, InputError
 from ivyport.targets import require, resolve_target
 
 
-@pytest.mark.parametrize(("name", "target"), [("jax", "jax"), ("nnx", "jax")])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("jax", "jax"), ("nnx", "jax"), ("torch", "torch"), ("pytorch", "torch")],
+)
 def test_target_names(name, target):
     assert resolve_target(name) == target
 
 
-@pytest.mark.parametrize("name", ["torch", "JAX", "", "jax "])
+@pytest.mark.parametrize("name", ["keras", "JAX", "", "jax "])
 def test_another_target_is_refused_and_the_ones_that_exist_are_named(name):
-    with pytest.raises(InputError, match=r"ports to: jax \(aliases: nnx = jax\)"):
+    with pytest.raises(InputError, match=r"ports to: jax, torch \(aliases: nnx = jax"):
         resolve_target(name)
 
 

@@ -102,6 +102,22 @@ def assign(target: ast.expr | str, value: ast.expr) -> ast.stmt:
     return ast.Assign([_store(left)], value, lineno=0)
 
 
+def stored(expr: ast.expr) -> ast.expr:
+    """A name or a tuple of names as the target of a loop."""
+    return _store(expr)
+
+
+def function(
+    name: str, arguments: Iterable[str], body: list[ast.stmt]
+) -> ast.FunctionDef:
+    """``def name(*arguments): ...``."""
+    args = [ast.arg(identifier(a)) for a in arguments]
+    signature = ast.arguments([], args, None, [], [], None, [])
+    return ast.FunctionDef(
+        identifier(name), signature, body or [ast.Pass()], [], lineno=0
+    )
+
+
 def _store(expr: ast.expr) -> ast.expr:
     if isinstance(expr, ast.Tuple):
         return ast.Tuple([_store(e) for e in expr.elts], ast.Store())
@@ -130,8 +146,10 @@ class Exprs:
         node: the node being emitted, for rules that look at types.
         helpers: functions of the backend's `_rt.py` that the expressions made so far call.
         roots: modules whose names they use (`jnp`).
-        dropout_module: what draws this node's randomness, None where it draws none.
         dropout_module: the layer that draws the node's randomness, where it has one.
+        training: what says whether the model trains (`self.training`), where the target
+            has such a thing and the body can reach it.
+        spell_device: gives a device to create tensors on (`x.device`), None for the default.
     """
 
     def __init__(
@@ -149,7 +167,8 @@ class Exprs:
         self.helpers: set[str] = set()
         self.roots: set[str] = set()
         self.dropout_module: ast.expr | None = None
-        self.dropout_module: ast.expr | None = None
+        self.training: ast.expr | None = None
+        self.spell_device: Callable[[], ast.expr | None] | None = None
 
     # ---- what rules look at
 
@@ -164,6 +183,11 @@ class Exprs:
     def out(self) -> TensorType:
         """Type of the node's first result."""
         return self.node.outputs[0].type
+
+    def device(self) -> Any:
+        """The device of the tensors at hand, as an argument of what creates another."""
+        spelled = self.spell_device() if self.spell_device else None
+        return OMIT if spelled is None else spelled
 
     # ---- what rules build
 
@@ -290,12 +314,15 @@ class Exprs:
         return self.rules[node.op](self, *operands, **node.attrs)
 
 
-def rule_table() -> tuple[dict[str, Callable[..., Any]], Callable[..., Any]]:
-    """An empty table of emission rules and the ``@emits("op")`` that fills it."""
-    rules: dict[str, Callable[..., Any]] = {}
+Rule = Callable[..., Any]
 
-    def emits(*ops: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        def register(rule: Callable[..., Any]) -> Callable[..., Any]:
+
+def rule_table() -> tuple[dict[str, Rule], Callable[..., Callable[[Rule], Rule]]]:
+    """An empty table of emission rules and the ``@emits("op")`` that fills it."""
+    rules: dict[str, Rule] = {}
+
+    def emits(*ops: str) -> Callable[[Rule], Rule]:
+        def register(rule: Rule) -> Rule:
             for op in ops:
                 if op in rules:
                     raise GraphError(f"two rules emit {op!r}")

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ivyport.core import opdef, ops, ops_nn  # the op tables register on import
+from ivyport.core import (  # the op tables register on import
+    opdef,
+    ops,
+    ops_control,
+    ops_lax,
+    ops_nn,
+)
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Node, Operand, Scalar, Scope, Source, Value
 
-__all__ = ["Builder", "ops", "ops_nn"]
+__all__ = ["Builder", "ops", "ops_control", "ops_lax", "ops_nn"]
 
 
 class Builder:

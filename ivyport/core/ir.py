@@ -130,6 +130,11 @@ class Param:
     `kind` is ``parameter`` (trained), ``buffer`` (kept in checkpoints) or ``constant`` (made by
     the constructor). `aliases` are its other names in the source; `place` the one of them under
     which the port holds it.
+
+    `folds` are the shape-only steps that lead from the source's tensor to `type`, in order:
+    ``("permute_dims", axes)``, ``("reshape", old_shape, new_shape)``, ``("select", axis, i)``,
+    ``("flip", axes)`` (see `core.passes.fold`). `source` is that tensor's name, where several
+    parameters are parts of one tensor and `path` is only theirs; it is `path` otherwise.
     """
 
     path: str
@@ -138,9 +143,12 @@ class Param:
     value: Value
     aliases: tuple[str, ...] = ()
     place: str = ""
+    folds: tuple[tuple[Any, ...], ...] = ()
+    source: str = ""
 
     def __post_init__(self) -> None:
         self.place = self.place or self.path
+        self.source = self.source or self.path
 
     @property
     def owner(self) -> str:
@@ -169,11 +177,13 @@ class Call:
     alias: str = ""
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class Graph:
     """A traced model.
 
     `outputs` is a nested structure of values, None, constants, tuples, lists, dicts and records.
+    `updates` gives the new value of a parameter (a running statistic) by its path, where no
+    operation updates it by itself.
     `dims` gives each symbol's ``(lower, upper)`` bounds, upper None when unbounded.
     `attrs` are plain scalars found on the source's modules, by path: they name constants.
     `fields` says which configuration field set a module's number (``path.attribute``).
@@ -189,10 +199,15 @@ class Graph:
     classes: dict[str, str] = dataclasses.field(default_factory=dict)
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     name: str = "Model"
+    updates: dict[str, Value] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        # As an attribute of a node: graphs are equal only if they are one.
+        return f"<graph {self.name} of {len(self.nodes)} nodes at {id(self):#x}>"
 
     def output_values(self) -> list[Value]:
-        """Every tensor in the output structure, in order."""
-        return list(leaves(self.outputs))
+        """Every tensor in the output structure, in order, and the updates."""
+        return [*leaves(self.outputs), *self.updates.values()]
 
     def uses(self) -> dict[Value, list[Node]]:
         """Consumers of each value, in node order; outputs of the graph are not nodes."""

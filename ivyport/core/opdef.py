@@ -22,6 +22,7 @@ from ivyport.core.ir import Operand, Scalar, TensorType, Value
 
 OperandType = TensorType | Scalar | None
 REGISTRY: dict[str, OpDef] = {}
+CONTROL: dict[str, OpDef] = {}  # operations that hold graphs; emitted as statements
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +84,18 @@ def op(
     tunable: tuple[str, ...] = (),
     elementwise: bool = False,
     random: bool = False,
+    control: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the decorated type rule as operation `name`."""
+    """Register the decorated type rule as operation `name`.
+
+    Operations of `control` flow hold graphs in attributes and have a table of their own.
+    """
+    table = CONTROL if control else REGISTRY
 
     def register(infer: Callable[..., Any]) -> Callable[..., Any]:
-        if name in REGISTRY:
+        if name in REGISTRY or name in CONTROL:
             raise GraphError(f"operation {name!r} is defined twice")
-        REGISTRY[name] = OpDef(
+        table[name] = OpDef(
             name,
             infer,
             inspect.signature(infer),
@@ -106,9 +112,10 @@ def op(
 
 def get(name: str) -> OpDef:
     """The operation called `name`; raises `GraphError` if there is none."""
-    if name not in REGISTRY:
+    found = REGISTRY.get(name) or CONTROL.get(name)
+    if found is None:
         raise GraphError(f"there is no operation {name!r}")
-    return REGISTRY[name]
+    return found
 
 
 def demand(condition: bool, message: str) -> None:

@@ -341,7 +341,10 @@ def scatter(
 
 @op("take", url=f"{API}indexing_functions.html")
 def take(x: TensorType, indices: TensorType, *, axis: int) -> TensorType:
-    """Select along an axis; `indices` of any rank replaces that axis."""
+    """Select along an axis; `indices` of any rank replaces that axis.
+
+    Negative indices count from the end.
+    """
     a = normalize(axis, x.rank)
     return x.with_shape((*x.shape[:a], *indices.shape, *x.shape[a + 1 :]))
 
@@ -350,7 +353,8 @@ def take(x: TensorType, indices: TensorType, *, axis: int) -> TensorType:
 def take_along_axis(x: TensorType, indices: TensorType, *, axis: int) -> TensorType:
     """Gather: result[i, j] = x[i, indices[i, j]] for axis 1.
 
-    Other axes of `indices` are at most as long as those of x (the torch rule).
+    Other axes of `indices` are at most as long as those of x, and no index is negative (the torch
+    rules).
     """
     demand(x.rank == indices.rank, f"take_along_axis of {x} by {indices}")
     return x.with_shape(indices.shape)

@@ -163,12 +163,18 @@ def batch_norm(
     axis: int,
     eps: float,
     momentum: float | None,
+    unbiased: bool = True,
+    debias: bool = False,
 ) -> TensorType:
     """Normalise channel `axis` by the running statistics in eval, by the batch's in training.
 
     In training running = (1 - momentum) * running + momentum * batch (torch's convention), the
-    running variance with Bessel's correction, the normalising one without. Without `mean` and
-    `var` the batch's statistics serve in eval too; momentum None never updates.
+    running variance with Bessel's correction if `unbiased` (torch; not Flax and haiku), the
+    normalising one without. Without `mean` and `var` the batch's statistics serve in eval too;
+    momentum None never updates.
+
+    `debias` is haiku's `ExponentialMovingAverage`: the layer also holds two hidden averages that
+    start at zero and a counter t, and mean and var are hidden / (1 - (1 - momentum) ** t).
     """
     return x
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ivyport.core.control import bodies
 from ivyport.core.ir import Graph, NewAxis, Node, Operand, Record, Scalar, Slice, Value
 
 
@@ -22,17 +23,34 @@ def render(graph: Graph, *, types: bool = True) -> str:
         names[param.value] = f"@{path}"
         tied = f" = {', '.join(param.aliases)}" if param.aliases else ""
         lines.append(f"  {param.kind} @{path}: {param.type}{tied}")
+    lines += _nodes(graph, names, types, "  ", "%")
+    return "\n".join(lines) + "\n"
+
+
+def _nodes(
+    graph: Graph, names: dict[Value, str], types: bool, margin: str, mark: str
+) -> list[str]:
+    lines = []
     for count, node in enumerate(graph.nodes):
         for i, value in enumerate(node.outputs):
-            names[value] = f"%{count}" if len(node.outputs) == 1 else f"%{count}.{i}"
-        lines.append("  " + _line(node, names, types))
-    lines.append(f"  return {_structure(graph.outputs, names)}")
-    return "\n".join(lines) + "\n"
+            own = f"{mark}{count}"
+            names[value] = own if len(node.outputs) == 1 else f"{own}.{i}"
+        lines.append(margin + _line(node, names, types))
+        for part, body in enumerate(bodies(node)):
+            inner = f"{mark}{count}{'abcdefghij'[part % 10]}"
+            for i, value in enumerate(body.inputs):
+                names[value] = f"{inner}:{i}"
+            given = ", ".join(f"{names[v]}: {v.type}" for v in body.inputs)
+            lines.append(f"{margin}  ({given}) ->")
+            lines += _nodes(body, names, types, f"{margin}    ", inner)
+    lines.append(f"{margin}return {_structure(graph.outputs, names)}")
+    return lines
 
 
 def _line(node: Node, names: dict[Value, str], types: bool) -> str:
     operands = [_operand(x, names) for x in node.inputs]
-    attrs = [f"{k}={attr_text(v)}" for k, v in node.attrs.items()]
+    held = ("body", "test", "branches") if bodies(node) else ()
+    attrs = [f"{k}={attr_text(v)}" for k, v in node.attrs.items() if k not in held]
     left = ", ".join(names[v] for v in node.outputs)
     text = f"{left} = {node.op}({', '.join(operands + attrs)})"
     if types:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ivyport.core import opdef
+from ivyport.core.control import all_nodes, bodies
 from ivyport.core.dims import symbols
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph, Node, Scalar, TensorType, Value
@@ -31,17 +32,36 @@ def verify(graph: Graph) -> None:
             problems.append(
                 f"parameter {path!r}: {param.value.type} is not {param.type}"
             )
-    for position, node in enumerate(graph.nodes):
-        for problem in _check(node, defined):
-            problems.append(f"node {position} ({node.op}, {node.src}): {problem}")
-        defined.update(node.outputs)
-    for value in graph.output_values():
-        if value not in defined:
-            problems.append(f"output {value} is not defined")
+    problems += _check_nodes(graph, defined)
     problems += _check_symbols(graph)
     if problems:
         listing = "\n  ".join(problems[:20])
         raise GraphError(f"{len(problems)} violations in graph:\n  {listing}")
+
+
+def _check_nodes(graph: Graph, defined: set[Value]) -> list[str]:
+    problems: list[str] = []
+    for position, node in enumerate(graph.nodes):
+        found = _check(node, defined)
+        for body in bodies(node):
+            found += _check_body(body)
+        where = f"node {position} ({node.op}, {node.src})"
+        problems += [f"{where}: {problem}" for problem in found]
+        defined.update(node.outputs)
+    for value in graph.output_values():
+        if value not in defined:
+            problems.append(f"output {value} is not defined")
+    return problems
+
+
+def _check_body(body: Graph) -> list[str]:
+    """A body is closed and owns nothing."""
+    problems = []
+    if body.params or body.updates:
+        problems.append("a body of control flow has parameters")
+    if len(set(body.inputs)) != len(body.inputs):
+        problems.append("a body of control flow has one input twice")
+    return problems + _check_nodes(body, set(body.inputs))
 
 
 def _check(node: Node, defined: set[Value]) -> list[str]:
@@ -70,7 +90,7 @@ def _check_symbols(graph: Graph) -> list[str]:
     known = set(graph.dims)
     reachable = _shape_symbols([v.type for v in graph.inputs])
     used = set(reachable)
-    for node in graph.nodes:
+    for node in all_nodes(graph):
         used |= used_symbols(node.attrs)
         used |= _shape_symbols([v.type for v in node.outputs])
         for x in node.inputs:

@@ -13,11 +13,14 @@ from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
 from ivyport.core.dims import Dim, as_symbol
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Node, Scalar, Slice, Value
+from ivyport.core.ir import Node, Param, Scalar, Slice, Value
+from ivyport.modules.blocks import MARKS, Blocks
 from ivyport.modules.runs import Run, find_run
 from ivyport.modules.tree import CallNode
 
 INLINE_LIMIT = 66  # characters of an expression that still reads well inside another
+CHAIN_LIMIT = 100  # of what a method is called on: ``x.reshape(...).transpose(1, 2)``
+CHAINED = ("permute_dims",)
 SHORT = 24  # characters of an operand that stays inline even when others get names
 SYMBOL_NAMES = {"batch": "B", "seq": "S", "decoder_seq": "T", "samples": "L"}
 ROLES = {
@@ -39,12 +42,19 @@ class Owner(Protocol):
     """What a method needs to know about its class (`ivyport.modules.emit.ClassEmitter`)."""
 
     exprs: Exprs
+    blocks: Callable[[Body], Blocks]  # how loops and branches are written
 
     def child(self, call: CallNode) -> ast.expr:
         """The bound method that makes an inner call."""
 
     def param(self, value: Value) -> ast.expr | None:
         """The expression of an own parameter, None if the value is none."""
+
+    def update(self, param: Param, new: ast.expr) -> ast.stmt:
+        """The statement that gives a buffer its new value."""
+
+    def any_param(self) -> ast.expr | None:
+        """The expression of some parameter in reach, None if there is none."""
 
     def number(self, where: tuple[Any, ...], value: int | float) -> int | float:
         """`value`, or a hole if the class spells it as an attribute."""
@@ -72,10 +82,18 @@ class Entry:
 
 
 class Body:
-    """Emits one method; `statements` holds its code, `arguments` its parameters."""
+    """Emits one method; `statements` holds its code, `arguments` its parameters.
 
-    def __init__(self, call: CallNode, index: int, owner: Owner) -> None:
+    With `exact` they have the names that the source's callers use, whatever these are; `hidden`
+    are then the global names that such an argument hides, used here as ``_name``.
+    """
+
+    def __init__(
+        self, call: CallNode, index: int, owner: Owner, *, exact: bool = False
+    ) -> None:
         self.call = call
+        self.exact = exact
+        self.hidden: set[str] = set()
         self.index = index
         self.owner = owner
         self.depth = len(call.stack) - 1
@@ -88,10 +106,15 @@ class Body:
         self.wanted: dict[
             Value, list[str]
         ] = {}  # what inner calls name their arguments
+        self.preferred: dict[
+            Value, str
+        ] = {}  # the variable of a loop that goes on with it
+        self.blocks = owner.blocks(self)
         self.in_flight: list[frozenset[str]] = []
         self.reserved: set[str] = {
             "self", "config", "rngs", "jax", "jnp", "nnx", "np", "bool", "max", "min",
-            "range", "list", "int", "float", "lax", "keras", "torch",
+            "range", "list", "int", "float", "slice", "lax", "keras", "torch", "nn", "F",
+            "math", "super",
         }  # fmt: skip
 
     def run(self, results: Callable[[Body], ast.expr | None]) -> None:
@@ -108,6 +131,7 @@ class Body:
             self.arguments
         )
         self.owner.exprs.spell_dim = self._spell_dim
+        self.owner.exprs.spell_device = self._spell_device
         position = 0
         while position < len(self.call.items):
             run = find_run(self.call.items, position, self.uses, self.call.outputs)
@@ -115,12 +139,74 @@ class Body:
                 self._loop(run)
                 position += len(run.calls)
                 continue
-            self._item(self.call.items[position], position)
+            item = self.call.items[position]
+            if isinstance(item, Node) and item.op in MARKS:
+                self.blocks.mark(item, position)
+            else:
+                self._item(item, position)
             position += 1
+        self._update()
         returned = results(self)
         if returned is not None:
             self.statements.append(ast.Return(returned))
         self.statements[:0] = self._size_header()
+        self._unshadow()
+        if self.exact:
+            self._restore_names()
+
+    def _unshadow(self) -> None:
+        """Rename variables that are called like a helper function which the body calls."""
+        nodes = [n for s in self.statements for n in ast.walk(s)]
+        loops = {
+            n.target.id
+            for n in nodes
+            if isinstance(n, ast.For) and isinstance(n.target, ast.Name)
+        }
+        functions = [n.func for n in nodes if isinstance(n, ast.Call)]
+        called = {f.id for f in functions if isinstance(f, ast.Name)} - loops
+        names = [n for n in nodes if isinstance(n, ast.Name)]
+        variables = {n.id for n in names if isinstance(n.ctx, ast.Store)}
+        for name in sorted(called & {*variables, *self.arguments}):
+            count, taken = 2, {n.id for n in names} | set(self.arguments)
+            while f"{name}_{count}" in taken:
+                count += 1
+            for node in names:
+                if node.id == name and not any(node is f for f in functions):
+                    node.id = f"{name}_{count}"
+            self.arguments = [
+                f"{name}_{count}" if a == name else a for a in self.arguments
+            ]
+
+    def _restore_names(self) -> None:
+        """Give arguments the source's names, also those that mean something else here."""
+        for position, value in enumerate(self.call.inputs):
+            wanted, name = self.call.names.get(value, ""), self.arguments[position]
+            plain = wanted.isidentifier() and not keyword.iskeyword(wanted)
+            if wanted == name or not plain or wanted in ("self", *self.arguments):
+                continue
+            nodes = [n for s in self.statements for n in ast.walk(s)]
+            names = [n for n in nodes if isinstance(n, ast.Name)]
+            self.arguments[position] = wanted
+            if all(n.id != wanted for n in names):
+                for node in names:
+                    node.id = wanted if node.id == name else node.id
+                continue
+            self.hidden.add(wanted)
+            for node in names:
+                node.id = f"_{wanted}" if node.id == wanted else node.id
+            self.statements.insert(0, pyast.assign(name, pyast.name(wanted)))
+
+    def _update(self) -> None:
+        """Write the buffers that the call changes, after everything that reads them."""
+        if not self.call.updates:
+            return
+        new = [value for _, value in self.call.updates]
+        for value in [*self.call.outputs, *new]:
+            if not self._entry(value).bound:
+                self._bind(value)
+        for param, value in self.call.updates:
+            self.statements.append(self.owner.update(param, self.expr(value)))
+        self.consume(new)
 
     # ---- values
 
@@ -159,13 +245,50 @@ class Body:
             if isinstance(item, CallNode):
                 for value, name in item.names.items():
                     self.wanted.setdefault(value, []).append(name)
-        for value in self.call.outputs:
+        for value in (*self.call.outputs, *(v for _, v in self.call.updates)):
             self.uses[value] = self.uses.get(value, 0) + 1
 
     def consume(self, values: list[Value]) -> None:
         """Note that one use of each value is spent."""
         for value in values:
             self.uses[value] = self.uses.get(value, 0) - 1
+
+    # ---- what blocks ask
+
+    def bind(self, value: Value) -> None:
+        """Assign a pending value to a variable now."""
+        self._bind(value)
+
+    def hints(self, value: Value) -> list[str]:
+        """Names that would suit a value."""
+        return self._hints(value)
+
+    def take_name(self, value: Value, beside: ast.expr | None = None) -> str:
+        """A variable for a value that a block assigns, from `beside` if that is given."""
+        reads = frozenset() if beside is None else _names(beside)
+        return self._take_name(value, reads)
+
+    def new_name(self, base: str) -> str:
+        """A name that nothing else in the method has."""
+        name = self._free_name([base])
+        self.reserved.add(name)
+        return name
+
+    def free(self, name: str) -> None:
+        """Bind what is pending and reads a variable that is about to change."""
+        for other, entry in list(self.entries.items()):
+            reads = not entry.bound and name in entry.names
+            if reads and self.uses.get(other, 0) > 0:
+                self._bind(other)
+
+    def rename(self, value: Value, name: str) -> None:
+        """`value` is what the variable `name` holds from now on."""
+        self.holder[name] = value
+        self.entries[value] = Entry(pyast.name(name), frozenset({name}))
+
+    def holes(self, where: tuple[Any, ...], value: Any) -> Any:
+        """`value` with the numbers that the class holds as attributes."""
+        return self._holes(where, value)
 
     # ---- statements
 
@@ -177,7 +300,8 @@ class Body:
         if not any(self.uses.get(v, 0) for v in item.outputs):
             self.consume(operands)
             return
-        self.bind_all(operands)
+        chained = isinstance(item, Node) and item.op in CHAINED
+        self.bind_all(operands, CHAIN_LIMIT if chained else INLINE_LIMIT)
         if isinstance(item, CallNode):
             args = [self._entry(v).expr for v in operands]
             expr: ast.expr = pyast.call(self.owner.child(item), args)
@@ -274,7 +398,8 @@ class Body:
         return name
 
     def _hints(self, value: Value) -> list[str]:
-        hints = [value.names[d] for d in (self.depth, *sorted(value.names, reverse=True))
+        hints = [self.preferred[value]] if value in self.preferred else []
+        hints += [value.names[d] for d in (self.depth, *sorted(value.names, reverse=True))
                  if d in value.names]  # fmt: skip
         hints += self.wanted.get(value, [])
         if value.producer is not None:
@@ -394,6 +519,13 @@ class Body:
                 shape = pyast.attribute(entry.expr, "shape")
                 return pyast.subscript(shape, ast.Constant(axis))
         return None
+
+    def _spell_device(self) -> ast.expr | None:
+        """Where the tensors of this body live: with an argument, or a parameter."""
+        if self.arguments:
+            return pyast.name(f"{self.arguments[0]}.device")
+        held = self.owner.any_param()
+        return None if held is None else pyast.attribute(held, "device")
 
     def _size_name(self, dim: Dim, value: Value) -> str:
         symbol = as_symbol(dim)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from ivyport.core.dims import Dim
@@ -22,7 +23,7 @@ Where = tuple[
 Number = int | float
 
 # Operations whose emitted form does not depend on static sizes of their operands.
-SHAPE_FREE_ATTRS = ("axis", "axes", "broadcast")
+SHAPE_FREE_ATTRS = ("axis", "axes", "broadcast", "carried", "count")
 SHAPE_BOUND_OPS = {
     "adaptive_avg_pool",
     "avg_pool",
@@ -80,13 +81,15 @@ def classify(
     top: Instance,
     attrs: dict[str, dict[str, Any]],
     places: dict[Value, str] | None = None,
+    taken: Iterable[str] = (),
 ) -> Library:
     """Group instances into classes, leaves first, so that children are known to parents.
 
     `places` says where each parameter is held: a body may use one that a layer below owns.
+    `taken` are names that no class may have.
     """
     library = Library([], {}, {})
-    names: dict[str, int] = {}
+    names = dict.fromkeys(taken, 1)
     instances = [i for i in all_instances(top) if i.layer is None]
     for height in sorted({i.height for i in instances}):
         groups: dict[Any, list[tuple[Instance, dict[Where, Number]]]] = {}
@@ -244,7 +247,11 @@ class _Describe:
         )
         items = tuple(self._item(item, index, i) for i, item in enumerate(call.items))
         results = tuple(self.values.get(v) for v in call.outputs)
-        return inputs, items, results, tuple(random_nodes(call))
+        updates = tuple(
+            (self.instance.relative(p.place), self.values.get(v))
+            for p, v in call.updates
+        )
+        return inputs, items, results, updates, tuple(random_nodes(call))
 
     def _item(self, item: Node | CallNode, call: int, position: int) -> Any:
         where = (call, position)

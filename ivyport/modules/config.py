@@ -7,6 +7,7 @@ The choice never changes what the emitted code computes, only what a reader edit
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -26,6 +27,12 @@ ALIASES = {
     "in_features": "features",
     "out_features": "features",
     "num_features": "features",
+    "in_channels": "features",
+    "out_channels": "features",
+    "num_channels": "features",
+    "normalized_shape": "features",
+    "embedding_dim": "features",
+    "p": "rate",
     "size_0": "features",
     "epsilon": "eps",
     "dropout": "rate",
@@ -59,6 +66,8 @@ class ConfigFields:
             if isinstance(v, int | float)
             and not isinstance(v, bool)
             and k.isidentifier()
+            and not keyword.iskeyword(k)
+            and not k.startswith("__")
         }
         self.used: dict[str, Number] = {}
 

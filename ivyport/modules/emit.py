@@ -1,10 +1,11 @@
-"""One emitted class: constructor and methods. What is particular to a target is in `Target`."""
+"""One emitted class: constructor and methods. `Target` says how a framework writes them."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
@@ -13,8 +14,9 @@ from ivyport.core.ir import Param, Value
 from ivyport.modules.body import Body
 from ivyport.modules.classes import ClassDef, Library, Where
 from ivyport.modules.config import ConfigFields, words
-from ivyport.modules.instances import Instance, LayerSpec
-from ivyport.modules.layout import Layout, Slot
+from ivyport.modules.framework import Target
+from ivyport.modules.instances import Instance
+from ivyport.modules.layout import Group, Key, Layout
 from ivyport.modules.runs import Run
 from ivyport.modules.tree import CallNode, under
 
@@ -31,47 +33,8 @@ NAMED = {
         "slope softcap norm normalizer"
     ),
 }
-PLAIN = {
-    0,
-    1,
-    2,
-    -1,
-}  # numbers too common for an attribute of that value to be their name
-
-
-class Target(Protocol):
-    """What a target framework decides."""
-
-    module_base: str
-    call_method: str
-
-    def layer(self, spec: LayerSpec, numbers: dict[str, ast.expr]) -> ast.expr:
-        """Constructor call of a native layer."""
-
-    def child(
-        self, name: str, args: list[ast.expr], kwargs: dict[str, ast.expr]
-    ) -> ast.expr:
-        """Constructor call of an emitted class."""
-
-    def list_of(self, items: ast.expr) -> ast.expr:
-        """A container of modules from a list or generator expression."""
-
-    def dropout(self, rate: ast.expr, broadcast: tuple[int, ...]) -> ast.expr:
-        """Constructor call of a dropout layer."""
-
-    def parameter(self, param: Param, shape: ast.expr) -> ast.expr:
-        """A parameter or buffer of that shape."""
-
-    def read(self, expr: ast.expr) -> ast.expr:
-        """The array in a parameter attribute."""
-
-    def transposed(self, exprs: Exprs, expr: ast.expr, spec: Any) -> ast.expr:
-        """A layer's parameter in the source's own layout."""
-
-    def constructor(
-        self, body: list[ast.stmt], arguments: list[str], config: str | None
-    ) -> ast.stmt:
-        """The ``__init__`` function."""
+# Numbers too common for an attribute of that value to be their name.
+PLAIN = {0, 1, 2, -1}
 
 
 class ClassEmitter:
@@ -100,7 +63,9 @@ class ClassEmitter:
         self.owners = owners
         self.needs_config = needs_config
         self.me = definition.first
+        self.blocks = target.blocks
         self.uses_config = False
+        self.hidden: set[str] = set()  # global names that are used as ``_name``
         self.numbers: dict[str, ast.expr] = {}  # attribute -> its value in __init__
         self.dropouts: dict[Any, tuple[str, ast.expr, tuple[int, ...]]] = {}
         self.init: list[ast.stmt] = []
@@ -109,8 +74,9 @@ class ClassEmitter:
         """The class; `results(body)` makes each method's returned expression."""
         methods: list[ast.stmt] = []
         for index, (method, call) in enumerate(self.definition.methods.items()):
-            body = Body(call, index, self)
-            body.run(lambda b, c=call: results(b, c))
+            body = Body(call, index, self, exact=len(call.stack) == 1)
+            body.run(partial(results, call=call))
+            self.hidden |= body.hidden
             name = self.target.call_method if method == "__call__" else method
             methods.append(_function(name, ["self", *body.arguments], body.statements))
         constructor = self._constructor()
@@ -160,8 +126,19 @@ class ClassEmitter:
             slot = self.layouts[owner].slots[relative]
             return self.target.read(slot.on(holder))
         spec = owner.layer.params[relative]
-        expr = self.target.read(pyast.attribute(holder, spec.attr))
+        expr = self.target.read(pyast.attribute(holder, *spec.attr.split(".")))
         return self.target.transposed(self.exprs, expr, spec)
+
+    def update(self, param: Param, new: ast.expr) -> ast.stmt:
+        """The statement that gives a buffer its new value."""
+        owner, relative = self.owners[param.value]
+        holder = self._reach(self.me, owner.path, pyast.name("self"))
+        return self.target.update(self.layouts[owner].slots[relative].on(holder), new)
+
+    def any_param(self) -> ast.expr | None:
+        """The expression of some parameter in reach, None if there is none."""
+        found = (self.param(value) for value in self.owners)
+        return next((expr for expr in found if expr is not None), None)
 
     def number(self, where: Where, value: int | float) -> int | float:
         """`value` as ``self.<name>`` where it varies or the source has a name for it."""
@@ -264,8 +241,8 @@ class ClassEmitter:
         relative = self.me.relative(run.calls[0].path)
         slot = self.layout.slots[relative]
         whole = self.layout.lists[relative.rpartition(".")[0]]
-        expr = pyast.attribute(pyast.name("self"), slot.attr)
-        start = slot.index or 0
+        expr = slot.container.on(pyast.name("self"))
+        start = int(slot.keys[-1])
         if start == 0 and count == len(whole):
             return expr
         lower = ast.Constant(start) if start else None
@@ -276,9 +253,11 @@ class ClassEmitter:
         """``layer`` for ``self.layers``; ``_`` for repeated calls."""
         if run.repeated:
             return "_"
-        relative = self.me.relative(run.calls[0].path)
-        attr = self.layout.slots[relative].attr.rpartition("_")[2]
-        return SINGULAR.get(attr, attr.removesuffix("s") or "layer")
+        parts = self.me.relative(run.calls[0].path).split(".")
+        names = [part for part in parts if not part.isdigit()]
+        last = names[-1].rpartition("_")[2].lower() if names else ""
+        singular = SINGULAR.get(last, last.removesuffix("s"))
+        return singular if singular.isidentifier() else "layer"
 
     # ---- the constructor
 
@@ -296,14 +275,14 @@ class ClassEmitter:
             if slot.attr in done:
                 continue
             done.add(slot.attr)
-            target = pyast.attribute(self_, slot.attr)
-            if slot.index is None:
-                statement = pyast.assign(target, self._make(path, child))
-            else:
-                statement = pyast.assign(target, self._make_list(path))
-            (late if self._takes_shared(path) else children).append(statement)
-        own = [self._parameter(p, param) for p, param in self.me.params.items()]
-        own = [s for s in own if s is not None]
+            group = self.layout.groups.get(slot.attr)
+            made = self._make(path, child) if group is None else self._make_group(group)
+            statement = pyast.assign(pyast.attribute(self_, slot.attr), made)
+            paths = [path] if group is None else list(group.paths())
+            shares = any(self.me.children[p].shared for p in paths)
+            (late if shares else children).append(statement)
+        found = [self._parameter(p, x, done) for p, x in self.me.params.items()]
+        own = [statement for statement in found if statement is not None]
         dropouts = [
             pyast.assign(pyast.attribute(self_, attr), self.target.dropout(rate, axes))
             for attr, rate, axes in self.dropouts.values()
@@ -319,10 +298,6 @@ class ClassEmitter:
             self.needs_config.add(self.definition.name)
         config = "config" if self.uses_config else None
         return [self.target.constructor(body, arguments, config)]
-
-    def _takes_shared(self, path: str) -> bool:
-        whole = self.layout.lists.get(path.rpartition(".")[0], [path])
-        return any(bool(self.me.children[p].shared) for p in whole)
 
     def _make(self, path: str, child: Instance) -> ast.expr:
         if child.layer is not None:
@@ -357,20 +332,36 @@ class ClassEmitter:
                 return self.layout.slots[f"shared {name}"].on(pyast.name("self"))
         raise GraphError(f"{self.me.path!r} cannot hand on module {instance.path!r}")
 
-    def _make_list(self, path: str) -> ast.expr:
+    def _make_group(self, group: Group) -> ast.expr:
+        """A container of modules or parameters, with the containers in it."""
+        made: dict[Key, ast.expr] = {}
+        for key, item in group.items.items():
+            if isinstance(item, Group):
+                made[key] = self._make_group(item)
+            elif item is None:
+                made[key] = self.target.gap()
+            elif group.trained:
+                made[key] = self._initial(item, self.me.params[item])
+            else:
+                made[key] = self._make(item, self.me.children[item])
+        if group.is_list:
+            first = next(group.paths())
+            return self._make_list(list(made.values()), first, group.trained)
+        keys: list[ast.expr | None] = [ast.Constant(key) for key in made]
+        items = ast.Dict(keys, list(made.values()))
+        return self.target.dict_of(items, group.trained)
+
+    def _make_list(self, made: list[ast.expr], path: str, trained: bool) -> ast.expr:
         """Equal entries become a comprehension, runs of them a starred one."""
-        container = path.rpartition(".")[0]
-        paths = self.layout.lists[container]
-        made = [self._make(p, self.me.children[p]) for p in paths]
         groups: list[tuple[ast.expr, int]] = []
         for expr in made:
             if groups and ast.dump(groups[-1][0]) == ast.dump(expr):
                 groups[-1] = (expr, groups[-1][1] + 1)
             else:
                 groups.append((expr, 1))
-        if len(groups) == 1 and len(paths) > 1:
-            length = self._length(len(paths), container)
-            return self.target.list_of(_repeated(made[0], length))
+        if len(groups) == 1 and len(made) > 1:
+            length = self._length(len(made), path.rpartition(".")[0])
+            return self.target.list_of(_repeated(made[0], length), trained)
         items: list[ast.expr] = []
         for expr, count in groups:
             if count > 2:
@@ -378,7 +369,7 @@ class ClassEmitter:
                 items.append(ast.Starred(repeated, ast.Load()))
             else:
                 items += [expr] * count
-        return self.target.list_of(ast.List(items, ast.Load()))
+        return self.target.list_of(ast.List(items, ast.Load()), trained)
 
     def _length(self, count: int, container: str) -> ast.expr:
         field = self.config.find(
@@ -424,17 +415,30 @@ class ClassEmitter:
             return self._init_number(where, value, role, place, attributes)
         return self.exprs.const(value)
 
-    def _parameter(self, path: str, param: Param) -> ast.stmt | None:
-        if path not in self.layout.slots:
+    def _parameter(self, path: str, param: Param, done: set[str]) -> ast.stmt | None:
+        """The statement that makes a parameter, or the whole container that holds it."""
+        slot = self.layout.slots.get(path)
+        if slot is None or slot.attr in done:
             return None
-        slot: Slot = self.layout.slots[path]
-        shape = pyast.tuple_of(
+        done.add(slot.attr)
+        group = self.layout.groups.get(slot.attr)
+        if group is not None:
+            target = pyast.attribute(pyast.name("self"), slot.attr)
+            return pyast.assign(target, self._make_group(group))
+        if param.kind == "parameter":
+            initial = self._initial(path, param)
+            return pyast.assign(slot.on(pyast.name("self")), initial)
+        return self.target.buffer(slot.attr, param, self._shape(path, param))
+
+    def _initial(self, path: str, param: Param) -> ast.expr:
+        return self.target.parameter(param, self._shape(path, param))
+
+    def _shape(self, path: str, param: Param) -> ast.expr:
+        return pyast.tuple_of(
             self._init_number(("param", path, f"size_{axis}"), size, "features", [path])
             for axis, size in enumerate(param.type.shape)
             if isinstance(size, int)
         )
-        value = self.target.parameter(param, shape)
-        return pyast.assign(slot.on(pyast.name("self")), value)
 
 
 def _repeated(expr: ast.expr, length: ast.expr) -> ast.expr:

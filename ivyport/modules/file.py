@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import re
 from typing import Any
 
 from ivyport.backends import pyast
-from ivyport.backends.jax import IMPORTS, RULES
 from ivyport.backends.pyast import Exprs
-from ivyport.core.ir import Graph, Record, Value
-from ivyport.modules import nnx
+from ivyport.core.ir import Graph, Record, Value, leaves
+from ivyport.modules import folds
 from ivyport.modules.body import Body
 from ivyport.modules.classes import ClassDef, Library, classify
 from ivyport.modules.config import ConfigFields
 from ivyport.modules.emit import ClassEmitter
+from ivyport.modules.framework import Framework, framework
 from ivyport.modules.instances import Instance, all_instances, collect
 from ivyport.modules.layout import Layout
+from ivyport.modules.leaves import dissolve_others
 from ivyport.modules.tree import CallNode, build
 from ivyport.weights.mapping import Row
 
@@ -46,27 +48,40 @@ class Emitted:
 
 
 class FileEmitter:
-    """Emits one graph as one Flax NNX file."""
+    """Emits one graph as one file of a framework."""
 
-    def __init__(self, graph: Graph, config: Config, docstring: str) -> None:
-        from ivyport.backends.jax import _layers, _rt  # these import JAX
-
-        self.layers, self.runtime = _layers, _rt
+    def __init__(
+        self, graph: Graph, config: Config, docstring: str, framework: Framework
+    ) -> None:
+        self.framework = framework
+        self.runtime, self.layers = framework.runtime()
         self.graph = graph
         self.docstring = docstring
         self.fields = ConfigFields(config, graph.fields)
-        self.exprs = Exprs(RULES, _rt, "jnp")
-        self.target = nnx.NNX(self.exprs)
+        self.exprs = Exprs(dict(framework.rules), self.runtime, framework.dtypes)
+        self.target = framework.target(self.exprs)
         self.records: dict[str, tuple[str, ast.ClassDef]] = {}
         self.root = build(graph)
-        self.top = collect(self.root, graph, nnx.leaf)
+        dissolve_others(self.root, graph, framework.leaf)
+        self.top = collect(self.root, graph, framework.leaf)
+        places = {p.value: p.place for p in graph.params.values()}
         self.library: Library = classify(
-            self.top, graph.attrs, {p.value: p.place for p in graph.params.values()}
+            self.top, graph.attrs, places, self._own_names()
         )
+        naming = framework.naming()
         self.layouts = {
-            i: Layout(i) for i in all_instances(self.top) if i.layer is None
+            i: Layout(i, naming) for i in all_instances(self.top) if i.layer is None
         }
         self._group_calls()
+
+    def _own_names(self) -> set[str]:
+        """Names that the file may define beside the source's classes."""
+        kinds = {i.layer.kind for i in all_instances(self.top) if i.layer is not None}
+        kinds |= {"Buffer", "SharedDropout"}  # made for single operations, too
+        sources = pyast.helper_sources(self.layers, kinds)
+        names = {n.name for n in sources if isinstance(n, ast.ClassDef)}
+        functions = {n for n, f in vars(self.runtime).items() if inspect.isfunction(f)}
+        return names | functions | {"NamedTuple", "load_file", *self.framework.imports}
 
     def _group_calls(self) -> None:
         """Tell each call its method and which other calls are alike."""
@@ -85,6 +100,7 @@ class FileEmitter:
             for relative, param in instance.params.items()
         }
         needs_config: set[str] = set()
+        hidden: set[str] = set()
         classes = []
         for definition in self.library.classes:
             emitter = ClassEmitter(
@@ -92,12 +108,14 @@ class FileEmitter:
                 self.fields, self.graph.attrs, owners, needs_config,
             )  # fmt: skip
             classes.append(emitter.run(self._results))
+            hidden |= emitter.hidden
         name = self.library.of[self.top].name
         config = self._config_name(name) if needs_config else None
         for cls in classes:
             _annotate_config(cls, config)
-        classes[-1].body.append(self._from_pretrained(name, config, needs_config))
-        body = self._assemble(classes, config)
+        classes[-1].body.append(self._from_pretrained(name, config))
+        aliases = [pyast.assign(f"_{n}", pyast.name(n)) for n in sorted(hidden)]
+        body = self._assemble(classes, config, aliases)
         paths = self._paths()
         return Emitted(
             pyast.unparse(body), name, config, self._rows(paths), paths,
@@ -108,7 +126,7 @@ class FileEmitter:
 
     def _results(self, body: Body, call: CallNode) -> ast.expr | None:
         if call is self.root:
-            values = self.graph.output_values()
+            values = list(leaves(self.graph.outputs))
             body.bind_all(values)
             expr = self._structure(self.graph.outputs, body)
             body.consume(values)
@@ -146,7 +164,10 @@ class FileEmitter:
         if key in self.records:
             return self.records[key][0]
         taken = {name for name, _ in self.records.values()}
-        name = short if short not in taken else f"{short}{len(taken)}"
+        taken |= {c.name for c in self.library.classes} | self._own_names()
+        name, count = short, 2
+        while name in taken:
+            name, count = f"{short}{count}", count + 1
         fields: list[ast.stmt] = []
         for field, value in sorted(record.fields, key=lambda f: f[1] is None):
             target = ast.Name(pyast.identifier(field), ast.Store())
@@ -163,7 +184,7 @@ class FileEmitter:
         if isinstance(value, Record):
             return pyast.name(self._record(value))
         if isinstance(value, Value):
-            return self.exprs.name("jax.Array")
+            return self.exprs.name(self.framework.array)
         return pyast.name(type(value).__name__)
 
     # ---- configuration and loading
@@ -186,11 +207,11 @@ class FileEmitter:
         )
         return ast.ClassDef(name, [], [], fields, [decorator])
 
-    def _from_pretrained(
-        self, name: str, config: str | None, needs_config: set[str]
-    ) -> ast.stmt:
-        template = _WITH_CONFIG if config else _WITHOUT_CONFIG
-        tree = ast.parse(template).body[0]
+    def _from_pretrained(self, name: str, config: str | None) -> ast.stmt:
+        """The class method that loads a saved folder."""
+        with_config, without = self.framework.construct
+        make = with_config if config else without
+        tree = ast.parse(_LOADING[bool(config)].format(make=make)).body[0]
         for node in ast.walk(tree):
             if isinstance(node, ast.Name) and node.id == "Config":
                 node.id = str(config)
@@ -201,7 +222,10 @@ class FileEmitter:
     # ---- the file
 
     def _assemble(
-        self, classes: list[ast.ClassDef], config: str | None
+        self,
+        classes: list[ast.ClassDef],
+        config: str | None,
+        aliases: list[ast.stmt],
     ) -> list[ast.stmt]:
         loading = {"load_pretrained", *(["config_values"] if config else [])}
         layers = pyast.helper_sources(self.layers, {*self.target.classes, *loading})
@@ -210,8 +234,9 @@ class FileEmitter:
         if config:
             body.append(self._config_class(config))
         body += [made for _, made in self.records.values()]
-        body += [*helpers, *layers, *classes]
-        return [ast.Expr(ast.Constant(self.docstring)), *_imports(body), *body]
+        body += [*helpers, *layers, *aliases, *classes]
+        imports = _imports(body, self.framework)
+        return [ast.Expr(ast.Constant(self.docstring)), *imports, *body]
 
     def _paths(self) -> dict[str, str]:
         """Attribute path of every instance: ``encoder.layer.0.attention.self``."""
@@ -241,26 +266,28 @@ class FileEmitter:
                     attr = self.layouts[instance].slots[relative].path
                     transforms = ()
                 target = f"{prefix}.{attr}" if prefix else attr
-                rows.append(
-                    Row(param.path, target, transforms, param.kind, param.aliases)
-                )
+                chain = (*folds.transforms(param), *transforms)
+                kind: Any = param.kind  # `Row` checks it
+                rows.append(Row(param.source, target, chain, kind, param.aliases))
         return rows
 
 
-_WITH_CONFIG = '''
+_LOADING = {
+    True: '''
 @classmethod
 def from_pretrained(cls, folder: str) -> "Model":
     """The model saved in `folder`, loaded strictly and in eval mode."""
     fields = [field.name for field in dataclasses.fields(Config)]
     config = Config(**config_values(pathlib.Path(folder) / "config.json", fields))
-    return load_pretrained(lambda: cls(config, rngs=nnx.Rngs(0)), folder)
-'''
-_WITHOUT_CONFIG = '''
+    return load_pretrained({make}, folder)
+''',
+    False: '''
 @classmethod
 def from_pretrained(cls, folder: str) -> "Model":
     """The model saved in `folder`, loaded strictly and in eval mode."""
-    return load_pretrained(lambda: cls(rngs=nnx.Rngs(0)), folder)
-'''
+    return load_pretrained({make}, folder)
+''',
+}
 
 
 def _annotate_config(cls: ast.ClassDef, config: str | None) -> None:
@@ -272,27 +299,41 @@ def _annotate_config(cls: ast.ClassDef, config: str | None) -> None:
 STANDARD = ("dataclasses", "json", "math", "pathlib")
 
 
-def _imports(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Imports of the names that the file uses, in the order of isort."""
+def _imports(body: list[ast.stmt], framework: Framework) -> list[ast.stmt]:
+    """Imports of the names that the file uses; isort orders them."""
     names = {n.id for s in body for n in ast.walk(s) if isinstance(n, ast.Name)}
     lines = [f"import {m}" for m in STANDARD if m in names]
     if "NamedTuple" in names:
         lines.append("from typing import NamedTuple")
-    lines += [IMPORTS[r] for r in ("jax", "jnp", "np", "nnx") if r in names]
+    lines += [
+        line
+        for root, line in framework.imports.items()
+        if root in names and root not in STANDARD
+    ]
     if "load_file" in names:
-        lines.append("from safetensors.flax import load_file")
+        lines.append(framework.load_file)
     return [ast.parse(line).body[0] for line in lines]
 
 
-def emit(graph: Graph, config: Config | None = None, docstring: str = "") -> Emitted:
-    """Emit `graph` as a Flax NNX module.
+def emit(
+    graph: Graph,
+    config: Config | None = None,
+    docstring: str = "",
+    *,
+    target: str = "jax",
+) -> Emitted:
+    """Emit `graph` as a module of a target framework.
 
     Args:
-        graph: after the passes of `ivyport.core.passes.for_target("jax")`.
+        graph: after the passes of ``ivyport.core.passes.pipeline.for_target(graph, target)``.
         config: fields of the source's configuration, to name numbers by.
         docstring: of the file.
+        target: ``jax`` (Flax NNX) or ``torch``.
+
+    Raises:
+        GraphError: the target is unknown, or a defect of a pass or rule.
     """
-    return FileEmitter(graph, config or {}, docstring).run()
+    return FileEmitter(graph, config or {}, docstring, framework(target)).run()
 
 
 __all__ = ["ClassDef", "Emitted", "emit"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ivyport.core.ir import Graph, Param
@@ -13,7 +13,10 @@ from ivyport.weights.transform import Transform
 
 @dataclasses.dataclass
 class ParamSpec:
-    """Where a source tensor lives in the target's layer, and how it gets there."""
+    """Where a source tensor lives in the target's layer, and how it gets there.
+
+    `attr` may lead into a part of the layer (``mean_ema.average``).
+    """
 
     attr: str
     transforms: tuple[Transform, ...] = ()
@@ -67,15 +70,17 @@ LeafRule = Callable[[CallNode, list[Param]], LayerSpec | None]
 def collect(root: CallNode, graph: Graph, leaf: LeafRule) -> Instance:
     """Instances with their children, own parameters and shared modules; the root's instance."""
     found: dict[str, Instance] = {}
-    owned: dict[str, list[Param]] = {}
+    owned: dict[str, list[Param]] = {}  # by module, what its parts own included
     for param in graph.params.values():
-        owned.setdefault(param.owner, []).append(param)
+        for owner in _owners(param):
+            owned.setdefault(owner, []).append(param)
     for call in root.calls():
         instance = found.setdefault(call.path, Instance(call.path, call.cls, []))
         instance.calls.append(call)
     used = {p.value for p in graph.params.values()} & {
         v for n in root.nodes() for v in n.values()
     }
+    used |= {p.value for call in root.calls() for p, _ in call.updates}
     for instance in found.values():
         mine = [p for p in owned.get(instance.path, []) if p.value in used]
         if instance.path:
@@ -88,12 +93,33 @@ def collect(root: CallNode, graph: Graph, leaf: LeafRule) -> Instance:
             parent.children[parent.relative(path)] = found[path]
     for param in graph.params.values():
         if param.value in used:
-            holder = found.get(param.owner) or _parent(param.owner + ".x", found)
+            holder = _holder(param, found)
             holder.params[holder.relative(param.place)] = param
     top = found[root.path]
     _share(root, found)
     _measure(top)
     return top
+
+
+def _owners(param: Param) -> Iterator[str]:
+    """Paths of the modules that a parameter lies in, the innermost first."""
+    path = param.owner
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+    yield ""
+
+
+def _holder(param: Param, found: dict[str, Instance]) -> Instance:
+    """The innermost module that can hold a parameter: a layer holds what its spec places."""
+    for path in _owners(param):
+        instance = found.get(path)
+        layer = instance.layer if instance else None
+        if instance and (
+            layer is None or instance.relative(param.place) in layer.params
+        ):
+            return instance
+    return found[""]
 
 
 def _layer(instance: Instance, params: list[Param], leaf: LeafRule) -> LayerSpec | None:

@@ -6,12 +6,19 @@ https://flax.readthedocs.io/en/stable/api_reference/flax.nnx/nn/index.html
 from __future__ import annotations
 
 import ast
+from types import ModuleType
 from typing import Any
 
 from ivyport.backends import pyast
+from ivyport.backends.jax import IMPORTS, RULES
 from ivyport.backends.pyast import Exprs
 from ivyport.core.ir import Node, Param, Value
+from ivyport.modules import leaves
+from ivyport.modules.blocks import Functions
+from ivyport.modules.framework import Framework
 from ivyport.modules.instances import LayerSpec, ParamSpec
+from ivyport.modules.layout import RESERVED, Naming
+from ivyport.modules.leaves import present, rank, shape
 from ivyport.modules.tree import CallNode
 from ivyport.weights.transform import Permute
 
@@ -20,61 +27,45 @@ KERNEL = ParamSpec("kernel", (Permute((1, 0)),))
 
 def leaf(call: CallNode, params: list[Param]) -> LayerSpec | None:
     """The NNX layer that does exactly what this call does, or None."""
-    if len(call.items) != 1 or len(call.inputs) != 1 or len(call.outputs) != 1:
+    spec = leaves.match(call, params, _RULES)
+    if spec is None:
         return None
     (node,) = call.items
-    if isinstance(node, CallNode) or node.inputs[0] is not call.inputs[0]:
-        return None
-    rule = _RULES.get(node.op)
-    own = {p.value: p.place.rpartition(".")[2] for p in params}
-    tensors = [x for x in node.inputs[1:] if x is not None]
-    if rule is None or any(x not in own for x in tensors):
-        return None
-    names = [own[x] if isinstance(x, Value) else "" for x in node.inputs[1:]]
-    spec = rule(node, names)
-    dtypes = {x.type.dtype for x in tensors if isinstance(x, Value)}
-    if spec is not None and dtypes and dtypes != {"float32"}:
+    assert isinstance(node, Node)
+    dtypes = {x.type.dtype for x in node.inputs[1:] if isinstance(x, Value)}
+    if dtypes and dtypes != {"float32"}:
         # NNX layers remember the dtype they were made with, and compute in it.
         spec.flags = {**spec.flags, "param_dtype": sorted(dtypes)[0]}
     return spec
 
 
-def _shape(node: Node, position: int) -> tuple[int, ...]:
-    value = node.inputs[position]
-    assert isinstance(value, Value)
-    return tuple(int(d) for d in value.type.shape)  # type: ignore[arg-type]
-
-
 def _linear(node: Node, names: list[str]) -> LayerSpec | None:
-    shape = _shape(node, 1)
     transposed = node.attrs["weight_layout"] == "oi"
-    features = shape[::-1] if transposed else shape
+    features = shape(node, 1)[::-1] if transposed else shape(node, 1)
     numbers = {"in_features": features[0], "out_features": features[1]}
     weight = KERNEL if transposed else ParamSpec("kernel")
-    params = {names[0]: weight, **_optional({names[1]: ParamSpec("bias")})}
+    params = {names[0]: weight, **present({names[1]: ParamSpec("bias")})}
     return LayerSpec("nnx.Linear", numbers, _no_bias(names[1]), params, positional=2)
 
 
 def _embedding(node: Node, names: list[str]) -> LayerSpec | None:
-    count, features = _shape(node, 1)
+    count, features = shape(node, 1)
     numbers = {"num_embeddings": count, "features": features}
     params = {names[0]: ParamSpec("embedding")}
     return LayerSpec("nnx.Embed", numbers, {}, params, positional=2)
 
 
 def _norm(node: Node, names: list[str]) -> LayerSpec | None:
-    x = node.inputs[0]
-    assert isinstance(x, Value)
-    axes = tuple(a % x.type.rank for a in node.attrs["axis"])
-    if axes != (x.type.rank - 1,) or not names[0]:
+    axes = tuple(a % rank(node) for a in node.attrs["axis"])
+    if axes != (rank(node) - 1,) or not names[0]:
         return None
     kind = "nnx.LayerNorm" if node.op == "layer_norm" else "nnx.RMSNorm"
-    numbers = {"num_features": _shape(node, 1)[0], "epsilon": node.attrs["eps"]}
+    numbers = {"num_features": shape(node, 1)[0], "epsilon": node.attrs["eps"]}
     bias = names[1] if len(names) > 1 else ""
     # NNX's default variance, E[x^2] - E[x]^2, loses digits where the mean is large.
     exact = {"use_fast_variance": False}
     flags = {**_no_bias(bias), **exact} if node.op == "layer_norm" else {}
-    params = {names[0]: ParamSpec("scale"), **_optional({bias: ParamSpec("bias")})}
+    params = {names[0]: ParamSpec("scale"), **present({bias: ParamSpec("bias")})}
     return LayerSpec(kind, numbers, flags, params, positional=1)
 
 
@@ -82,7 +73,7 @@ def _group_norm(node: Node, names: list[str]) -> LayerSpec | None:
     if node.attrs["layout"] != "channels_last" or not names[0] or not names[1]:
         return None
     numbers = {
-        "num_features": _shape(node, 1)[0],
+        "num_features": shape(node, 1)[0],
         "num_groups": node.attrs["groups"],
         "epsilon": node.attrs["eps"],
     }
@@ -92,26 +83,36 @@ def _group_norm(node: Node, names: list[str]) -> LayerSpec | None:
 
 
 def _batch_norm(node: Node, names: list[str]) -> LayerSpec | None:
-    x = node.inputs[0]
-    assert isinstance(x, Value)
-    channels_last = node.attrs["axis"] % x.type.rank == x.type.rank - 1
-    if not channels_last or not all(names) or node.attrs["momentum"] is None:
+    attrs = node.attrs
+    channels_last = attrs["axis"] % rank(node) == rank(node) - 1
+    if not channels_last or not all(names[2:]) or attrs["momentum"] is None:
         return None
     numbers = {
-        "num_features": _shape(node, 1)[0],
-        "momentum": round(1 - node.attrs["momentum"], 12),
-        "epsilon": node.attrs["eps"],
+        "num_features": shape(node, 3)[0],
+        "momentum": round(1 - attrs["momentum"], 12),
+        "epsilon": attrs["eps"],
     }
-    attrs = ("scale", "bias", "mean", "var")
-    params = {n: ParamSpec(a) for n, a in zip(names, attrs, strict=True)}
-    return LayerSpec("BatchNorm", numbers, {}, params, positional=1)
+    scale, bias, mean, var = names
+    params = present({scale: ParamSpec("scale"), bias: ParamSpec("bias")})
+    absent = {"use_scale": bool(scale), "use_bias": bool(bias)}
+    flags: dict[str, Any] = {name: False for name, held in absent.items() if not held}
+    if attrs["debias"]:
+        params[mean] = ParamSpec("mean_ema.average")
+        params[var] = ParamSpec("var_ema.average")
+        return LayerSpec("DebiasedBatchNorm", numbers, flags, params, positional=1)
+    params |= {mean: ParamSpec("mean"), var: ParamSpec("var")}
+    if attrs["unbiased"]:
+        whole = not flags
+        return LayerSpec("BatchNorm", numbers, {}, params, 1) if whole else None
+    flags["use_fast_variance"] = False
+    return LayerSpec("nnx.BatchNorm", numbers, flags, params, positional=1)
 
 
 def _conv(node: Node, names: list[str]) -> LayerSpec | None:
     attrs = node.attrs
     if attrs["layout"] != "channels_last":
         return None
-    out, inner, *kernel = _shape(node, 1)
+    out, inner, *kernel = shape(node, 1)
     padding = tuple(lo if lo == hi else (lo, hi) for lo, hi in attrs["padding"])
     numbers: dict[str, Any] = {
         "in_features": inner * attrs["groups"],
@@ -126,7 +127,7 @@ def _conv(node: Node, names: list[str]) -> LayerSpec | None:
         numbers["feature_group_count"] = attrs["groups"]
     axes = (*range(2, 2 + len(kernel)), 1, 0)
     params = {names[0]: ParamSpec("kernel", (Permute(axes),))}
-    params |= _optional({names[1]: ParamSpec("bias")})
+    params |= present({names[1]: ParamSpec("bias")})
     return LayerSpec("nnx.Conv", numbers, _no_bias(names[1]), params, positional=2)
 
 
@@ -139,10 +140,6 @@ def _dropout(node: Node, names: list[str]) -> LayerSpec | None:
 
 def _no_bias(name: str) -> dict[str, Any]:
     return {} if name else {"use_bias": False}
-
-
-def _optional(params: dict[str, ParamSpec]) -> dict[str, ParamSpec]:
-    return {k: v for k, v in params.items() if k}
 
 
 _RULES = {
@@ -162,6 +159,7 @@ RNGS = pyast.name("rngs")
 class NNX:
     """How Flax NNX writes modules (`ivyport.modules.emit.Target`)."""
 
+    blocks = Functions
     module_base = "nnx.Module"
     call_method = "__call__"
 
@@ -190,9 +188,17 @@ class NNX:
         """``BertLayer(config, rngs=rngs)``."""
         return pyast.call(pyast.name(name), args, **kwargs, rngs=RNGS)
 
-    def list_of(self, items: ast.expr) -> ast.expr:
+    def list_of(self, items: ast.expr, trained: bool = False) -> ast.expr:
         """``nnx.List(...)``: NNX does not look into plain lists."""
         return self.exprs.call("nnx.List", items)
+
+    def dict_of(self, items: ast.expr, trained: bool = False) -> ast.expr:
+        """``nnx.Dict(...)``."""
+        return self.exprs.call("nnx.Dict", items)
+
+    def gap(self) -> ast.expr:
+        """A list may hold None."""
+        return ast.Constant(None)
 
     def dropout(self, rate: ast.expr, broadcast: tuple[int, ...]) -> ast.expr:
         """``nnx.Dropout(rate, rngs=rngs)``."""
@@ -200,16 +206,26 @@ class NNX:
         return pyast.call(self.exprs.name("nnx.Dropout"), [rate], **axes, rngs=RNGS)
 
     def parameter(self, param: Param, shape: ast.expr) -> ast.expr:
-        """A trained parameter starts as a small normal; a buffer as zeros."""
+        """A trained parameter starts as a small normal."""
         dtype = self.exprs.dtype(param.type.dtype)
-        if param.kind != "parameter":
-            self.classes.add("Buffer")
-            zeros = pyast.call(self.exprs.name("jnp.zeros"), [shape, dtype])
-            return pyast.call(pyast.name("Buffer"), [zeros])
         initializer = self.exprs.call("nnx.initializers.normal", 0.02)
         key = pyast.call(pyast.attribute(RNGS, "params"))
         args = [key, shape] if param.type.dtype == "float32" else [key, shape, dtype]
         return pyast.call(self.exprs.name("nnx.Param"), [pyast.call(initializer, args)])
+
+    def buffer(self, attr: str, param: Param, shape: ast.expr) -> ast.stmt:
+        """``self.mask = Buffer(jnp.zeros(...))``."""
+        self.classes.add("Buffer")
+        dtype = self.exprs.dtype(param.type.dtype)
+        zeros = pyast.call(self.exprs.name("jnp.zeros"), [shape, dtype])
+        made = pyast.call(pyast.name("Buffer"), [zeros])
+        return pyast.assign(pyast.attribute(pyast.name("self"), attr), made)
+
+    def update(self, buffer: ast.expr, new: ast.expr) -> ast.stmt:
+        """``self.count[...] = jax.lax.stop_gradient(count)``."""
+        target = ast.Subscript(buffer, ast.Constant(...), ast.Store())
+        value = self.exprs.call("jax.lax.stop_gradient", new)
+        return ast.Assign([target], value, lineno=0)
 
     def read(self, expr: ast.expr) -> ast.expr:
         """``self.weight[...]``."""
@@ -240,3 +256,32 @@ class NNX:
         return ast.FunctionDef(
             "__init__", signature, body or [ast.Pass()], [], lineno=0
         )
+
+
+def _runtime() -> tuple[ModuleType, ModuleType]:
+    from ivyport.backends.jax import _layers, _rt
+
+    return _rt, _layers
+
+
+def _naming() -> Naming:
+    from flax import nnx
+
+    return Naming(RESERVED | frozenset(dir(nnx.Module)))
+
+
+FRAMEWORK = Framework(
+    rules=RULES,
+    imports=IMPORTS,
+    dtypes="jnp",
+    array="jax.Array",
+    leaf=leaf,
+    target=NNX,
+    runtime=_runtime,
+    naming=_naming,
+    load_file="from safetensors.flax import load_file",
+    construct=(
+        "lambda: cls(config, rngs=nnx.Rngs(0))",
+        "lambda: cls(rngs=nnx.Rngs(0))",
+    ),
+)

@@ -7,10 +7,12 @@ an ordered body of nodes and inner calls, the values that flow in and the values
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from ivyport.core.control import opened
 from ivyport.core.dims import Dim, as_symbol, symbols
-from ivyport.core.ir import Call, Graph, Node, Param, Scalar, Scope, Value
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import Call, Graph, Node, Param, Scalar, Scope, Value, leaves
 from ivyport.core.ops import attr_sizes
 
 
@@ -24,6 +26,7 @@ class CallNode:
         inputs: values made outside and used inside, with the names the source gives them.
         outputs: values made inside and used outside.
         params: parameters and buffers used inside that this module or its children own.
+        updates: buffers that the call writes at its end, with their new values.
     """
 
     stack: tuple[Scope, ...]
@@ -32,6 +35,7 @@ class CallNode:
     names: dict[Value, str] = dataclasses.field(default_factory=dict)
     outputs: list[Value] = dataclasses.field(default_factory=list)
     params: list[Param] = dataclasses.field(default_factory=list)
+    updates: list[tuple[Param, Value]] = dataclasses.field(default_factory=list)
     alias: str = ""
     group: object = None  # calls of one class and method are equal here
     method: str = "__call__"
@@ -72,6 +76,7 @@ def under(path: str, owner: str) -> bool:
 
 def build(graph: Graph) -> CallNode:
     """The call tree of a graph; the root is the whole model."""
+    opened(graph)
     root_scope = next((n.scope[:1] for n in graph.nodes if n.scope), ())
     if not root_scope:
         root_scope = (Scope("", graph.name),)
@@ -79,6 +84,7 @@ def build(graph: Graph) -> CallNode:
         if node.scope[:1] != root_scope:
             node.scope = root_scope
     root = _group(root_scope, graph.nodes)
+    _assign_updates(root, graph)
     owners = {p.value: p.owner for p in graph.params.values()}
     _inline_stateless(root, owners)
     connect(root, graph)
@@ -87,27 +93,75 @@ def build(graph: Graph) -> CallNode:
 
 def _group(stack: tuple[Scope, ...], nodes: list[Node]) -> CallNode:
     """Collect the nodes of one call; inner calls whose order is cyclic are dissolved."""
+    return CallNode(stack, _items(stack, nodes, set()))
+
+
+def _items(
+    stack: tuple[Scope, ...], nodes: list[Node], dissolved: set[tuple[Scope, ...]]
+) -> list[Node | CallNode]:
     depth = len(stack)
-    dissolved: set[tuple[Scope, ...]] = set()
     while True:
         groups: dict[object, list[Node]] = {}
-        for node in nodes:
+        position = 0
+        while position < len(nodes):
+            node = nodes[position]
             inner = node.scope[: depth + 1]
             is_call = len(node.scope) > depth and inner not in dissolved
-            groups.setdefault(inner if is_call else node, []).append(node)
+            region = 1
+            if not is_call and node.op == "control_begin":
+                region = closing(nodes, position) + 1 - position
+            found = nodes[position : position + region]
+            groups.setdefault(inner if is_call else node, []).extend(found)
+            position += region
         order, cyclic = _topological(groups)
         if not cyclic:
             break
-        dissolved |= cyclic
+        dissolved = dissolved | cyclic
     items: list[Node | CallNode] = []
     for key in order:
         if isinstance(key, tuple):
             items.append(_group(key, groups[key]))
         else:
-            (node,) = groups[key]
+            items += _own(stack, groups[key], dissolved)
+    return items
+
+
+def _own(
+    stack: tuple[Scope, ...], nodes: list[Node], dissolved: set[tuple[Scope, ...]]
+) -> list[Node | CallNode]:
+    """One operation of a call, or a whole loop: what is between its marks stays there."""
+    items: list[Node | CallNode] = []
+    inside: list[Node] = []
+    level = 0
+    for node in nodes:
+        begins, ends = node.op == "control_begin", node.op == "control_end"
+        own = level == (0 if begins else 1)
+        if begins or ends or node.op == "control_next":
+            level += begins - ends
+            if own:
+                items += _items(stack, inside, dissolved)
+                inside = []
+                node.scope = stack
+                items.append(node)
+                continue
+        if level:
+            inside.append(node)
+        else:
             node.scope = stack
             items.append(node)
-    return CallNode(stack, items)
+    return items
+
+
+def closing(items: Sequence[Node | CallNode], start: int) -> int:
+    """The position of the mark that ends the loop or branches begun at `start`."""
+    level = 0
+    for position in range(start, len(items)):
+        item = items[position]
+        if isinstance(item, Node):
+            level += (item.op == "control_begin") - (item.op == "control_end")
+            if level == 0:
+                return position
+    raise GraphError("a loop that does not end")
 
 
 def _topological(
@@ -136,6 +190,17 @@ def _topological(
     return order, set()
 
 
+def _assign_updates(root: CallNode, graph: Graph) -> None:
+    """Give each update to the innermost call that makes the value and owns the buffer."""
+    calls = {call.stack: call for call in root.calls()}
+    for path, value in graph.updates.items():
+        param = graph.params[path]
+        stack = value.producer.scope if value.producer else root.stack
+        while stack not in calls or not under(param.owner, stack[-1].path):
+            stack = stack[:-1]
+        calls[stack].updates.append((param, value))
+
+
 def _inline_stateless(call: CallNode, owners: dict[Value, str]) -> None:
     """Dissolve inner calls that own nothing (activations, identities) into their caller."""
     items: list[Node | CallNode] = []
@@ -149,8 +214,8 @@ def _inline_stateless(call: CallNode, owners: dict[Value, str]) -> None:
                 for v in n.values()
             ) and not any(is_random(n) for n in nodes)
             container = item.cls.endswith(CONTAINERS)
-            if stateless or container:
-                items += _adopt(item, call)
+            if (stateless or container) and not item.updates:
+                items += adopt(item, call)
                 continue
         items.append(item)
     call.items = items
@@ -163,7 +228,8 @@ def is_random(node: Node) -> bool:
     return node.op == "attention" and bool(node.attrs["dropout"])
 
 
-def _adopt(item: CallNode, caller: CallNode) -> list[Node | CallNode]:
+def adopt(item: CallNode, caller: CallNode) -> list[Node | CallNode]:
+    """The items of an inner call that is dissolved, as items of its caller."""
     for inner in item.items:
         if isinstance(inner, Node):
             inner.scope = caller.stack
@@ -176,13 +242,15 @@ def _adopt(item: CallNode, caller: CallNode) -> list[Node | CallNode]:
 
 
 def connect(root: CallNode, graph: Graph) -> None:
-    """Fill in what flows into and out of every call."""
+    """Fill in what flows into and out of every call, anew."""
     params = {p.value: p for p in graph.params.values()}
     signatures = {c.stack: c for c in graph.calls}
     uses: dict[Value, list[Node]] = graph.uses()
-    results = set(graph.output_values())
+    results = set(leaves(graph.outputs))
+    writers = {v: call.stack for call in root.calls() for _, v in call.updates}
     visible: dict[CallNode, list[Value]] = {}
     for call in root.calls():
+        call.params, call.names = [], {}
         nodes = list(call.nodes())
         inside = set(map(id, nodes))
         made = {v for n in nodes for v in n.outputs}
@@ -199,11 +267,14 @@ def connect(root: CallNode, graph: Graph) -> None:
                     continue  # a shared layer holds it, and is handed down itself
                 else:
                     inputs[value] = None
+        call.params += [p for p, _ in call.updates if p not in call.params]
         call.outputs = [
             v
             for n in nodes
             for v in n.outputs
-            if v in results or any(id(u) not in inside for u in uses.get(v, []))
+            if v in results
+            or any(id(u) not in inside for u in uses.get(v, []))
+            or len(writers.get(v, call.stack)) < len(call.stack)
         ]
         signature = signatures.get(call.stack)
         if call is not root:
@@ -213,12 +284,19 @@ def connect(root: CallNode, graph: Graph) -> None:
             root.inputs = list(graph.inputs)
             root.names = {v: v.name or "input" for v in graph.inputs}
         seen = list(call.inputs)
+        begun: list[int] = []  # how much was seen where each open loop begins
         for item in call.items:
             if isinstance(item, CallNode):
                 visible[item] = list(seen)
                 seen += _made(item)
-            else:
-                seen += item.outputs
+                continue
+            if item.op == "control_begin":
+                begun.append(len(seen))
+            elif item.op == "control_end":
+                del seen[begun.pop() :]
+            elif item.op == "control_next" and item.attrs["style"] != "while_loop":
+                del seen[begun[-1] :]
+            seen += item.outputs
 
 
 def _made(call: CallNode) -> list[Value]:

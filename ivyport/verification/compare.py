@@ -86,11 +86,13 @@ def compare_outputs(
     source: Flat,
     entry: Entry,
     tolerance: Callable[[str], float],
+    *,
+    narrow: bool = True,
 ) -> list[ReportRow]:
     """One row an output of the source, and one a difference in structure.
 
-    `tolerance` gives the largest relative error of a float dtype. Outputs that are None
-    on both sides have no row.
+    `tolerance` gives the largest relative error of a float dtype; `narrow` is as in
+    `compare_arrays`. Outputs that are None on both sides have no row.
     """
     rows = []
     for path, kind in source.containers.items():
@@ -102,7 +104,9 @@ def compare_outputs(
             rows.append(failed(path or "output", entry, problem))
     for path, expected in source.leaves.items():
         if path in port.leaves:
-            row = _compare_leaf(path, port.leaves[path], expected, entry, tolerance)
+            row = _compare_leaf(
+                path, port.leaves[path], expected, entry, tolerance, narrow
+            )
             rows += [] if row is None else [row]
         elif path not in port.containers:
             problem = f"the source returns {_kind(expected)} here, the port nothing"
@@ -133,10 +137,11 @@ def _compare_leaf(
     source: Any,
     entry: Entry,
     tolerance: Callable[[str], float],
+    narrow: bool,
 ) -> ReportRow | None:
     if is_array(port) and is_array(source):
         port, source = np.asarray(port), np.asarray(source)
-        return compare_arrays(path, port, source, entry, tolerance)
+        return compare_arrays(path, port, source, entry, tolerance, narrow=narrow)
     if is_array(port) != is_array(source) or type(port) is not type(source):
         problem = f"the source returns {_kind(source)}, the port {_kind(port)}"
         return failed(path, entry, problem)
@@ -160,12 +165,14 @@ def compare_arrays(
     entry: Entry,
     tolerance: Callable[[str], float],
     floor: float = 0.0,
+    *,
+    narrow: bool = True,
 ) -> ReportRow:
     """One tensor of the port against the source's.
 
     The relative error is taken over the larger of `floor` and the source's largest
-    magnitude. Another dtype (but for the 32 bits of 64), another shape and NaN, on
-    either side, never pass.
+    magnitude. Another dtype (with `narrow` but for the 32 bits of 64), another shape
+    and NaN, on either side, never pass.
     """
     dtype, given = source.dtype.name, port.dtype.name
     shapes = str(source.shape)
@@ -173,7 +180,7 @@ def compare_arrays(
         shapes = f"{port.shape}, source {source.shape}"
         return failed(name, entry, "other shape", shapes)
     problems = [entry.note] if entry.note else []
-    right = same_dtype(port, source)
+    right = same_dtype(port, source, narrow=narrow)
     if not right:
         problems.append(f"dtype is {given}, the source's {dtype}")
     if _inexact(port) != _inexact(source):
@@ -197,10 +204,10 @@ def compare_arrays(
     )  # fmt: skip
 
 
-def same_dtype(port: Array, source: Array) -> bool:
-    """Whether the port has the source's dtype, or the 32 bits of its 64."""
+def same_dtype(port: Array, source: Array, *, narrow: bool = True) -> bool:
+    """Whether the port has the source's dtype, or where `narrow` its 32 bits of 64."""
     name = source.dtype.name
-    return port.dtype.name in (name, NARROW.get(name))
+    return port.dtype.name in (name, NARROW.get(name) if narrow else name)
 
 
 def _inexact(array: Array) -> bool:
@@ -254,6 +261,16 @@ def _mask_limit(*dtypes: str) -> float:
     if "float16" in names:
         return math.inf
     return min(float(finfo(name).max) for name in names) / 4
+
+
+def squared_norm(array: Array) -> float:
+    """The sum of squares in float64, a part of the tensor at a time."""
+    flat, step = array.ravel(), 1 << 20
+    parts = (
+        flat[start : start + step].astype(np.float64)
+        for start in range(0, flat.size, step)
+    )
+    return sum(float(part @ part) for part in parts)
 
 
 def is_usual(array: Array) -> Array | None:

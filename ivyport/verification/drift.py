@@ -5,15 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ivyport.core.report import ReportRow
 from ivyport.verification.compare import Array, aligned, same_dtype
+from ivyport.verification.sides import Activation, PortSide, SourceSide
 from ivyport.weights.mapping import WeightMap
-
-if TYPE_CHECKING:
-    from ivyport.verification.nnx_side import NNXSide
-    from ivyport.verification.torch_side import Activation, TorchSide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +29,8 @@ MODULE_TOLERANCE = 1e-4
 
 
 def first_drift(
-    source: TorchSide,
-    port: NNXSide,
+    source: SourceSide,
+    port: PortSide,
     inputs: Mapping[str, Array],
     modules: Mapping[str, str],
     tolerance: float,
@@ -54,11 +50,16 @@ def first_drift(
         activation = expected.get((path, call))
         if activation is None:
             return
+        wanted, narrow = activation.array, port.narrows
         matches = [
-            _Match(error, array.shape, array.dtype.name, same_dtype(array, expected_))
-            for expected_ in [activation.array]
+            _Match(
+                error,
+                array.shape,
+                array.dtype.name,
+                same_dtype(array, wanted, narrow=narrow),
+            )
             for array in arrays
-            if (error := aligned(array, expected_)) is not None
+            if (error := aligned(array, wanted)) is not None
         ]
         if matches:
             found[path, call] = min(matches, key=lambda match: match.error)
@@ -105,9 +106,15 @@ def first_gradient_drift(
         return None
     row = wrong[-1]
     sources = [r.source for r in weight_map.rows if r.target == row.name]
-    module = sources[0].rpartition(".")[0] if sources else row.name
+    module = module_of(sources[0]) if sources else row.name
     return (
         f"{module or 'the model itself'}: outputs agree, but the gradient of "
         f"{row.name} has a relative error of {row.max_rel:.1e}; it is the last wrong "
         f"one of {len(wrong)}"
     )
+
+
+def module_of(parameter: str) -> str:
+    """The module's part of a parameter's name: ``a.b.weight``, ``mlp/~/linear:w``."""
+    mark = ":" if ":" in parameter else "."
+    return parameter.rpartition(mark)[0]

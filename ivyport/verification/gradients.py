@@ -1,10 +1,9 @@
-"""Compares the gradients of every parameter."""
+"""Compares the gradients of every parameter, and the buffers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -12,75 +11,102 @@ from ivyport.core.report import ReportRow
 from ivyport.verification import compare
 from ivyport.verification.compare import Array, Entry
 from ivyport.verification.tolerance import Tolerances
-from ivyport.weights.mapping import WeightMap
+from ivyport.weights.mapping import Row, WeightMap
 
-if TYPE_CHECKING:
-    import torch
+
+class Named(Mapping[str, Array]):
+    """Arrays under every name of theirs; names without an array are left out."""
+
+    def __init__(self, arrays: Mapping[str, Array], owner: Mapping[str, str]) -> None:
+        self._arrays = arrays
+        self._owner = {n: kept for n, kept in owner.items() if kept in arrays}
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[self._owner[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._owner)
+
+    def __len__(self) -> int:
+        return len(self._owner)
 
 
 def compare_gradients(
-    actual: Mapping[str, Any],
-    expected: Mapping[str, torch.Tensor],
-    owner: Mapping[str, str],
+    actual: Mapping[str, Array],
+    expected: Mapping[str, Array],
     weight_map: WeightMap,
     entry: Entry,
     tolerance: Tolerances,
     *,
+    sources: Mapping[str, str],
+    targets: Mapping[str, str],
     name: Callable[[str], str] = str,
 ) -> list[ReportRow]:
     """One row a parameter of the port, in the order of the weight map.
 
     Args:
-        actual: gradients by the port's names.
+        actual: gradients by the port's names, each tied parameter once.
         expected: gradients by the source's names, each tied parameter once.
-        owner: the name in `expected` for every name of a source parameter.
         weight_map: leads from the source's parameters to the port's.
         entry: the rows' kind and note.
         tolerance: largest errors, and the floor of the scale.
+        sources: the name in `expected` for every name of a source's parameter.
+        targets: the name in `actual` for every name of a port's parameter.
         name: what a row is called, from the port's name.
     """
-    from ivyport.verification.torch_side import to_array
-
-    arrays = {n: to_array(expected[o]) for n, o in owner.items() if o in expected}
-    largest = {n: float(np.max(np.abs(a), initial=0)) for n, a in arrays.items()}
+    ours, theirs = Named(expected, sources), Named(actual, targets)
+    largest = {n: float(np.max(np.abs(a), initial=0)) for n, a in expected.items()}
     finite = [v for v in largest.values() if math.isfinite(v)]
     floor = tolerance.gradient_floor * max(finite, default=0.0)
     chosen = [r for r in weight_map.rows if r.kind == "parameter"]
-    mapped = WeightMap(tuple(r for r in chosen if r.source in arrays))
+    mapped = WeightMap(tuple(r for r in chosen if _has_one(r, ours)))
     rows = []
     for target in dict.fromkeys(row.target for row in mapped.rows):
-        if target not in actual:
+        if target not in theirs:
             problem = "no parameter of the port"
             rows.append(compare.failed(name(target), entry, problem))
             continue
         row = compare.compare_arrays(
             name(target),
-            np.asarray(actual[target]),
-            mapped.read_target(target, arrays),
+            theirs[target],
+            mapped.read_target(target, ours),
             entry,
             lambda dtype: tolerance.of(dtype).gradient,
             floor,
         )
         rows.append(row)
-    reached = {owner[row.source] for row in mapped.rows}
+    read = {n for r in mapped.rows for n in mapped.sources_of(r.target, ours)}
+    reached = {sources[n] for n in read}
     for source in expected:
-        if source not in reached and largest[source] > 0:
+        # NaN is not zero either.
+        if source not in reached and largest[source] != 0:
             rows.append(compare.failed(name(source), entry, "the port lacks it"))
-    for target in sorted(set(actual) - {row.target for row in mapped.rows}):
+    known = {targets.get(row.target) for row in mapped.rows}
+    for target in sorted(set(actual) - known):
         rows.append(compare.failed(name(target), entry, "no parameter of the source"))
     return rows
 
 
+def _has_one(row: Row, arrays: Mapping[str, Array]) -> bool:
+    return any(name in arrays for name in (row.source, *row.aliases))
+
+
 def compare_buffers(
-    actual: Mapping[str, Any],
+    actual: Mapping[str, Array],
     expected: Mapping[str, Array],
     weight_map: WeightMap,
     entry: Entry,
     tolerance: Tolerances,
+    *,
+    narrow: bool = True,
 ) -> list[ReportRow]:
-    """One row a buffer: running statistics after a forward in train mode, say."""
+    """One row a buffer: running statistics after a forward in train mode, say.
+
+    Buffers of the source that the map leads nowhere are not compared: a port may have
+    no use for a count of batches.
+    """
     chosen = [r for r in weight_map.rows if r.kind == "buffer"]
-    mapped = WeightMap(tuple(r for r in chosen if r.source in expected))
+    mapped = WeightMap(tuple(r for r in chosen if _has_one(r, expected)))
     rows = []
     for target in dict.fromkeys(row.target for row in mapped.rows):
         if target not in actual:
@@ -88,10 +114,11 @@ def compare_buffers(
             continue
         row = compare.compare_arrays(
             target,
-            np.asarray(actual[target]),
+            actual[target],
             mapped.read_target(target, expected),
             entry,
             lambda dtype: tolerance.of(dtype).gradient,
+            narrow=narrow,
         )
         rows.append(row)
     return rows

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from ivyport.core.dtype import FLOATS
-from ivyport.core.errors import InputError
+from ivyport.core.errors import InputError, IvyportError
 from ivyport.core.report import Report, ReportRow, worst
 from ivyport.verification import compare, drift
+from ivyport.verification.choose import port_side, source_side
 from ivyport.verification.compare import Array, Entry, Flat
 from ivyport.verification.second import Bounds, Free, Sizes, fresh, plans, sizes_of
+from ivyport.verification.sides import NoGradients, PortFails, PortSide, SourceSide
 from ivyport.verification.tolerance import DEFAULT, Tolerances
 from ivyport.verification.training import (
     SEED,
@@ -30,13 +32,6 @@ from ivyport.verification.training import (
 )
 from ivyport.weights.mapping import WeightMap
 
-if TYPE_CHECKING:
-    import torch
-    from flax import nnx
-
-    from ivyport.verification.nnx_side import NNXSide
-    from ivyport.verification.torch_side import TorchSide
-
 #: Called with the stage's name, how many of its steps are done, and how many it has.
 Progress = Callable[[str, int, int], None]
 
@@ -44,8 +39,8 @@ STEPS = 5
 
 
 def run(
-    source: torch.nn.Module,
-    ported: nnx.Module,
+    source: Any,
+    ported: Any,
     weight_map: WeightMap,
     modules: Mapping[str, str],
     kwargs: Mapping[str, Any],
@@ -55,12 +50,17 @@ def run(
     bounds: Bounds | None = None,
     tolerance: Tolerances = DEFAULT,
     progress: Progress | None = None,
+    args: Sequence[Any] = (),
+    params: Any = None,
+    state: Any = None,
+    rng: Any = None,
 ) -> Report:
     """Compare `ported` with `source`; neither is changed.
 
     Args:
-        source: the torch model, in any mode.
-        ported: the Flax NNX port, in any mode.
+        source: a torch module in any mode; a Flax NNX module; a linen module, a haiku
+            transformed function or a function, with its `params`.
+        ported: the port, in any mode: a Flax NNX module or a torch module.
         weight_map: leads from the source's parameters to the port's.
         modules: source module path to the port's attribute path, to localise drift.
         kwargs: the traced inputs by the source's argument names; everything that is no
@@ -71,27 +71,20 @@ def run(
         bounds: smallest and largest size by name.
         tolerance: largest errors by dtype.
         progress: called with 'verify', the steps done and all steps.
+        args: inputs by position; `second` has those of a torch module by name, those of
+            a JAX source are kept.
+        params, state, rng: of a JAX source, what it is called with.
 
     Raises:
-        InputError: the source itself does not take the inputs.
+        InputError: the source itself does not take the inputs, or `ported` is no port.
     """
-    import jax
-
-    from ivyport.verification.nnx_side import NNXSide
-    from ivyport.verification.torch_side import TorchSide, full_precision
-
-    with full_precision(), jax.default_matmul_precision("highest"):
+    ours = source_side(source, args, kwargs, params=params, state=state, rng=rng)
+    theirs = port_side(ported)
+    with ours.precise(), theirs.precise():
         verification = _Verification(
-            TorchSide(source, kwargs),
-            NNXSide(ported),
-            weight_map,
-            dict(modules),
-            tolerance,
-            progress or _silent,
+            ours, theirs, weight_map, dict(modules), tolerance, progress or _silent
         )
-        if second is None:
-            return verification.run(None, free or {}, bounds or {})
-        given = TorchSide(source, second).numpy_inputs()
+        given = None if second is None else ours.arrays(second)
         return verification.run(given, free or {}, bounds or {})
 
 
@@ -101,8 +94,8 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 @dataclasses.dataclass
 class _Verification:
-    source: TorchSide
-    port: NNXSide
+    source: SourceSide
+    port: PortSide
     weight_map: WeightMap
     modules: dict[str, str]
     tolerance: Tolerances
@@ -117,25 +110,17 @@ class _Verification:
     ) -> Report:
         """Every comparison, and where the first failing one comes from."""
         self.progress("verify", 0, STEPS)
-        inputs = self.source.numpy_inputs()
+        inputs = self.source.arrays()
         if self._traced(inputs):
             sizes = self._second(inputs, second, free, bounds)
-            if self.source.has_batch_norm():
+            if self.source.has_statistics():
                 self._train_mode(inputs)
         else:
             sizes = Sizes({}, {})
         self.progress("verify", STEPS, STEPS)
         if self.drift is None:
             self.drift = drift.first_gradient_drift(self.rows, self.weight_map)
-        if self.source.lost:
-            names = ", ".join(sorted(self.source.lost))
-            self.notes.append(f"outputs that are no tensors are not ported: {names}")
-        if self.source.padding:
-            self.notes.append(
-                "torch keeps the padding rows of its embeddings as they are in "
-                "training, the port trains them; gradients are compared with these "
-                f"rows trained: {', '.join(sorted(self.source.padding))}"
-            )
+        self.notes += self.source.notes()
         if self.tolerance.reason:
             self.notes.append(f"wider tolerances: {self.tolerance.reason}")
         dims = {n: (s, sizes.second[n]) for n, s in sizes.traced.items()}
@@ -148,18 +133,19 @@ class _Verification:
         self.progress("verify", self.done, STEPS)
 
     def _precision(self) -> str:
-        dtypes = {value.dtype.name for value in self.port.values.values()}
-        floats = sorted(dtypes & set(FLOATS)) or ["float32"]
+        floats = sorted(self.port.dtypes() & set(FLOATS)) or ["float32"]
         return f"{', '.join(floats)} at full precision"
 
     # ---- the traced inputs
 
     def _traced(self, inputs: Mapping[str, Array]) -> bool:
         """Outputs and gradients on the traced inputs; whether the port ran at all."""
-        from ivyport.verification.nnx_side import PortFails
-
-        with self._source_accepts():
-            expected = self.source.gradients(draw_weights)
+        try:
+            with self._source_accepts():
+                expected = self.source.gradients(draw_weights)
+        except NoGradients as error:
+            self.notes.append(f"gradients are not compared: the source says: {error}")
+            return self._untrained(inputs)
         self._step()
         try:
             actual = self.port.gradients(inputs, expected.weights)
@@ -178,6 +164,18 @@ class _Verification:
         self._step()
         return True
 
+    def _untrained(self, inputs: Mapping[str, Array]) -> bool:
+        """Outputs alone, of a source without gradients; whether the port ran."""
+        with self._source_accepts():
+            expected = self.source.forward(inputs).outputs
+        try:
+            actual = self.port.forward(inputs)
+        except PortFails as error:
+            self._failed("forward", Entry("output"), str(error), inputs)
+            return False
+        self._outputs(actual.outputs, expected, Entry("output"), inputs)
+        return True
+
     @property
     def _pair(self) -> Pair:
         return Pair(self.source, self.port, self.weight_map, self.tolerance)
@@ -185,7 +183,9 @@ class _Verification:
     def _outputs(
         self, actual: Flat, expected: Flat, entry: Entry, inputs: Mapping[str, Array]
     ) -> None:
-        rows = compare.compare_outputs(actual, expected, entry, self._output_limit)
+        rows = compare.compare_outputs(
+            actual, expected, entry, self._output_limit, narrow=self.port.narrows
+        )
         self.rows += rows
         failing = [row for row in rows if not row.passed]
         if failing:
@@ -210,9 +210,11 @@ class _Verification:
     def _source_accepts(self) -> Iterator[None]:
         try:
             yield
+        except (IvyportError, NoGradients):
+            raise
         # Whatever the user's model raises, the inputs are what it was given.
         except Exception as error:
-            shapes = {n: tuple(t.shape) for n, t in self.source.inputs.items()}
+            shapes = {n: a.shape for n, a in self.source.arrays().items()}
             raise InputError(
                 f"the source raises {type(error).__name__} on the inputs {shapes}: "
                 f"{error}"
@@ -228,8 +230,6 @@ class _Verification:
         bounds: Bounds,
     ) -> Sizes:
         """Outputs on inputs of other sizes; the sizes."""
-        from ivyport.verification.nnx_side import PortFails
-
         sizes, second, expected = self._accepted(inputs, given, free, bounds)
         if expected is None:
             return sizes
@@ -273,8 +273,6 @@ class _Verification:
 
     def _train_mode(self, inputs: Mapping[str, Array]) -> None:
         """What training depends on where train mode computes something else."""
-        from ivyport.verification.nnx_side import PortFails
-
         try:
             expected = self.source.gradients(draw_weights, train=True)
         # A batch of one position has no variance; that is the example's fault.

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
+
 from ivyport.core.errors import WeightsError
 from ivyport.weights.safetensors import Array, Shape
 
@@ -104,6 +106,35 @@ class Reshape(Transform):
 
 @final
 @dataclass(frozen=True)
+class Flip(Transform):
+    """Reverse the order along some axes (`numpy.flip`)."""
+
+    axes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if min(self.axes, default=0) < 0 or len(set(self.axes)) != len(self.axes):
+            raise WeightsError(f"{list(self.axes)} are not axes to flip")
+
+    def apply(self, array: Array) -> Array:
+        self.shape(array.shape)
+        return np.flip(array, self.axes)
+
+    def shape(self, shape: Shape) -> Shape:
+        if max(self.axes, default=-1) >= len(shape):
+            raise WeightsError(
+                f"axes {list(self.axes)} to flip are outside of shape {list(shape)}"
+            )
+        return shape
+
+    def inverse(self) -> Flip:
+        return self
+
+    def to_json(self) -> dict[str, list[object]]:
+        return {"flip": list(self.axes)}
+
+
+@final
+@dataclass(frozen=True)
 class Slice(Transform):
     """`start:stop` of one axis. It has no inverse: a map's rows invert it together."""
 
@@ -175,6 +206,8 @@ def _one_from_json(item: object) -> Transform:
         ((name, value),) = item.items()
         if name == "permute" and _is_ints(value):
             return Permute(tuple(value))
+        if name == "flip" and _is_ints(value):
+            return Flip(tuple(value))
         if name == "slice" and _is_ints(value) and len(value) == 3:
             return Slice(*value)
         if name == "reshape" and isinstance(value, list) and len(value) == 2:
@@ -182,7 +215,7 @@ def _one_from_json(item: object) -> Transform:
             if _is_ints(source) and _is_ints(target):
                 return Reshape(tuple(source), tuple(target))
     raise WeightsError(
-        f"not a transform: {item!r}; known are permute, reshape and slice"
+        f"not a transform: {item!r}; known are permute, reshape, flip and slice"
     )
 
 

@@ -7,36 +7,16 @@ so that `ivyport verify` meets the same model with the same example inputs again
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ivyport.core.errors import SourceError
 from ivyport.targets import require
+from ivyport.zoo.built import Built
 from ivyport.zoo.hf_hub import safe_name
 from ivyport.zoo.inputs import read_inputs, sample_inputs, to_torch
-
-if TYPE_CHECKING:
-    import torch
-
-
-@dataclasses.dataclass(frozen=True)
-class Built:
-    """A live source model and what to port it with.
-
-    inputs: the example inputs to trace it with, by argument name.
-    name: fit for a file name.
-    record: what `port.json` says of the source; `origin_from_json` reads it.
-    notes: remarks for the user.
-    dims: names of the free axes of each input, None to let the tracer find them.
-    """
-
-    model: torch.nn.Module
-    inputs: dict[str, torch.Tensor]
-    name: str
-    record: dict[str, Any]
-    notes: tuple[str, ...] = ()
-    dims: dict[str, dict[int, str | None]] | None = None
+from ivyport.zoo.jax_origin import FlaxOrigin, HaikuOrigin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +35,7 @@ class HFOrigin:
     inputs: str | None = None
     seed: int = 0
 
-    def build(self) -> Built:
+    def build(self, progress: Callable[[int], None] | None = None) -> Built:
         """Load the model; its inputs come from the file, or else from its config.
 
         Raises `SourceError`, `WeightsError`, `InputError` or `DependencyError`.
@@ -100,7 +80,7 @@ class TorchOrigin:
     params: str | None = None
     seed: int = 0
 
-    def build(self) -> Built:
+    def build(self, progress: Callable[[int], None] | None = None) -> Built:
         """Make the module, load its parameters, draw its inputs.
 
         Raises `SourceError`, `WeightsError`, `InputError` or `DependencyError`.
@@ -116,9 +96,9 @@ class TorchOrigin:
         return Built(module, to_torch(arrays), name, origin_to_json(self))
 
 
-Origin = HFOrigin | TorchOrigin
-_KINDS: dict[str, type[HFOrigin] | type[TorchOrigin]] = {
-    origin.kind: origin for origin in (HFOrigin, TorchOrigin)
+Origin = HFOrigin | TorchOrigin | HaikuOrigin | FlaxOrigin
+_KINDS: dict[str, type[Origin]] = {
+    origin.kind: origin for origin in (HFOrigin, TorchOrigin, HaikuOrigin, FlaxOrigin)
 }
 
 
@@ -141,6 +121,9 @@ def origin_from_json(record: Mapping[str, Any]) -> Origin:
             f"port.json does not say how to rebuild the source: {dict(record)}. Call "
             "ivyport.verify(model, ported) with the live model instead."
         )
-    if isinstance(fields.get("inputs"), list):
-        fields["inputs"] = tuple(fields["inputs"])
-    return cls(**fields)
+    # JSON has no tuples, and these records no lists.
+    rebuilt: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in fields.items()
+    }
+    return cls(**rebuilt)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ivyport.core.errors import SourceError, WeightsError
 from ivyport.weights.differences import Differences
+from ivyport.zoo.factory import find_factory
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +23,7 @@ def build(spec: str, *, seed: int) -> torch.nn.Module:
     """
     import torch
 
-    factory = _find(spec)
+    factory = find_factory(spec)
     torch.manual_seed(seed)
     is_ready = isinstance(factory, torch.nn.Module)
     made = factory if is_ready or not callable(factory) else factory()
@@ -34,29 +33,6 @@ def build(spec: str, *, seed: int) -> torch.nn.Module:
             "function without arguments that returns one."
         )
     return made
-
-
-def _find(spec: str) -> object:
-    module_name, colon, attribute = spec.partition(":")
-    parts = [*module_name.split("."), *attribute.split(".")]
-    if not colon or not all(part.isidentifier() for part in parts):
-        raise SourceError(f"{spec!r} does not read as pkg.module:factory.")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    try:
-        found: object = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise SourceError(
-            f"{spec}: no module {error.name!r} here or among the installed packages."
-        ) from error
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError as error:
-            public = ", ".join(n for n in dir(found) if not n.startswith("_"))
-            raise SourceError(f"{spec}: no {part!r} there, only: {public}.") from error
-    return found
 
 
 def load_params(module: torch.nn.Module, path: Path) -> None:

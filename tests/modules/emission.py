@@ -16,10 +16,12 @@ from ivyport.modules.file import Emitted, emit
 from ivyport.weights.mapping import WeightMap
 
 
-def emit_graph(graph: Graph, config: dict[str, Any] | None = None) -> Emitted:
+def emit_graph(
+    graph: Graph, config: dict[str, Any] | None = None, target: str = "jax"
+) -> Emitted:
     """Run the target's passes on `graph` and emit it."""
-    for_target(graph, "jax")
-    return emit(graph, config or {}, "A port.\n")
+    for_target(graph, target)
+    return emit(graph, config or {}, "A port.\n", target=target)
 
 
 def emit_module(
@@ -27,18 +29,20 @@ def emit_module(
     inputs: dict[str, Any],
     dims: Any = None,
     config: dict[str, Any] | None = None,
+    target: str = "jax",
 ) -> Emitted:
     """Trace a torch module in both modes and emit it."""
     import ivyport
 
     graph = ivyport.trace(source, kwargs=inputs, dims=dims, train=True)
-    return emit_graph(graph, config)
+    return emit_graph(graph, config, target)
 
 
-def live(emitted: Emitted, arrays: dict[str, np.ndarray]) -> Any:
+def live(emitted: Emitted, arrays: dict[str, np.ndarray], target: str = "jax") -> Any:
     """The emitted model with the source's tensors, in eval mode."""
-    from ivyport.backends.jax import realize
+    from ivyport.porting import realize as backend
 
+    realize = backend(target)
     module = realize.compile_source(emitted.source, "test")
     make = realize.factory(module, emitted.cls, emitted.config)
     names = realize.settle_names([r.target for r in emitted.rows], make)
@@ -49,14 +53,15 @@ def live(emitted: Emitted, arrays: dict[str, np.ndarray]) -> Any:
 
 
 @functools.cache
-def family(model_type: str, cls: str | None = None) -> Emitted:
+def family(model_type: str, cls: str | None = None, target: str = "jax") -> Emitted:
     """A tiny model of a family, emitted."""
     from ivyport.zoo import hf, hf_configs, hf_inputs
 
     config = hf_configs.tiny_config(model_type)
     model = hf.build(config, cls=cls)
     inputs = hf_inputs.example_inputs(model)
-    return emit_module(model, inputs, hf_inputs.dims(model, inputs), fields(model))
+    dims = hf_inputs.dims(model, inputs)
+    return emit_module(model, inputs, dims, fields(model), target)
 
 
 def fields(model: Any) -> dict[str, Any]:

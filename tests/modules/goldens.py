@@ -12,24 +12,26 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN = {"bert": "BertModel", "gpt2": "GPT2LMHeadModel", "resnet": "ResNetModel"}
+FOLDERS = {"jax": FOLDER, "torch": FOLDER / "torch"}
+CASES = [(target, name) for target in FOLDERS for name in GOLDEN]
 
 
-def text(name: str) -> str:
+def text(target: str, name: str) -> str:
     """What is emitted now."""
     from tests.modules.emission import family
 
-    return family(name, GOLDEN[name]).source
+    return family(name, GOLDEN[name], target).source
 
 
 def update() -> list[str]:
     """Write every golden file that is not up to date; their names."""
-    FOLDER.mkdir(exist_ok=True)
     changed = []
-    for name in GOLDEN:
-        file, now = FOLDER / f"{name}.py", text(name)
+    for target, name in CASES:
+        FOLDERS[target].mkdir(exist_ok=True)
+        file, now = FOLDERS[target] / f"{name}.py", text(target, name)
         if not file.exists() or file.read_text(encoding="utf-8") != now:
             file.write_text(now, encoding="utf-8")
-            changed.append(name)
+            changed.append(f"{target}/{name}")
     return changed
 
 

@@ -20,21 +20,21 @@ def update() -> None:
         goldens.update()
 
 
-@pytest.mark.parametrize("name", goldens.GOLDEN)
-def test_golden(name: str) -> None:
-    file = goldens.FOLDER / f"{name}.py"
-    expected, found = file.read_text(encoding="utf-8"), goldens.text(name)
+@pytest.mark.parametrize(("target", "name"), goldens.CASES)
+def test_golden(target: str, name: str) -> None:
+    file = goldens.FOLDERS[target] / f"{name}.py"
+    expected, found = file.read_text(encoding="utf-8"), goldens.text(target, name)
     if found == expected:
         return
     diff = difflib.unified_diff(
-        expected.splitlines(), found.splitlines(), f"golden/{name}.py", "emitted now",
+        expected.splitlines(), found.splitlines(), f"{target}/{name}.py", "emitted now",
         lineterm="", n=2,
     )  # fmt: skip
     lines = list(diff)
     shown = "\n".join(lines[:120])
     more = f"\n... {len(lines) - 120} lines more" if len(lines) > 120 else ""
     pytest.fail(
-        f"what is emitted for {name} has changed:\n{shown}{more}\n\n"
+        f"what is emitted for {name} to {target} has changed:\n{shown}{more}\n\n"
         "If the change is meant, run `python -m tests.modules.goldens` and review the "
         "diff like code.",
         pytrace=False,
@@ -42,4 +42,5 @@ def test_golden(name: str) -> None:
 
 
 def test_nothing_else_is_golden() -> None:
-    assert {f.stem for f in goldens.FOLDER.glob("*.py")} == set(goldens.GOLDEN)
+    for folder in goldens.FOLDERS.values():
+        assert {f.stem for f in folder.glob("*.py")} == set(goldens.GOLDEN)

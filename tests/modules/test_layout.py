@@ -33,7 +33,7 @@ def test_names_are_the_source_s() -> None:
 
 def test_a_full_list_is_a_list() -> None:
     layout = Layout(instance(["layer.0", "layer.1", "norm"]))
-    assert layout.slots["layer.1"] == Slot("layer", 1)
+    assert layout.slots["layer.1"] == Slot("layer", (1,))
     assert layout.slots["layer.1"].path == "layer.1"
     assert layout.lists == {"layer": ["layer.0", "layer.1"]}
 
@@ -76,4 +76,4 @@ def test_a_child_and_a_parameter_of_one_name() -> None:
 def test_slots_as_code() -> None:
     owner = pyast.name("self")
     assert ast.unparse(Slot("fc").on(owner)) == "self.fc"
-    assert ast.unparse(Slot("layer", 3).on(owner)) == "self.layer[3]"
+    assert ast.unparse(Slot("layer", (3,)).on(owner)) == "self.layer[3]"

@@ -42,7 +42,8 @@ class Sample:
     """One row: `build(b, *values)` adds one node that computes `torch(*tensors)`.
 
     `rtol` bounds the error over the largest magnitude, `grad_rtol` that of gradients;
-    0 is the default for the inputs' dtype.
+    0 is the default for the inputs' dtype. `mean` is that of the elements of a random
+    result, whose reference is right in dtype and shape alone.
     """
 
     op: str
@@ -53,6 +54,7 @@ class Sample:
     rtol: float = 0.0
     grad_rtol: float = 0.0
     differentiable: bool = True
+    mean: float | None = None
 
     def __post_init__(self) -> None:
         coarse = any(x.type.dtype == "bfloat16" for x in self.inputs)

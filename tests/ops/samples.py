@@ -10,6 +10,7 @@ from tests.ops import (
     samples_array,
     samples_elementwise,
     samples_index,
+    samples_lax,
     samples_nn,
     samples_vision,
 )
@@ -21,4 +22,5 @@ SAMPLES: list[Sample] = [
     *samples_index.ROWS,
     *samples_nn.ROWS,
     *samples_vision.ROWS,
+    *samples_lax.ROWS,
 ]

@@ -8,7 +8,18 @@ from typing import Any
 import torch
 
 from ivyport.core.ir import NewAxis, Slice
-from tests.ops.sample import B, Input, S, Sample, f32, given, ints, permuted, truth
+from tests.ops.sample import (
+    B,
+    Input,
+    S,
+    Sample,
+    f32,
+    given,
+    half,
+    ints,
+    permuted,
+    truth,
+)
 
 ALL = Slice()
 
@@ -58,11 +69,19 @@ def _pad(
 ) -> Sample:  # fmt: skip
     modes = {"edge": "replicate", "wrap": "circular"}
     extra = {"value": value} if mode == "constant" else {}
+    # The other modes take the last axes of images alone.
+    image = max(len(flat) // 2 + 2 - len(padding), 0) if mode != "constant" else 0
+
+    def reference(x: torch.Tensor) -> torch.Tensor:
+        x = x[(None,) * image]
+        y = torch.nn.functional.pad(x, flat, modes.get(mode, mode), **extra)
+        return y[(0,) * image] if image else y
+
     return Sample(
         "pad",
         (x or f32(B, 3, S),),
         lambda b, x: b.pad(x, padding=padding, mode=mode, value=value),
-        lambda x: torch.nn.functional.pad(x, flat, modes.get(mode, mode), **extra),
+        reference,
         label,
     )
 
@@ -101,6 +120,12 @@ JOINS = [
     _pad("integers", (NO, (1, 1)), (1, 1), value=3.0, x=ints(9, B, S)),
     _pad("bool", (NO, (1, 1)), (1, 1), value=1.0, x=truth(B, S)),
     _pad("infinite", (NO, (1, 1)), (1, 1), value=float("-inf"), x=f32(B, S)),
+    _pad("vector", ((2, 1),), (2, 1), "reflect", x=f32(6)),
+    _pad("first_axis", ((1, 0), NO, (0, 2)), (0, 2, 0, 0, 1, 0), "edge"),
+    _pad(
+        "both_wrap", (NO, NO, (1, 0), (0, 2)), (0, 2, 1, 0), "wrap", x=f32(B, 3, 4, S)
+    ),
+    _pad("integer_edges", (NO, (1, 1)), (1, 1), "edge", x=ints(9, B, S)),
     _join("concat", torch.concat, -1, f32(B, 3), f32(B, S)),
     _join("concat", torch.concat, 0, f32(B), f32(S), f32(1)),
     _join("concat", torch.concat, 1, ints(9, B, 3), ints(9, B, 1)),
@@ -165,6 +190,10 @@ def _first(x: torch.Tensor, v: Any) -> None:
     x[:, 0] = v
 
 
+def _middle(x: torch.Tensor, v: Any) -> None:
+    x[:, :, 1:5:2] = v
+
+
 def _whole(x: torch.Tensor, v: Any) -> None:
     x[...] = v
 
@@ -189,6 +218,8 @@ SLICES = [
     _slice_update("integer", (ALL, 0), f32(B, 6), _first),
     _slice_update("broadcast", (ALL, 0), f32(6), _first),
     _slice_update("whole", (ALL,), f32(S, 1), _whole),
+    _slice_update("steps", (ALL, ALL, Slice(1, 5, 2)), f32(B, S, 2), _middle),
+    _slice_update("stretched", (ALL, ALL, Slice(1, 5, 2)), f32(B, S, 1), _middle),
 ]
 
 
@@ -244,6 +275,11 @@ INDEXING = [
                   X, f32(B, S, 3), ints(5, B, 1), ints(4, S), accumulate=True),
     _index_update("second", lambda x, v, i: x.index_copy(1, i, v),
                   X, f32(5, 2, 3), given([3, 1], "int64"), keep=1),
+    _index_update("add_second", lambda x, v, i: x.index_add(1, i, v),
+                  X, f32(5, 2, 3), given([3, 3], "int64"), keep=1, accumulate=True),
+    _index_update("add_scalar",
+                  lambda x, v, i: x.index_put((i,), v, accumulate=True),
+                  X, ints(5, B), scalar=2.5, accumulate=True),
     _index_update("scalar", lambda x, v, i: x.index_put((i,), v),
                   X, ints(5, B), scalar=2.5),
     _index_update("mask", lambda x, v, m: x.masked_fill(m, v),
@@ -254,6 +290,8 @@ INDEXING = [
                   f32(B, S, 3), f32(1, 3), truth(B, S)),
     _index_update("mask_add", lambda x, v, m: x + v * m,
                   f32(B, S), truth(B, S), scalar=1.5, accumulate=True),
+    _index_update("mask_add_half", lambda x, v, m: x + v.to(x.dtype) * m,
+                  half(B, S), truth(B, S), scalar=1.5, accumulate=True),
 ]  # fmt: skip
 
 
@@ -273,7 +311,7 @@ def _gather(label: str, x: Input, i: Input, axis: int) -> Sample:
         "take_along_axis",
         (x, i),
         lambda b, x, i: b.take_along_axis(x, i, axis=axis),
-        lambda x, i: torch.gather(x, axis, i),
+        lambda x, i: torch.gather(x, axis, i.long()),
         label,
     )
 
@@ -294,6 +332,8 @@ def _scatter(
         v_ = values[0] if values else v
         if mode == "set":
             return x.scatter(axis, i, v_)
+        if not values:
+            v_ = torch.full(i.shape, v, dtype=x.dtype)
         if mode == "add":
             return x.scatter_add(axis, i, v_)
         return x.scatter_reduce(axis, i, v_, REDUCE[mode])
@@ -316,6 +356,7 @@ GATHERS = [
     _gather("shorter", f32(B, S, 6), ints(6, B, 2, 3), 2),
     _gather("one", f32(4, 6), ints(6, 1, 3), -1),
     _gather("integers", ints(9, B, 6), ints(6, B, 3), 1),
+    _gather("int32", f32(B, 6), ints(6, B, 3, dtype="int32"), 1),
     _scatter("set", "", f32(B, 6), WHERE, f32(B, 3)),
     _scatter("set", "scalar", f32(B, 6), WHERE, 2.5),
     _scatter(
@@ -324,6 +365,7 @@ GATHERS = [
     _scatter("set", "integers", ints(9, B, 6), WHERE, 1),
     _scatter("add", "", f32(B, 6), ints(6, B, 8), f32(B, 8)),
     _scatter("add", "axis_0", f32(4, B), ints(4, S, B), f32(S, B), axis=0),
+    _scatter("add", "scalar", f32(B, 6), ints(6, B, 8), 2.5),
     _scatter("max", "", f32(B, 6), ints(6, B, 8), f32(B, 8), differentiable=False),
     _scatter("min", "", f32(B, 6), ints(6, B, 8), f32(B, 8), differentiable=False),
     # JAX has no gradient of a scatter that multiplies, unless its indices are unique.

@@ -51,6 +51,13 @@ PRODUCTS = [
         lambda i: F.one_hot(i, 3).float(),
         "float",
     ),
+    Sample(
+        "one_hot",
+        (given([0, -1, 3, 2], "int32"),),
+        lambda b, i: b.one_hot(i, num_classes=3, dtype="float32"),
+        lambda i: torch.eye(4)[i.long(), :3],
+        "out_of_range",
+    ),
     *[
         Sample(
             "grouped_matmul",
@@ -255,6 +262,9 @@ def _attention(
     def reference(q: Any, k: Any, v: Any, m: Any = None) -> torch.Tensor:
         swap = (lambda x: x.transpose(1, 2)) if last else (lambda x: x)
         options = {k: v for k, v in attrs.items() if k in ("scale", "is_causal")}
+        if m is not None and options.pop("is_causal", False):
+            later = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).triu(1)
+            m = m.masked_fill(later, False if m.dtype == torch.bool else -torch.inf)
         y = SDPA(swap(q), swap(k), swap(v), m, **options, enable_gqa=heads != shared)
         return swap(y)
 
@@ -275,6 +285,8 @@ ATTENTION = [
     _attention("heads_bias", f32(4, S, S)),
     _attention("causal", is_causal=True, last=True),
     _attention("causal_lengths", is_causal=True, keys=9),
+    _attention("causal_mask", masked(B, 1, 1, S), is_causal=True),
+    _attention("causal_bias", f32(4, S, S), is_causal=True, dropout=0.5),
     _attention("scale", scale=0.3, last=True),
     _attention("grouped", shared=2, last=True),
     _attention("grouped_mask", masked(B, 4, S, S), shared=2, is_causal=False),

@@ -73,6 +73,31 @@ def _conv(
     return Sample("conv", inputs, build, reference, label)
 
 
+def _uneven(op: str, reference: Callable[..., Any], **attrs: Any) -> Sample:
+    """A pool or convolution with padding that torch's functions do not take."""
+    pads = {"stride": (2, 2), "padding": ((0, 1), (2, 2)), **attrs}
+    weight = [f32(6, 3, 3, 3)] * (op == "conv")
+    if op == "conv":
+        pads |= {"dilation": (1, 1), "groups": 1}
+
+    def build(b: Any, x: Any, *w: Any) -> Any:
+        return getattr(b, op)(x, *w, *[None] * len(w), **pads)
+
+    value = -torch.inf if op == "max_pool" else 0.0
+
+    def of_padded(x: torch.Tensor, *w: torch.Tensor) -> torch.Tensor:
+        return reference(F.pad(x, (2, 2, 0, 1), value=value), *w)
+
+    label = "uneven" + "_uncounted" * (not attrs.get("count_include_pad", True))
+    return Sample(op, (IMAGE, *weight), build, of_padded, label)
+
+
+def _mean_of_image(x: torch.Tensor) -> torch.Tensor:
+    """Mean over windows, the padding of `_uneven` left out."""
+    inside = F.pad(torch.ones(x.shape[-2] - 1, x.shape[-1] - 4), (2, 2, 0, 1))
+    return F.avg_pool2d(x, 3, 2) / F.avg_pool2d(inside[None, None], 3, 2)
+
+
 def _conv_transpose(
     label: str, *inputs: Input, stride: int = 1, padding: int = 0,
     output_padding: int = 0, dilation: int = 1, groups: int = 1,
@@ -208,6 +233,12 @@ POOLS = [
     ),
     _avg_pool("ceil_even", f32(B, 3, 8, 8), 2, 2, ceil_mode=True),
     _avg_pool("line", f32(B, 3, S), 2, 1),
+    _uneven("conv", lambda x, w: F.conv2d(x, w, stride=2)),
+    _uneven(
+        "max_pool", lambda x: F.max_pool2d(x, 3, 2), kernel=(3, 3), dilation=(1, 1)
+    ),
+    _uneven("avg_pool", lambda x: F.avg_pool2d(x, 3, 2), kernel=(3, 3)),
+    _uneven("avg_pool", _mean_of_image, kernel=(3, 3), count_include_pad=False),
     _adaptive("one", IMAGE, (1, 1)),
     _adaptive("divides", IMAGE, (4, 1)),
     _adaptive("overlaps", IMAGE, (3, 5)),

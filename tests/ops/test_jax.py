@@ -2,152 +2,80 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ivyport.backends.jax import IMPORTS, RULES
-from ivyport.backends.pyast import Exprs, helper_sources, hole, name
 from ivyport.core import opdef
-from ivyport.core.build import Builder
-from ivyport.core.dims import symbols
-from ivyport.core.dtype import NARROW, is_float
-from ivyport.core.ir import Node, Scalar, TensorType, Value
+from tests.ops.harness import (
+    Backend,
+    assert_random,
+    results,
+    row,
+    torch_gradients,
+    tunable,
+)
 from tests.ops.sample import SIZES, Sample
 from tests.ops.samples import SAMPLES
 from tests.support import as_torch, assert_close
 
-torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")
 
 from ivyport.backends.jax import _rt  # noqa: E402 (imports JAX)
-
-every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.name)
-
-
-def _narrow(type: TensorType) -> TensorType:
-    return type.with_dtype(NARROW.get(type.dtype, type.dtype))
-
-
-def node_of(sample: Sample) -> Node:
-    """The sample's node, operands named, 64-bit types narrowed as JAX's passes do."""
-    builder = Builder()
-    values = sample.values()
-    for i, value in enumerate(values):
-        value.type, value.name = _narrow(value.type), f"x{i}"
-    sample.build(builder, *values)
-    (node,) = builder.nodes
-    if "dtype" in node.attrs:
-        node.attrs["dtype"] = NARROW.get(node.attrs["dtype"], node.attrs["dtype"])
-    for value in node.outputs:
-        value.type = _narrow(value.type)
-    return node
-
-
-def emitted(node: Node) -> tuple[ast.expr, Exprs]:
-    """The node's expression over x0, x1, ... and what it needs."""
-    e = Exprs(RULES, _rt, "jnp")
-    if node.op in ("dropout", "attention") and any(
-        node.attrs.get(k) for k in ("rate", "dropout")
-    ):
-        e.dropout_module = name("dropout")
-    operands = [
-        name(x.name or "") if isinstance(x, Value)
-        else e.const(x.value) if isinstance(x, Scalar)
-        else None
-        for x in node.inputs
-    ]  # fmt: skip
-    return e.emit(node, operands), e
-
-
-def function_of(sample: Sample) -> Callable[..., Any]:
-    """The emitted expression as a function of the sample's inputs."""
-    expr, e = emitted(node_of(sample))
-    names = [f"x{i}" for i in range(len(sample.inputs))]
-    body: list[ast.stmt] = [*_bind_symbols(sample), ast.Return(expr)]
-    arguments = ast.arguments([], [ast.arg(n) for n in names], None, [], [], None, [])
-    function = ast.FunctionDef("f", arguments, body, [], None, None, type_params=[])
-    imports = ast.parse("\n".join(IMPORTS.values())).body
-    module = ast.Module([*imports, *helper_sources(_rt, e.helpers), function], [])
-    namespace: dict[str, Any] = {"dropout": _dropout_off()}
-    exec(compile(ast.fix_missing_locations(module), "<emitted>", "exec"), namespace)
-    return namespace["f"]
-
-
-def _bind_symbols(sample: Sample) -> list[ast.stmt]:
-    """``B = x0.shape[0]`` for each symbol."""
-    lines, bound = [], set()
-    for i, x in enumerate(sample.inputs):
-        for axis, dim in enumerate(x.type.shape):
-            for symbol in symbols(dim) - bound:
-                bound.add(symbol)
-                lines.append(f"{symbol} = x{i}.shape[{axis}]")
-    return ast.parse("\n".join(lines)).body
 
 
 @functools.cache
 def _dropout_off() -> Any:
     from flax import nnx
 
-    return nnx.Dropout(0.5, deterministic=True)
+    return nnx.Dropout(0.5, deterministic=True, rngs=nnx.Rngs(0))
 
 
-def _results(outputs: Any) -> list[Any]:
-    return list(outputs) if isinstance(outputs, tuple | list) else [outputs]
+BACKEND = Backend(RULES, IMPORTS, _rt, "jnp", narrow=True, dropout=_dropout_off)
+every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.name)
+every_exact_one = pytest.mark.parametrize(
+    "sample", [s for s in SAMPLES if s.mean is None], ids=lambda s: s.name
+)
+every_random_one = pytest.mark.parametrize(
+    "sample", [s for s in SAMPLES if s.mean is not None], ids=lambda s: s.name
+)
 
 
 def _compare(actual: Any, expected: Any, rtol: float) -> None:
-    actual, expected = _results(actual), _results(expected)
+    actual, expected = results(actual), results(expected)
     assert len(actual) == len(expected)
     for ours, theirs in zip(actual, expected, strict=True):
         assert not ours.weak_type
         assert_close(ours, theirs, rtol=rtol, narrow=True)
 
 
-@every_sample
+@every_exact_one
 @pytest.mark.parametrize(
     ("sizes", "jit"), [(SIZES[0], False), (SIZES[1], True)], ids=["eager", "jit"]
 )
 def test_value(sample: Sample, sizes: dict[str, int], jit: bool) -> None:
     arrays = sample.arrays(sizes)
-    function = function_of(sample)
+    function = BACKEND.function_of(sample)
     function = jax.jit(function) if jit else function
     expected = sample.torch(*map(as_torch, arrays))
     _compare(function(*map(jax.numpy.asarray, arrays)), expected, sample.rtol)
 
 
-def _has_gradient(sample: Sample) -> bool:
-    results = node_of(sample).outputs
-    return bool(sample.floats()) and any(is_float(v.type.dtype) for v in results)
-
-
 @pytest.mark.parametrize(
-    "sample", [s for s in SAMPLES if _has_gradient(s)], ids=lambda s: s.name
+    "sample", [s for s in SAMPLES if BACKEND.has_gradient(s)], ids=lambda s: s.name
 )
 def test_gradient(sample: Sample) -> None:
-    arrays, floats = sample.arrays(SIZES[0]), sample.floats()
-    tensors = [as_torch(a) for a in arrays]
-    for i in floats:
-        tensors[i].requires_grad_()
-    outputs = [y for y in _results(sample.torch(*tensors)) if y.is_floating_point()]
-    rng = np.random.default_rng(1)
-    weights = [rng.standard_normal(tuple(y.shape)).astype(np.float32) for y in outputs]
-    loss = sum(
-        (y.float() * torch.as_tensor(w)).sum()
-        for y, w in zip(outputs, weights, strict=True)
-    )
-    expected = torch.autograd.grad(loss, [tensors[i] for i in floats])
-    function = function_of(sample)
+    expected, weights = torch_gradients(sample.torch, sample)
+    function = BACKEND.function_of(sample)
 
     def scalar(*xs: Any) -> Any:
         found = [
             y
-            for y in _results(function(*xs))
+            for y in results(function(*xs))
             if jax.numpy.issubdtype(y.dtype, np.floating)
         ]
         return sum(
@@ -155,16 +83,20 @@ def test_gradient(sample: Sample) -> None:
             for y, w in zip(found, weights, strict=True)
         )
 
-    actual = jax.jit(jax.grad(scalar, floats))(*map(jax.numpy.asarray, arrays))
+    arrays = map(jax.numpy.asarray, sample.arrays(SIZES[0]))
+    actual = jax.jit(jax.grad(scalar, sample.floats()))(*arrays)
     _compare(actual, expected, sample.grad_rtol)
+
+
+@every_random_one
+def test_draws(sample: Sample) -> None:
+    arrays = map(jax.numpy.asarray, sample.arrays(SIZES[0]))
+    assert_random(BACKEND.function_of(sample), list(arrays), sample, narrow=True)
 
 
 @every_sample
 def test_writes_each_operand_once(sample: Sample) -> None:
-    expr, _ = emitted(node_of(sample))
-    names = [n.id for n in ast.walk(expr) if isinstance(n, ast.Name)]
-    repeated = {n for n in names if n.startswith("x") and names.count(n) > 1}
-    assert not repeated, ast.unparse(expr)
+    assert not BACKEND.repeated(sample), BACKEND.text(sample)
 
 
 def test_every_operation_has_a_rule_and_a_row() -> None:
@@ -184,34 +116,11 @@ def test_rule_has_the_operation_s_signature(op: str) -> None:
     assert [(p.name, p.kind) for p in rule] == [(p.name, p.kind) for p in operation]
 
 
-def _with_holes(value: Any) -> Any:
-    """An attribute whose numbers are spelled ``hole``."""
-    if isinstance(value, tuple):
-        return tuple(_with_holes(v) for v in value)
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return hole(value, name("hole")) if plain else value
-
-
-def _tunable() -> list[tuple[Sample, str]]:
-    """The first row of each operation, once for each tunable attribute."""
-    first = {s.op: s for s in reversed(SAMPLES)}
-    unused = {("batch_norm", "momentum")}  # the function is that of eval
-    return [
-        (first[op], attr)
-        for op, definition in opdef.REGISTRY.items()
-        for attr in definition.tunable
-        if (op, attr) not in unused
-    ]
-
-
 @pytest.mark.parametrize(
-    ("sample", "attr"), _tunable(), ids=lambda x: getattr(x, "op", x)
+    ("sample", "attr"), tunable(), ids=lambda x: getattr(x, "op", x)
 )
 def test_tunable_attribute_is_spelled_by_its_hole(sample: Sample, attr: str) -> None:
-    node = node_of(sample)
-    node.attrs[attr] = _with_holes(node.attrs[attr])
-    expr, _ = emitted(node)
-    assert "hole" in {n.id for n in ast.walk(expr) if isinstance(n, ast.Name)}
+    assert BACKEND.spells_hole(sample, attr)
 
 
 IDIOMS = {
@@ -255,11 +164,9 @@ IDIOMS = {
 }
 
 
-@pytest.mark.parametrize("row", IDIOMS)
-def test_reads_as_people_write_it(row: str) -> None:
-    (sample,) = (s for s in SAMPLES if s.name == row)
-    expr, _ = emitted(node_of(sample))
-    assert ast.unparse(expr) == IDIOMS[row]
+@pytest.mark.parametrize("name", IDIOMS)
+def test_reads_as_people_write_it(name: str) -> None:
+    assert BACKEND.text(row(name)) == IDIOMS[name]
 
 
 def _attention_inputs(seed: int, *shapes: tuple[int, ...]) -> list[Any]:

@@ -9,7 +9,7 @@ from torch import nn
 from ivyport.verification.compare import Entry
 from ivyport.verification.gradients import compare_gradients
 from ivyport.verification.tolerance import DEFAULT
-from ivyport.verification.torch_side import TorchSide, to_array
+from ivyport.verification.torch_side import TorchSide
 from ivyport.verification.training import draw_weights
 from ivyport.weights.mapping import Row, WeightMap
 from ivyport.weights.transform import Permute
@@ -38,20 +38,30 @@ ROWS = (
 )
 
 
+def compare(actual, expected, side, rows):
+    return compare_gradients(
+        actual,
+        expected,
+        WeightMap(rows),
+        Entry("gradient"),
+        DEFAULT,
+        sources=side.owner,
+        targets={name: name for name in actual},
+    )
+
+
 def check(scale: float, change):
     """Rows by name, where the port has the source's gradients after `change`."""
     torch.manual_seed(0)
     side = TorchSide(Scales(scale), {"x": torch.randn(50, 3)})
     expected = side.gradients(draw_weights).gradients
     actual = {
-        "a": to_array(expected["large"]).T.copy(),
-        "b": to_array(expected["small"]).T.copy(),
-        "c": to_array(expected["none"]).copy(),
+        "a": expected["large"].T.copy(),
+        "b": expected["small"].T.copy(),
+        "c": expected["none"].copy(),
     }
     change(actual)
-    rows = compare_gradients(
-        actual, expected, side.owner, WeightMap(ROWS), Entry("gradient"), DEFAULT
-    )
+    rows = compare(actual, expected, side, ROWS)
     return {row.name: row for row in rows}
 
 
@@ -101,10 +111,8 @@ def test_both_alone_are_found():
 def test_a_parameter_without_a_place_must_not_matter():
     side = TorchSide(Scales(1.0), {"x": torch.randn(50, 3)})
     expected = side.gradients(draw_weights).gradients
-    actual = {"a": to_array(expected["large"]).T, "b": to_array(expected["small"]).T}
-    rows = compare_gradients(
-        actual, expected, side.owner, WeightMap(ROWS[:2]), Entry("gradient"), DEFAULT
-    )
+    actual = {"a": expected["large"].T, "b": expected["small"].T}
+    rows = compare(actual, expected, side, ROWS[:2])
     assert [(r.name, r.note) for r in rows if not r.passed] == [
         ("none", "the port lacks it")
     ]

@@ -5,7 +5,14 @@ import json
 import pytest
 
 from ivyport.core.errors import SourceError
-from ivyport.zoo.origin import HFOrigin, TorchOrigin, origin_from_json, origin_to_json
+from ivyport.zoo.origin import (
+    FlaxOrigin,
+    HaikuOrigin,
+    HFOrigin,
+    TorchOrigin,
+    origin_from_json,
+    origin_to_json,
+)
 
 
 @pytest.mark.parametrize(
@@ -15,6 +22,11 @@ from ivyport.zoo.origin import HFOrigin, TorchOrigin, origin_from_json, origin_t
         HFOrigin("folder", cls="BertModel", weights=False, batch=3, seq_len=5),
         TorchOrigin("pkg.module:make", inputs=("x=float32[2]", "y=bool[2]")),
         TorchOrigin("pkg:make", inputs=(), params="p.safetensors", seed=4),
+        HaikuOrigin("perceiver"),
+        HaikuOrigin(
+            "mlp", variant="relu", file="w.npz", sizes=("channels=3",), batch=1
+        ),
+        FlaxOrigin("pkg.module:make", inputs=("x=float32[2]",), params="p.msgpack"),
     ],
 )
 def test_an_origin_survives_json(origin):

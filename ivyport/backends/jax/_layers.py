@@ -31,6 +31,46 @@ class BatchNorm(nnx.BatchNorm):
         return y * self.scale[...] + self.bias[...]
 
 
+class ExponentialMovingAverage(nnx.Module):
+    """Running average that starts at zero and is divided by its weight, as in haiku."""
+
+    def __init__(self, num_features, momentum):
+        self.momentum = momentum
+        self.average = nnx.BatchStat(jnp.zeros(num_features))
+        self.counter = nnx.BatchStat(jnp.zeros((), jnp.int32))
+        self.hidden = nnx.BatchStat(jnp.zeros(num_features))
+
+    def update(self, value):
+        kept = self.momentum
+        self.counter[...] += 1
+        self.hidden[...] = kept * self.hidden[...] + (1 - kept) * value
+        self.average[...] = self.hidden[...] / (1 - kept ** self.counter[...])
+
+
+class DebiasedBatchNorm(nnx.Module):
+    """Batch norm over the last axis with debiased statistics, as in haiku."""
+
+    def __init__(
+        self, num_features, momentum, epsilon, use_scale=True, use_bias=True, *, rngs
+    ):
+        self.use_running_average, self.epsilon = False, epsilon
+        self.scale = nnx.Param(jnp.ones(num_features)) if use_scale else None
+        self.bias = nnx.Param(jnp.zeros(num_features)) if use_bias else None
+        self.mean_ema = ExponentialMovingAverage(num_features, momentum)
+        self.var_ema = ExponentialMovingAverage(num_features, momentum)
+
+    def __call__(self, x):
+        mean, var = self.mean_ema.average[...], self.var_ema.average[...]
+        if not self.use_running_average:
+            axes = tuple(range(x.ndim - 1))
+            mean, var = x.mean(axes), x.var(axes)
+            self.mean_ema.update(jax.lax.stop_gradient(mean))
+            self.var_ema.update(jax.lax.stop_gradient(var))
+        y = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
+        y = y if self.scale is None else y * self.scale[...]
+        return y if self.bias is None else y + self.bias[...]
+
+
 def load_pretrained(make, folder):
     """Fill the model that `make` builds with `folder`'s safetensors, name by name.
 
@@ -62,4 +102,11 @@ def config_values(path, fields):
     return {key: values[key] for key in fields if key in values}
 
 
-__all__ = ["BatchNorm", "Buffer", "config_values", "jnp", "load_pretrained"]
+__all__ = [
+    "BatchNorm",
+    "Buffer",
+    "DebiasedBatchNorm",
+    "config_values",
+    "jnp",
+    "load_pretrained",
+]

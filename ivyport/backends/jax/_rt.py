@@ -384,3 +384,8 @@ def smallest_k(x: jax.Array, k: int, *, axis: int = -1) -> tuple[jax.Array, jax.
     """The k smallest values in ascending order and their indices."""
     indices = jax.lax.slice_in_dim(jnp.argsort(x, axis=axis), 0, k, axis=axis)
     return jnp.take_along_axis(x, indices, axis=axis), indices
+
+
+def trunc_divide(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The quotient of integers, rounded towards zero."""
+    return jax.lax.div(*jnp.broadcast_arrays(x, y))

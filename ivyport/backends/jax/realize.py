@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import linecache
-import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -14,23 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ivyport.core.errors import WeightsError
+from ivyport.backends.compiling import compile_source, demand_same
 
 Make = Callable[[], nnx.Module]
-_COUNT = itertools.count()
 
-
-def compile_source(source: str, name: str) -> types.ModuleType:
-    """Emitted source as a module; tracebacks show its lines."""
-    filename = f"<ivyport {name} {next(_COUNT)}>"
-    module = types.ModuleType(f"modeling_{name}")
-    module.__file__ = filename
-    # Dataclasses and named tuples look their module up while they are made.
-    sys.modules[module.__name__] = module
-    lines = source.splitlines(keepends=True)
-    linecache.cache[filename] = (len(source), None, lines, filename)
-    exec(compile(source, filename, "exec"), module.__dict__)
-    return module
+__all__ = [
+    "Make",
+    "compile_source",
+    "factory",
+    "fill",
+    "names",
+    "settle_names",
+    "state",
+]
 
 
 def factory(module: types.ModuleType, cls: str, config: str | None) -> Make:
@@ -59,6 +52,12 @@ def settle_names(targets: Iterable[str], make: Make) -> dict[str, str]:
     }
 
 
+def names(make: Make) -> set[str]:
+    """The names of the model's parameters and buffers, each tied one once."""
+    state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)[2]
+    return {".".join(map(str, path)) for path, _ in nnx.to_flat_state(state)}
+
+
 def _at(model: Any, path: Iterable[Any]) -> Any:
     for part in path:
         model = model[int(part)] if str(part).isdigit() else vars(model)[str(part)]
@@ -77,10 +76,7 @@ def fill(make: Make, arrays: Mapping[str, np.ndarray]) -> nnx.Module:
     variables = {".".join(map(str, p)): (p, v) for p, v in nnx.to_flat_state(state)}
     expected = {name: tuple(v.shape) for name, (_, v) in variables.items()}
     found = {name: tuple(a.shape) for name, a in arrays.items()}
-    if found != expected:
-        missing = sorted(expected.items() - found.items())
-        extra = sorted(found.items() - expected.items())
-        raise WeightsError(f"the port needs {missing} and was given {extra}")
+    demand_same(expected, found)
     filled = nnx.from_flat_state(
         {
             path: variable.replace(jnp.asarray(arrays[name]))
@@ -92,3 +88,10 @@ def fill(make: Make, arrays: Mapping[str, np.ndarray]) -> nnx.Module:
     model: nnx.Module = nnx.merge(graphdef, rngs, filled)
     model.eval()
     return model
+
+
+def state(model: nnx.Module) -> dict[str, np.ndarray]:
+    """The model's parameters and buffers by name, each tied one once, as they are now."""
+    held = nnx.split(model, nnx.RngState, ...)[2]
+    flat = nnx.to_flat_state(held)
+    return {".".join(map(str, path)): np.asarray(v[...]) for path, v in flat}

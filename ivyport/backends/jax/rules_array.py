@@ -13,19 +13,22 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from ivyport.backends.jax.spell import (
+from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
+from ivyport.backends.spelling import (
     axes,
+    colons,
     demand_bool,
     demand_float,
     is_hole,
     one_axis,
+    over_trailing_axes,
+    tidy,
     unless,
 )
-from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
 from ivyport.core import dtype as dt
 from ivyport.core.dims import Dim, DimLike, as_symbol
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import NewAxis, Slice, TensorType, Value
+from ivyport.core.ir import Slice, TensorType, Value
 from ivyport.core.ops import normalize
 
 RULES, emits = rule_table()
@@ -368,23 +371,6 @@ def triangle(e: Exprs, x: ast.expr, *, k: int) -> ast.expr:
 # ---- indexing
 
 
-def tidy(index: tuple[Any, ...], shape: tuple[DimLike, ...]) -> list[Any]:
-    """An index without bounds that are the axis' own and without trailing colons."""
-    items: list[Any] = []
-    axis = 0
-    for item in index:
-        if isinstance(item, Slice):
-            start = None if not is_hole(item.start) and item.start == 0 else item.start
-            ends = not is_hole(item.stop) and item.stop == shape[axis]
-            items.append(Slice(start, None if ends else item.stop, item.step))
-        else:
-            items.append(item)
-        axis += not isinstance(item, NewAxis)
-    while items and items[-1] == Slice():
-        items.pop()
-    return items
-
-
 @emits("getitem")
 def getitem(e: Exprs, x: ast.expr, *, index: tuple[Any, ...]) -> ast.expr:
     items = tidy(index, e.type(0).shape)
@@ -401,7 +387,7 @@ def slice_update(
 
 @emits("index")
 def index(e: Exprs, x: ast.expr, *indices: ast.expr | None) -> ast.expr:
-    return e.index(x, _colons(indices))
+    return e.index(x, colons(indices))
 
 
 @emits("index_update")
@@ -414,36 +400,12 @@ def index_update(
 ) -> ast.expr:
     first = e.node.inputs[2]
     if isinstance(first, Value) and first.type.dtype == "bool":
-        mask = _over_trailing_axes(e, indices, first.type)
+        mask = over_trailing_axes(e, indices, first.type)
         if accumulate:
             return e.binary("+", x, e.call("jnp.where", mask, values, 0))
         return e.call("jnp.where", mask, values, x)
-    where = e.index(attribute(x, "at"), _colons(indices))
+    where = e.index(attribute(x, "at"), colons(indices))
     return e.method(where, "add" if accumulate else "set", values)
-
-
-def _colons(indices: tuple[ast.expr | None, ...]) -> list[Any]:
-    items: list[Any] = [Slice() if i is None else i for i in indices]
-    while items[-1] == Slice():
-        items.pop()
-    return items
-
-
-def _over_trailing_axes(
-    e: Exprs, indices: tuple[ast.expr | None, ...], mask: TensorType
-) -> ast.expr:
-    """A mask of leading axes, ready to broadcast; no value depends on its size."""
-    rest = e.out.rank - mask.rank
-    values = e.node.inputs[1]
-    if isinstance(values, Value) and values.type.rank > rest:
-        selected = values.type.shape[values.type.rank - rest - 1]
-        if values.type.rank > rest + 1 or selected != 1:
-            raise GraphError(f"{values.type} under a mask: its size depends on data")
-    if len(indices) != 1 or indices[0] is None:
-        raise GraphError("a boolean mask must be the only index")
-    if rest == 0:
-        return indices[0]
-    return e.index(indices[0], [*(Slice(),) * mask.rank, *(NewAxis(),) * rest])
 
 
 @emits("take")

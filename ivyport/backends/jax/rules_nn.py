@@ -10,8 +10,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from ivyport.backends.jax.spell import axes, is_hole, one_axis, present, unless
 from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
+from ivyport.backends.spelling import axes, is_hole, one_axis, present, unless
 from ivyport.core import dims
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
@@ -226,6 +226,8 @@ def batch_norm(
     axis: int,
     eps: float,
     momentum: float | None,
+    unbiased: bool,
+    debias: bool,
 ) -> ast.expr:
     return e.rt(
         "batch_norm",

@@ -14,4 +14,6 @@ def eliminate(graph: Graph) -> None:
             kept.append(node)
             live.update(node.values())
     graph.nodes = kept[::-1]
-    graph.params = {k: p for k, p in graph.params.items() if p.value in live}
+    graph.params = {
+        k: p for k, p in graph.params.items() if p.value in live or k in graph.updates
+    }

@@ -12,6 +12,7 @@ import collections
 from typing import Any
 
 from ivyport.core.build import Builder
+from ivyport.core.control import within
 from ivyport.core.dims import DimLike
 from ivyport.core.ir import Call, Graph, NewAxis, Node, Operand, Scope, Slice, Value
 from ivyport.core.ir import map_structure as map_values
@@ -22,6 +23,7 @@ Perm = tuple[int, ...]
 HEADS = (0, 2, 1, 3)
 LAYOUT_OPS = {
     "conv",
+    "conv_transpose",
     "max_pool",
     "avg_pool",
     "adaptive_avg_pool",
@@ -57,6 +59,11 @@ def channels_last(rank: int) -> Perm:
     return (0, rank - 1, *range(1, rank - 1))
 
 
+def channels_first(rank: int) -> Perm:
+    """How (N, *spatial, C) is read from (N, C, *spatial)."""
+    return (0, *range(2, rank), 1)
+
+
 def assign_layouts(graph: Graph, *, images: str, attention: str) -> None:
     """Rewrite `graph` for a target.
 
@@ -64,6 +71,7 @@ def assign_layouts(graph: Graph, *, images: str, attention: str) -> None:
         images: ``channels_last`` or ``channels_first``.
         attention: ``bshd`` or ``bhsd``.
     """
+    within(graph, lambda g: assign_layouts(g, images=images, attention=attention))
     _Motion(graph, images, attention).run()
 
 
@@ -75,7 +83,10 @@ class _Motion:
         self.builder = Builder()
         self.held: dict[Value, tuple[Value, Perm]] = {}
         self.made: dict[tuple[Value, Perm], Value] = {}
-        self.population = collections.Counter(n.scope for n in graph.nodes)
+        # How many operations each call makes, inner calls included.
+        self.population = collections.Counter(
+            n.scope[:depth] for n in graph.nodes for depth in range(1, len(n.scope) + 1)
+        )
 
     def run(self) -> None:
         for node in self.graph.nodes:
@@ -85,6 +96,9 @@ class _Motion:
         root = next((n.scope[:1] for n in self.graph.nodes if n.scope), ())
         self.builder.scope = root
         self.graph.outputs = map_values(self._value, self.graph.outputs)
+        self.graph.updates = {
+            path: self._value(value) for path, value in self.graph.updates.items()
+        }
         self.graph.calls = [
             Call(c.stack, self._arguments(c.args), c.alias) for c in self.graph.calls
         ]
@@ -194,17 +208,19 @@ class _Motion:
         x = node.inputs[0]
         assert isinstance(x, Value)
         rank = x.type.rank
-        if self.images != "channels_last" or rank < 3:
+        if rank < 3:
             return False
+        last = self.images == "channels_last"
         if node.op == "batch_norm":
-            if node.attrs["axis"] % rank != 1:
+            here, there = (1, rank - 1) if last else (rank - 1, 1)
+            if node.attrs["axis"] % rank != here or here == there:
                 return False
-            attrs: dict[str, Any] = {"axis": rank - 1}
-        elif node.attrs["layout"] != "channels_first":
+            attrs: dict[str, Any] = {"axis": there}
+        elif node.attrs["layout"] == self.images:
             return False
         else:
-            attrs = {"layout": "channels_last"}
-        perm = channels_last(rank)
+            attrs = {"layout": self.images}
+        perm = channels_last(rank) if last else channels_first(rank)
         base = self._as(x, perm)
         rest = tuple(
             self._value(y) if isinstance(y, Value) else y for y in node.inputs[1:]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import collections
 
 from ivyport.core.build import Builder
+from ivyport.core.control import within
 from ivyport.core.ir import Graph, Node, Scope, Value
 
 
 def localize(graph: Graph) -> None:
     """Give each module call that uses a constant tensor a copy of its own."""
+    within(graph, localize)
     results = set(graph.output_values())
-    population = collections.Counter(n.scope for n in graph.nodes)
+    population = collections.Counter(
+        n.scope[:depth] for n in graph.nodes for depth in range(1, len(n.scope) + 1)
+    )
     nodes: list[Node] = []
     builder = Builder(nodes)
     copies: dict[tuple[Value, tuple[Scope, ...]], Value] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ivyport.core.control import all_nodes, bodies
 from ivyport.core.dtype import NARROW
 from ivyport.core.ir import Graph, TensorType
 
@@ -9,13 +10,15 @@ from ivyport.core.ir import Graph, TensorType
 def narrow(graph: Graph) -> list[str]:
     """Retype values, parameters and dtype attributes; say so once if a float lost precision."""
     values = [*graph.inputs, *(p.value for p in graph.params.values())]
-    values += [v for n in graph.nodes for v in n.outputs]
+    nodes = list(all_nodes(graph))
+    values += [v for n in nodes for v in n.outputs]
+    values += [v for n in nodes for body in bodies(n) for v in body.inputs]
     floats = any(v.type.dtype in ("float64", "complex128") for v in values)
     for value in values:
         value.type = _narrow(value.type)
     for param in graph.params.values():
         param.type = _narrow(param.type)
-    for node in graph.nodes:
+    for node in nodes:
         dtype = node.attrs.get("dtype")
         if dtype in NARROW:
             node.attrs["dtype"] = NARROW[dtype]

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+from ivyport.core.control import hoist
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph
+from ivyport.core.passes.fold import fold_params
 from ivyport.core.passes.layout import assign_layouts
 from ivyport.core.passes.localize import localize
 from ivyport.core.passes.narrow import narrow
+from ivyport.core.passes.padding import split_padding
+from ivyport.core.passes.peel import peel_layers
 from ivyport.core.passes.raising import raise_layers
 from ivyport.core.passes.share import share_layers
 from ivyport.core.passes.simplify import simplify
 from ivyport.core.verify import verify
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """What a target's operations expect.
+
+    Attributes:
+        images: layout of convolutions, pools and batch norm.
+        attention: axis order of queries, keys and values.
+        narrow: whether the target computes in 32 bits.
+        even: whether its convolutions pad both ends of an axis alike.
+    """
+
+    images: str
+    attention: str
+    narrow: bool
+    even: bool
+
+
+POLICIES = {
+    "jax": Policy("channels_last", "bshd", narrow=True, even=False),
+    "torch": Policy("channels_first", "bhsd", narrow=False, even=True),
+}
 
 
 def for_target(graph: Graph, target: str) -> list[str]:
@@ -21,18 +50,24 @@ def for_target(graph: Graph, target: str) -> list[str]:
     Raises:
         GraphError: a pass broke the graph (a defect), or the target is unknown.
     """
-    if target != "jax":
+    if target not in POLICIES:
         raise GraphError(f"no passes for target {target!r}")
+    policy = POLICIES[target]
     verify(graph)
     raise_layers(graph)  # before reshapes are joined: some hold a layer together
     simplify(graph)
     verify(graph)
     raise_layers(graph)
     verify(graph)
-    assign_layouts(graph, images="channels_last", attention="bshd")
+    assign_layouts(graph, images=policy.images, attention=policy.attention)
     verify(graph)
     simplify(graph)
+    hoist(graph)
+    fold_params(graph)
+    if policy.even:
+        split_padding(graph)
+    peel_layers(graph)
     localize(graph)
     share_layers(graph)
     verify(graph)
-    return narrow(graph)
+    return narrow(graph) if policy.narrow else []

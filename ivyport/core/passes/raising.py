@@ -3,21 +3,79 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
 
 from ivyport.core.build import Builder
+from ivyport.core.control import bodies, captured, prune
 from ivyport.core.ir import Graph, NewAxis, Node, Scalar, Slice, Value
+from ivyport.core.passes import (
+    raising_attention,
+    raising_elementwise,
+    raising_linear,
+    raising_moments,
+    raising_norm,
+    raising_pool,
+    raising_shape,
+    raising_softmax,
+)
 from ivyport.core.passes.dce import eliminate
+from ivyport.core.passes.raising_statistics import attach_statistics
 from ivyport.core.passes.rewrite import Rule, apply_rules
-from ivyport.core.passes.simplify import constant
+from ivyport.core.passes.simplify import constant, simplify
+
+LIMIT = 30
+PARTS = (
+    raising_moments.RULES,
+    raising_softmax.RULES,
+    raising_elementwise.RULES,
+    raising_pool.RULES,
+    raising_shape.RULES,
+)
+LAYERS = (raising_norm.RULES, raising_attention.RULES)
 
 
-def raise_layers(graph: Graph) -> None:
-    """Replace written-out RMS norms, tanh GELUs and flattened linears by their operations."""
+def raise_layers(graph: Graph, weights: Set[Value] = frozenset()) -> None:
+    """Replace what the source wrote out in primitives by the operations that it means.
+
+    Linears, embeddings, norms, softmax, attention, activations, dropout and pools; the running
+    statistics of a batch norm in train mode, if `graph.updates` has their new values.
+    `weights` are values that stand for parameters of an enclosing graph.
+    """
+    trained = {p.value for p in graph.params.values() if p.kind == "parameter"}
+    weights = trained | weights
+    for node in graph.nodes:
+        for body in bodies(node):
+            pairs = captured(node, body)
+            inner = {y for x, y in pairs if raising_linear.owned(x, weights)}
+            raise_layers(body, inner)
+        if bodies(node):
+            prune(node)
     while apply_rules(graph, RULES):
         eliminate(graph)
+    linears = raising_linear.Linears(weights).table()
+    # A variance must be one before what divides by its root is looked at: ``mean(square(..))``
+    # of centred values would pass for that of an RMS norm.
+    parts = _joined(*PARTS, linears)
+    for table in (parts, _joined(RULES, *LAYERS, parts)):
+        for _ in range(LIMIT):
+            simplify(graph)
+            if not apply_rules(graph, table):
+                break
+            eliminate(graph)
+    if graph.updates:
+        attach_statistics(graph)
+        eliminate(graph)
+
+
+def _joined(*tables: dict[str, list[Rule]]) -> dict[str, list[Rule]]:
+    found: dict[str, list[Rule]] = {}
+    for table in tables:
+        for op, rules in table.items():
+            found.setdefault(op, []).extend(rules)
+    return found
 
 
 def _node(x: Any, op: str) -> Node | None:

@@ -57,6 +57,7 @@ def substitute(graph: Graph, nodes: list[Node], replaced: dict[Value, Value]) ->
 
     graph.nodes = nodes
     graph.outputs = map_structure(new, graph.outputs)
+    graph.updates = {path: new(value) for path, value in graph.updates.items()}
     graph.calls = [
         Call(c.stack, [(name, new(v)) for name, v in c.args], c.alias)
         for c in graph.calls

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from ivyport.core import dtype as dt
+from ivyport.core import opdef
 from ivyport.core.build import Builder
+from ivyport.core.control import within
 from ivyport.core.dims import Dim
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph, NewAxis, Node, Operand, Scalar, Slice, Value
@@ -23,6 +25,7 @@ FULL = Slice()
 
 def simplify(graph: Graph) -> None:
     """Apply the rules until none applies; remove what became dead."""
+    within(graph, simplify)
     for _ in range(20):
         changed = apply_rules(graph, RULES)
         changed |= _share(graph)
@@ -295,6 +298,9 @@ def _unbroadcast(b: Builder, node: Node) -> Value | None:
         mask = node.op == "attention" and position == 3
         if inner is not None and (mask or node.op != "attention"):
             source = _value(inner)
+            if inner.scope != node.scope and _is_held(source):
+                operands.append(x)
+                continue
             if not mask or source.type.rank == _value(inner).type.rank:
                 operands.append(source)
                 changed = True
@@ -304,6 +310,15 @@ def _unbroadcast(b: Builder, node: Node) -> Value | None:
         return None
     made = b.node(node.op, tuple(operands), node.attrs)
     return made.output if made.output.type == node.output.type else None
+
+
+def _is_held(value: Value) -> bool:
+    """Whether it is a float parameter or input: such a one stays with the module it belongs to."""
+    node = value.producer
+    while node is not None and node.op in ("reshape", "getitem", "permute_dims"):
+        value = _value(node)
+        node = value.producer
+    return node is None and dt.is_float(value.type.dtype)
 
 
 def _share(graph: Graph) -> bool:
@@ -318,7 +333,7 @@ def _share(graph: Graph) -> bool:
         operands = tuple(x if isinstance(x, Value) else repr(x) for x in node.inputs)
         key = (node.op, operands, repr(node.attrs), node.scope)
         twin = seen.get(key)
-        if twin is None or node.op in ("dropout", "attention", "batch_norm"):
+        if twin is None or opdef.get(node.op).random or node.op == "batch_norm":
             seen[key] = node
             kept.append(node)
             continue

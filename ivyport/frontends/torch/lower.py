@@ -16,8 +16,9 @@ from ivyport.core import dims as dm
 from ivyport.core.build import Builder
 from ivyport.core.errors import GraphError, UnsupportedOpsError
 from ivyport.core.ir import Param, Scope, Source, TensorType, Value
+from ivyport.core.naming import Made, assigned_names
 from ivyport.frontends.torch import registry, rules
-from ivyport.frontends.torch.naming import Made, assigned_names, frames
+from ivyport.frontends.torch.naming import frames
 from ivyport.frontends.torch.sizes import dtype_name, size
 from ivyport.frontends.torch.views import Views
 

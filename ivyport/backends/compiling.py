@@ -1,0 +1,39 @@
+"""From emitted source to a Python module, and what filling a model in checks: all targets."""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+import sys
+import types
+from collections.abc import Mapping
+
+from ivyport.core.errors import WeightsError
+
+Shapes = Mapping[str, tuple[int, ...]]
+_COUNT = itertools.count()
+
+
+def compile_source(source: str, name: str) -> types.ModuleType:
+    """Emitted source as a module; tracebacks show its lines."""
+    filename = f"<ivyport {name} {next(_COUNT)}>"
+    module = types.ModuleType(f"modeling_{name}")
+    module.__file__ = filename
+    # Dataclasses and named tuples look their module up while they are made.
+    sys.modules[module.__name__] = module
+    lines = source.splitlines(keepends=True)
+    linecache.cache[filename] = (len(source), None, lines, filename)
+    exec(compile(source, filename, "exec"), module.__dict__)
+    return module
+
+
+def demand_same(expected: Shapes, found: Shapes) -> None:
+    """Demand equal names and shapes.
+
+    Raises:
+        WeightsError: listing what the port lacks and what it has no place for.
+    """
+    if found != expected:
+        missing = sorted(expected.items() - found.items())
+        extra = sorted(found.items() - expected.items())
+        raise WeightsError(f"the port needs {missing} and was given {extra}")

@@ -1,0 +1,98 @@
+"""What the rules of all targets share: axes, defaults, indices as people write them."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from ivyport.backends.pyast import OMIT, Exprs, HoleFloat, HoleInt
+from ivyport.core import dtype as dt
+from ivyport.core.dims import DimLike
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import NewAxis, Slice, TensorType, Value
+from ivyport.core.ops import normalize
+
+
+def is_hole(value: Any) -> bool:
+    """Whether an attribute, or a part of it, differs between instances of the class."""
+    if isinstance(value, tuple | list):
+        return any(is_hole(v) for v in value)
+    return isinstance(value, HoleInt | HoleFloat | ast.expr)
+
+
+def unless(value: Any, default: Any) -> Any:
+    """`value` as an argument, left out where it is the callee's default."""
+    return OMIT if not is_hole(value) and value == default else value
+
+
+def present(operand: ast.expr | None) -> Any:
+    """An optional operand as an argument, left out where it is absent."""
+    return OMIT if operand is None else operand
+
+
+def one_axis(axis: int, rank: int) -> int:
+    """An axis as people write it: -1 for the last, else counted from the front."""
+    axis = normalize(axis, rank)
+    return -1 if axis == rank - 1 and rank > 1 else axis
+
+
+def axes(axis: tuple[int, ...], rank: int) -> Any:
+    """Several axes as people write them; a single one is a number."""
+    if len(axis) == 1:
+        return one_axis(axis[0], rank)
+    return tuple(normalize(a, rank) for a in axis)
+
+
+def demand_bool(e: Exprs) -> None:
+    """Logic is written with ``& | ~``, which is logic on booleans alone."""
+    for operand in e.node.values():
+        if operand.type.dtype != "bool":
+            raise GraphError(f"{e.node.op} of {operand.type}: cast it to bool first")
+
+
+def demand_float(e: Exprs) -> None:
+    """Raise `GraphError` where the target would turn integers into floats."""
+    if dt.is_int(e.out.dtype) or e.out.dtype == "bool":
+        raise GraphError(f"{e.node.op} of {e.out}: cast it to a float first")
+
+
+def tidy(index: tuple[Any, ...], shape: tuple[DimLike, ...]) -> list[Any]:
+    """An index without bounds that are the axis' own and without trailing colons."""
+    items: list[Any] = []
+    axis = 0
+    for item in index:
+        if isinstance(item, Slice):
+            start = None if not is_hole(item.start) and item.start == 0 else item.start
+            ends = not is_hole(item.stop) and item.stop == shape[axis]
+            items.append(Slice(start, None if ends else item.stop, item.step))
+        else:
+            items.append(item)
+        axis += not isinstance(item, NewAxis)
+    while items and items[-1] == Slice():
+        items.pop()
+    return items
+
+
+def colons(indices: tuple[ast.expr | None, ...]) -> list[Any]:
+    """Operands of `index` as items between brackets; trailing colons go."""
+    items: list[Any] = [Slice() if i is None else i for i in indices]
+    while items[-1] == Slice():
+        items.pop()
+    return items
+
+
+def over_trailing_axes(
+    e: Exprs, indices: tuple[ast.expr | None, ...], mask: TensorType
+) -> ast.expr:
+    """A mask of leading axes, ready to broadcast; no value depends on its size."""
+    rest = e.out.rank - mask.rank
+    values = e.node.inputs[1]
+    if isinstance(values, Value) and values.type.rank > rest:
+        selected = values.type.shape[values.type.rank - rest - 1]
+        if values.type.rank > rest + 1 or selected != 1:
+            raise GraphError(f"{values.type} under a mask: its size depends on data")
+    if len(indices) != 1 or indices[0] is None:
+        raise GraphError("a boolean mask must be the only index")
+    if rest == 0:
+        return indices[0]
+    return e.index(indices[0], [*(Slice(),) * mask.rank, *(NewAxis(),) * rest])

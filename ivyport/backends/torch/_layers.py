@@ -1,0 +1,130 @@
+"""Layers and loading code that emitted torch files copy when they need them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+
+class BatchNorm(nn.Module):
+    """Batch norm over axis 1 whose running variance is biased, as in Flax."""
+
+    def __init__(self, num_features, eps=1e-5, momentum=0.1, scale=True, bias=True):
+        super().__init__()
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(num_features)) if scale else None
+        self.bias = nn.Parameter(torch.zeros(num_features)) if bias else None
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, x):
+        mean = self.running_mean
+        var = self.running_var
+        if self.training:
+            with torch.no_grad():
+                batch = x.to(mean.dtype).transpose(0, 1).flatten(1)
+                mean.lerp_(batch.mean(dim=1), self.momentum)
+                var.lerp_(batch.var(dim=1, correction=0), self.momentum)
+            mean = var = None
+        return F.batch_norm(
+            x, mean, var, self.weight, self.bias, self.training, eps=self.eps
+        )
+
+
+class ExponentialMovingAverage(nn.Module):
+    """Running average that starts at zero and is divided by its weight, as in haiku."""
+
+    def __init__(self, shape, momentum):
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("average", torch.zeros(shape))
+        self.register_buffer("counter", torch.zeros((), dtype=torch.int32))
+        self.register_buffer("hidden", torch.zeros(shape))
+
+    @torch.no_grad()
+    def update(self, value):
+        self.counter += 1
+        self.hidden.lerp_(value.to(self.hidden.dtype), self.momentum)
+        self.average.copy_(self.hidden / (1 - (1 - self.momentum) ** self.counter))
+
+
+class DebiasedBatchNorm(nn.Module):
+    """Batch norm over axis 1 whose running statistics are debiased, as in haiku."""
+
+    def __init__(self, num_features, eps=1e-5, momentum=0.1, scale=True, bias=True):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(num_features)) if scale else None
+        self.bias = nn.Parameter(torch.zeros(num_features)) if bias else None
+        self.mean_ema = ExponentialMovingAverage(num_features, momentum)
+        self.var_ema = ExponentialMovingAverage(num_features, momentum)
+
+    def forward(self, x):
+        mean = self.mean_ema.average
+        var = self.var_ema.average
+        if self.training:
+            batch = x.detach().to(mean.dtype).transpose(0, 1).flatten(1)
+            self.mean_ema.update(batch.mean(dim=1))
+            self.var_ema.update(batch.var(dim=1, correction=0))
+            mean = var = None
+        return F.batch_norm(
+            x, mean, var, self.weight, self.bias, self.training, eps=self.eps
+        )
+
+
+class SharedDropout(nn.Module):
+    """Dropout whose one draw serves whole axes, as in stochastic depth."""
+
+    def __init__(self, p, axes):
+        super().__init__()
+        self.p = p
+        self.axes = axes
+
+    def forward(self, x):
+        if not self.training or self.p == 0.0:
+            return x
+        shape = [1 if axis in self.axes else n for axis, n in enumerate(x.shape)]
+        return x * F.dropout(x.new_ones(shape), self.p)
+
+
+def load_pretrained(make, folder):
+    """Fill the model that `make` builds with `folder`'s safetensors, name by name.
+
+    Nothing is initialised at random first. A tensor with several names is in the files
+    under the first. The model is in eval mode: call `.train()` on it for dropout.
+    """
+    with torch.device("meta"):
+        model = make()
+    weights = {}
+    for file in sorted(pathlib.Path(folder).glob("model*.safetensors")):
+        weights.update(load_file(file))
+    first = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        held = first.setdefault(tensor, name)
+        if held == name and name in weights and isinstance(tensor, nn.Parameter):
+            weights[name] = nn.Parameter(weights[name], tensor.requires_grad)
+        elif held != name and held in weights:
+            weights[name] = weights[held]
+    model.load_state_dict(weights, strict=True, assign=True)
+    return model.eval()
+
+
+def config_values(path, fields):
+    """The given fields of a JSON file."""
+    values = json.loads(pathlib.Path(path).read_text())
+    return {key: values[key] for key in fields if key in values}
+
+
+__all__ = [
+    "BatchNorm",
+    "DebiasedBatchNorm",
+    "SharedDropout",
+    "config_values",
+    "load_pretrained",
+]

@@ -1,0 +1,216 @@
+"""Functions that emitted torch files copy, for what no single torch call does."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def causal_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """Attention under a mask and under the causal one."""
+    causal = query.new_ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+    closed = False if mask.dtype == torch.bool else -torch.inf
+    mask = torch.where(causal, mask, closed)
+    return F.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        dropout_p=dropout_p,
+        scale=scale,
+        enable_gqa=enable_gqa,
+    )
+
+
+def layer_norm(
+    x: torch.Tensor,
+    axes: int = 1,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    *,
+    eps: float,
+) -> torch.Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last `axes` axes."""
+    return F.layer_norm(x, x.shape[-axes:], weight, bias, eps)
+
+
+def rms_norm(
+    x: torch.Tensor,
+    axes: int = 1,
+    weight: torch.Tensor | None = None,
+    *,
+    eps: float,
+) -> torch.Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last `axes` axes."""
+    return F.rms_norm(x, x.shape[-axes:], weight, eps)
+
+
+def batch_norm(
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    var: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    *,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> torch.Tensor:
+    """`F.batch_norm` whose running variance is biased, as in Flax."""
+    if not training:
+        return F.batch_norm(x, mean, var, weight, bias, eps=eps)
+    with torch.no_grad():
+        batch = x.to(mean.dtype).transpose(0, 1).flatten(1)
+        mean.lerp_(batch.mean(dim=1), momentum)
+        var.lerp_(batch.var(dim=1, correction=0), momentum)
+    return F.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
+
+
+def weight_norm(
+    v: torch.Tensor, g: torch.Tensor, *, dim: int | tuple[int, ...]
+) -> torch.Tensor:
+    """g * v / ||v||, the norm over `dim`."""
+    return v * (g / torch.linalg.vector_norm(v, dim=dim, keepdim=True))
+
+
+def one_hot(
+    indices: torch.Tensor, num_classes: int, *, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """1 at the index, 0 elsewhere; zeros alone for an index out of range."""
+    classes = torch.arange(num_classes, device=indices.device)
+    return (indices[..., None] == classes).to(dtype)
+
+
+def grouped_matmul(
+    x: torch.Tensor, weight: torch.Tensor, ends: torch.Tensor
+) -> torch.Tensor:
+    """Rows up to `ends[g]` times `weight[g]`; rows beyond the last group are zero."""
+    row = torch.arange(x.shape[0], device=x.device)
+    group = (row[:, None] >= ends).sum(dim=1)[:, None]
+    return sum(
+        torch.where(group == g, x, 0) @ matrix for g, matrix in enumerate(weight)
+    )
+
+
+def bincount(x: torch.Tensor, length: int) -> torch.Tensor:
+    """Occurrences of 0 ... length - 1; the result's size does not depend on x."""
+    counts = x.new_zeros(length + 1, dtype=torch.int64)
+    ones = torch.ones_like(x, dtype=torch.int64)
+    return counts.scatter_add(0, x.clamp(0, length).long(), ones)[:length]
+
+
+def pad_edges(
+    x: torch.Tensor, padding: tuple[tuple[int, int], ...], mode: str
+) -> torch.Tensor:
+    """Pad every axis by (before, after) with elements of x: reflect, edge or wrap."""
+    for axis, (before, after) in enumerate(padding):
+        size = x.shape[axis]
+        at = torch.arange(-before, size + after, device=x.device)
+        if mode == "edge":
+            at = at.clamp(0, size - 1)
+        elif mode == "wrap":
+            at = at % size
+        else:
+            period = max(2 * (size - 1), 1)
+            at = at % period
+            at = torch.minimum(at, period - at) if size > 1 else at
+        x = x.index_select(axis, at)
+    return x
+
+
+def with_items(
+    x: torch.Tensor, index: object, values: torch.Tensor | float
+) -> torch.Tensor:
+    """x with ``x[index] = values``, out of place."""
+    x = x.clone()
+    x[index] = values
+    return x
+
+
+def with_added(
+    x: torch.Tensor,
+    indices: list[torch.Tensor | None],
+    values: torch.Tensor | float,
+) -> torch.Tensor:
+    """x with ``x[indices] += values``, each time that an index occurs, out of place."""
+    values = torch.as_tensor(values, dtype=x.dtype, device=x.device)
+    return torch.ops.aten.index_put(x, indices, values, accumulate=True)
+
+
+def scatter_number(
+    x: torch.Tensor, dim: int, index: torch.Tensor, value: float, reduce: str
+) -> torch.Tensor:
+    """`Tensor.scatter_reduce` of one number."""
+    return x.scatter_reduce(dim, index, x.new_full(index.shape, value), reduce)
+
+
+def mean_pool(
+    x: torch.Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+) -> torch.Tensor:
+    """Mean over windows of what is no padding; `padding` is that of `F.pad`."""
+    pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[len(kernel) - 1]
+    ones = x.new_ones(1, 1, *x.shape[2:])
+    filled = pool(F.pad(ones, padding), kernel, stride)
+    return pool(F.pad(x, padding), kernel, stride) / filled
+
+
+def cbrt(x: torch.Tensor) -> torch.Tensor:
+    """The real cube root; negative for negative x."""
+    return torch.copysign(x.abs() ** (1 / 3), x)
+
+
+def dynamic_slice(
+    x: torch.Tensor,
+    starts: tuple[torch.Tensor | int, ...],
+    sizes: tuple[int, ...],
+) -> torch.Tensor:
+    """``x[s0:s0 + n0, ...]``; starts are moved until the slice is inside x."""
+    for axis, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+        if size != x.shape[axis]:
+            at = positions(start, size, x.shape[axis], x.device)
+            x = x.index_select(axis, at)
+    return x
+
+
+def dynamic_update_slice(
+    x: torch.Tensor, values: torch.Tensor, starts: tuple[torch.Tensor | int, ...]
+) -> torch.Tensor:
+    """x with `values` written at `starts`, moved like those of `dynamic_slice`."""
+    indices = [
+        positions(start, size, length, x.device)
+        for start, size, length in zip(starts, values.shape, x.shape, strict=True)
+    ]
+    return x.index_put(torch.meshgrid(*indices, indexing="ij"), values)
+
+
+def positions(
+    start: torch.Tensor | int, size: int, length: int, device: torch.device
+) -> torch.Tensor:
+    """start, start + 1, ... of a slice of `size` inside an axis of `length`."""
+    start = torch.as_tensor(start, device=device).clamp(0, length - size)
+    return start + torch.arange(size, device=device)
+
+
+def index_reduce(
+    x: torch.Tensor,
+    index: tuple[torch.Tensor | slice, ...],
+    values: torch.Tensor | float,
+    reduce: str,
+) -> torch.Tensor:
+    """x with each element that `index` selects combined with its values, a copy."""
+    at = torch.arange(x.numel(), device=x.device).reshape(x.shape)[index]
+    values = torch.as_tensor(values, dtype=x.dtype, device=x.device).expand(at.shape)
+    flat = x.flatten().scatter_reduce(0, at.flatten(), values.flatten(), reduce)
+    return flat.reshape(x.shape)

@@ -1,0 +1,471 @@
+"""Rules for the array operations of `ivyport.core.ops` that move no elements by index.
+
+A rule writes each operand once, so that inlining an operand never computes it twice;
+whatever needs one twice is a helper in `_rt`. What an operation means is said where it
+is defined.
+"""
+
+# ruff: noqa: D103 (a rule means what its operation means)
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
+from ivyport.backends.spelling import (
+    axes,
+    demand_bool,
+    demand_float,
+    is_hole,
+    one_axis,
+    unless,
+)
+from ivyport.backends.torch.spell import (
+    cast,
+    dtype_unless,
+    flat_padding,
+    narrow,
+    scalar_of,
+    tensor,
+)
+from ivyport.backends.torch.spell import dtype as dtype_of
+from ivyport.core import dtype as dt
+from ivyport.core.dims import Dim, DimLike, as_symbol
+from ivyport.core.errors import GraphError
+from ivyport.core.ops import normalize
+
+RULES, emits = rule_table()
+
+INFIX = {
+    "add": "+",
+    "subtract": "-",
+    "multiply": "*",
+    "floor_divide": "//",
+    "remainder": "%",
+    "pow": "**",
+    "equal": "==",
+    "not_equal": "!=",
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "bitwise_and": "&",
+    "bitwise_or": "|",
+    "bitwise_xor": "^",
+    "bitwise_left_shift": "<<",
+    "bitwise_right_shift": ">>",
+}
+LOGICAL = {"logical_and": "&", "logical_or": "|", "logical_xor": "^"}
+FUNCTIONAL = {"log_sigmoid": "logsigmoid", "hard_swish": "hardswish",
+              "hard_sigmoid": "hardsigmoid"}  # fmt: skip
+
+
+# ---- elementwise
+
+
+@emits("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "sin", "sinh")
+@emits("tan", "tanh", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt")
+@emits("reciprocal", "square", "abs", "sign", "isfinite", "isinf", "isnan", "erf")
+@emits("erfinv", "sigmoid")
+def torch_function(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.call(f"torch.{e.node.op}", x)
+
+
+@emits("softplus", "silu", "relu", "log_sigmoid", "mish", "hard_swish", "hard_sigmoid")
+def activation(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.call(f"F.{FUNCTIONAL.get(e.node.op, e.node.op)}", x)
+
+
+@emits("maximum", "minimum")
+def extremum(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+    bound = "min" if e.node.op == "maximum" else "max"
+    if scalar_of(e, 1):
+        return e.method(x, "clamp", **{bound: y})
+    if scalar_of(e, 0):
+        return e.method(y, "clamp", **{bound: x})
+    return e.call(f"torch.{e.node.op}", x, y)
+
+
+@emits("atan2")
+def atan2(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+    return e.call("torch.atan2", tensor(e, x, 0), tensor(e, y, 1))
+
+
+def _infix(operator: str) -> Callable[..., ast.expr]:
+    def rule(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+        return e.binary(operator, x, y)
+
+    return rule
+
+
+def _logical(operator: str) -> Callable[..., ast.expr]:
+    def rule(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+        demand_bool(e)
+        return e.binary(operator, x, y)
+
+    return rule
+
+
+for _op, _operator in INFIX.items():
+    emits(_op)(_infix(_operator))
+for _op, _operator in LOGICAL.items():
+    emits(_op)(_logical(_operator))
+
+
+@emits("divide")
+def divide(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+    demand_float(e)
+    return e.binary("/", x, y)
+
+
+@emits("negative")
+def negative(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.unary("-", x)
+
+
+@emits("floor", "ceil", "round", "trunc")
+def rounding(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.call(f"torch.{e.node.op}", x) if dt.is_float(e.out.dtype) else x
+
+
+@emits("logical_not")
+def logical_not(e: Exprs, x: ast.expr) -> ast.expr:
+    demand_bool(e)
+    return e.unary("~", x)
+
+
+@emits("bitwise_invert")
+def bitwise_invert(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.unary("~", x)
+
+
+@emits("astype")
+def astype(e: Exprs, x: ast.expr, *, dtype: str) -> ast.expr:
+    return cast(e, x, dtype)
+
+
+@emits("where")
+def where(e: Exprs, condition: ast.expr, x: ast.expr, y: ast.expr) -> ast.expr:
+    return e.call("torch.where", condition, x, y)
+
+
+@emits("clip")
+def clip(e: Exprs, x: ast.expr, *, min: Any, max: Any) -> ast.expr:
+    if min is not None and max is not None:
+        return e.method(x, "clamp", min, max)
+    if min is None and max is None:
+        return x
+    return e.method(x, "clamp", min=unless(min, None), max=unless(max, None))
+
+
+# ---- reductions
+
+
+def _over(e: Exprs, axis: tuple[int, ...] | None, keepdims: bool) -> dict[str, Any]:
+    """Arguments `dim` and `keepdim`, defaults left out."""
+    rank = e.type(0).rank
+    along = tuple(range(rank)) if axis is None else axis
+    if not along and rank:
+        raise GraphError(f"{e.node.op} over no axes: torch would take all of them")
+    whole = len(along) == rank and not keepdims
+    return {
+        "dim": OMIT if whole else axes(along, rank),
+        "keepdim": unless(keepdims, False),
+    }
+
+
+@emits("sum")
+def sum_(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
+) -> ast.expr:
+    return e.method(x, "sum", **_over(e, axis, keepdims), dtype=narrow(e))
+
+
+@emits("prod")
+def prod(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
+) -> ast.expr:
+    over = _over(e, axis, keepdims)
+    if not isinstance(over["dim"], tuple):
+        return e.method(x, "prod", **over, dtype=narrow(e))
+    for along in sorted(over["dim"], reverse=True):  # torch takes one axis at a time
+        x = e.method(x, "prod", dim=along, keepdim=over["keepdim"], dtype=narrow(e))
+    return x
+
+
+@emits("max", "min")
+def largest(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
+) -> ast.expr:
+    return e.method(x, f"a{e.node.op}", **_over(e, axis, keepdims))
+
+
+@emits("any", "all")
+def quantifier(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
+) -> ast.expr:
+    demand_bool(e)
+    return e.method(x, e.node.op, **_over(e, axis, keepdims))
+
+
+@emits("mean")
+def mean(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
+) -> ast.expr:
+    demand_float(e)
+    return e.method(x, "mean", **_over(e, axis, keepdims))
+
+
+@emits("var", "std")
+def moment(
+    e: Exprs,
+    x: ast.expr,
+    *,
+    axis: tuple[int, ...] | None,
+    correction: float,
+    keepdims: bool,
+) -> ast.expr:
+    demand_float(e)
+    degrees = int(correction) if correction == int(correction) else correction
+    return e.method(
+        x, e.node.op, **_over(e, axis, keepdims), correction=unless(degrees, 1)
+    )
+
+
+@emits("logsumexp")
+def logsumexp(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
+) -> ast.expr:
+    demand_float(e)
+    over = _over(e, axis, keepdims)
+    if over["dim"] is OMIT:
+        over["dim"] = tuple(range(e.type(0).rank))
+    return e.method(x, "logsumexp", **over)
+
+
+@emits("argmax", "argmin")
+def index_reduction(
+    e: Exprs, x: ast.expr, *, axis: int | None, keepdims: bool
+) -> ast.expr:
+    along = OMIT if axis is None else one_axis(axis, e.type(0).rank)
+    return e.method(x, e.node.op, dim=along, keepdim=unless(keepdims, False))
+
+
+@emits("vector_norm")
+def vector_norm(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool, ord: float
+) -> ast.expr:
+    demand_float(e)
+    order = int(ord) if abs(ord) != float("inf") and ord == int(ord) else ord
+    over = _over(e, axis, keepdims)
+    return e.call("torch.linalg.vector_norm", x, unless(order, 2), **over)
+
+
+@emits("cumulative_sum")
+def cumulative_sum(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
+    return e.method(x, "cumsum", dim=one_axis(axis, e.out.rank), dtype=narrow(e))
+
+
+# ---- shape
+
+
+@emits("reshape")
+def reshape(e: Exprs, x: ast.expr, *, shape: tuple[DimLike, ...]) -> ast.expr:
+    # One computed size becomes -1; a named one (B, S) reads better as its name.
+    computed = [
+        i for i, d in enumerate(shape) if isinstance(d, Dim) and not as_symbol(d)
+    ]
+    if len(computed) == 1 and -1 not in shape:
+        shape = tuple(-1 if i == computed[0] else d for i, d in enumerate(shape))
+    return e.method(x, "reshape", *(shape or ((),)))
+
+
+@emits("permute_dims")
+def permute_dims(e: Exprs, x: ast.expr, *, axes: tuple[int, ...]) -> ast.expr:
+    rank = len(axes)
+    axes = tuple(normalize(a, rank) for a in axes)
+    moved = [i for i, a in enumerate(axes) if i != a]
+    if not moved:
+        return x
+    if moved == [rank - 2, rank - 1]:
+        return attribute(x, "T" if rank == 2 else "mT")
+    if len(moved) == 2:
+        return e.method(x, "transpose", *moved)
+    return e.method(x, "permute", *axes)
+
+
+@emits("broadcast_to")
+def broadcast_to(e: Exprs, x: ast.expr, *, shape: tuple[DimLike, ...]) -> ast.expr:
+    return e.method(x, "expand", *(shape or ((),)))
+
+
+@emits("concat")
+def concat(e: Exprs, *xs: ast.expr, axis: int) -> ast.expr:
+    return e.call("torch.cat", list(xs), dim=_along(axis, e.out.rank))
+
+
+@emits("stack")
+def stack(e: Exprs, *xs: ast.expr, axis: int) -> ast.expr:
+    return e.call("torch.stack", list(xs), dim=_along(axis, e.out.rank))
+
+
+def _along(axis: int, rank: int) -> Any:
+    """`dim` of what works on the first axis by default."""
+    return unless(one_axis(axis, rank), 0)
+
+
+@emits("split")
+def split(e: Exprs, x: ast.expr, *, sizes: tuple[DimLike, ...], axis: int) -> ast.expr:
+    if len(sizes) == 1:
+        return x
+    along = one_axis(axis, e.type(0).rank)
+    if len(set(sizes)) == 1 and not is_hole(sizes):
+        return e.method(x, "chunk", len(sizes), dim=along)
+    return e.method(x, "split", list(sizes), dim=along)
+
+
+@emits("flip")
+def flip(e: Exprs, x: ast.expr, *, axis: tuple[int, ...]) -> ast.expr:
+    return e.method(x, "flip", *(one_axis(a, e.out.rank) for a in axis))
+
+
+@emits("roll")
+def roll(
+    e: Exprs, x: ast.expr, *, shift: tuple[DimLike, ...], axis: tuple[int, ...]
+) -> ast.expr:
+    places = shift[0] if len(shift) == 1 else tuple(shift)
+    return e.method(x, "roll", places, dims=axes(axis, e.out.rank))
+
+
+MODES = {"edge": "replicate", "wrap": "circular", "reflect": "reflect"}
+# F.pad in these modes: axes that it pads, for each rank.
+PADDED = {2: (1,), 3: (1, 2), 4: (2, 3), 5: (3,)}
+
+
+@emits("pad")
+def pad(
+    e: Exprs,
+    x: ast.expr,
+    *,
+    padding: tuple[tuple[DimLike, DimLike], ...],
+    mode: str,
+    value: float,
+) -> ast.expr:
+    flat = flat_padding(padding)
+    if not flat:
+        return x
+    if mode == "constant":
+        if not is_hole(value) and not dt.is_float(e.out.dtype):
+            value = int(value) if dt.is_int(e.out.dtype) else bool(value)
+        return e.call("F.pad", x, flat, value=unless(value, 0))
+    rank = e.out.rank
+    wanted = [n for n in PADDED.get(rank, ()) if 2 * n >= len(flat)]
+    if not wanted:
+        return e.rt("pad_edges", x, tuple(map(tuple, padding)), mode)
+    flat += (0,) * (2 * wanted[0] - len(flat))
+    return e.call("F.pad", x, flat, mode=MODES[mode])
+
+
+@emits("tile")
+def tile(e: Exprs, x: ast.expr, *, repetitions: tuple[DimLike, ...]) -> ast.expr:
+    return e.method(x, "tile", *repetitions)
+
+
+@emits("repeat")
+def repeat(e: Exprs, x: ast.expr, *, repeats: DimLike, axis: int) -> ast.expr:
+    along = one_axis(axis, e.out.rank)
+    return e.method(x, "repeat_interleave", repeats, dim=along)
+
+
+@emits("tril", "triu")
+def triangle(e: Exprs, x: ast.expr, *, k: int) -> ast.expr:
+    return e.method(x, e.node.op, unless(k, 0))
+
+
+# ---- creation
+
+
+@emits("arange")
+def arange(e: Exprs, *, start: Any, stop: Any, step: Any, dtype: str) -> ast.expr:
+    numbers = (start, stop, step)
+    default = "float32" if any(isinstance(n, float) for n in numbers) else "int64"
+    bounds = [stop] if start == 0 and step == 1 else [start, stop]
+    if step != 1:
+        bounds.append(step)
+    return e.call(
+        "torch.arange",
+        *bounds,
+        dtype=dtype_unless(e, dtype, default),
+        device=e.device(),
+    )
+
+
+@emits("linspace")
+def linspace(e: Exprs, *, start: float, stop: float, num: int, dtype: str) -> ast.expr:
+    kind = dtype_unless(e, dtype, "float32")
+    return e.call("torch.linspace", start, stop, num, dtype=kind, device=e.device())
+
+
+@emits("full")
+def full(e: Exprs, *, shape: tuple[DimLike, ...], value: Any, dtype: str) -> ast.expr:
+    known = not is_hole(value) and str(value) != "-0.0"
+    for number, function in ((0, "torch.zeros"), (1, "torch.ones")):
+        if known and value == number and shape:
+            kind = dtype_unless(e, dtype, "float32")
+            return e.call(function, *shape, dtype=kind, device=e.device())
+    default = {bool: "bool", float: "float32"}.get(type(value), "int64")
+    kind = dtype_of(e, dtype) if is_hole(value) else dtype_unless(e, dtype, default)
+    if shape or isinstance(value, Dim):
+        shape = tuple(shape)
+        return e.call("torch.full", shape, value, dtype=kind, device=e.device())
+    return e.call("torch.tensor", value, dtype=kind, device=e.device())
+
+
+@emits("eye")
+def eye(e: Exprs, *, rows: DimLike, columns: DimLike, dtype: str) -> ast.expr:
+    return e.call(
+        "torch.eye",
+        rows,
+        OMIT if rows == columns else columns,
+        dtype=dtype_unless(e, dtype, "float32"),
+        device=e.device(),
+    )
+
+
+# ---- order, and sums of products
+
+
+@emits("sort")
+def sort(
+    e: Exprs, x: ast.expr, *, axis: int, descending: bool, stable: bool
+) -> ast.expr:
+    return e.method(
+        x,
+        "sort",
+        dim=unless(one_axis(axis, e.out.rank), -1),
+        descending=unless(descending, False),
+        stable=unless(stable, False),
+    )
+
+
+@emits("topk")
+def topk(e: Exprs, x: ast.expr, *, k: DimLike, axis: int, largest: bool) -> ast.expr:
+    along = unless(normalize(axis, e.out.rank), e.out.rank - 1)
+    return e.method(x, "topk", k, dim=along, largest=unless(largest, True))
+
+
+@emits("bincount")
+def bincount(e: Exprs, x: ast.expr, *, length: int) -> ast.expr:
+    return e.rt("bincount", x, length)
+
+
+@emits("matmul")
+def matmul(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+    return e.binary("@", x, y)
+
+
+@emits("einsum")
+def einsum(e: Exprs, *xs: ast.expr, equation: str) -> ast.expr:
+    return e.call("torch.einsum", equation, *xs)

@@ -1,0 +1,285 @@
+"""Rules for layers of `ivyport.core.ops_nn`: products, normalisation, activations, attention.
+
+Where a whole module is one of these, the module emitter uses the `nn` layer instead.
+"""
+
+# ruff: noqa: D103 (a rule means what its operation means)
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
+from ivyport.backends.spelling import axes, is_hole, one_axis, present, unless
+from ivyport.backends.torch.spell import (
+    as_dtype_of_input,
+    back,
+    channels_first,
+    dtype_unless,
+    index_of,
+    trivial,
+)
+from ivyport.core.dims import DimLike
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import Value
+from ivyport.core.ops import normalize
+
+RULES, emits = rule_table()
+
+
+# ---- products
+
+
+@emits("linear")
+def linear(
+    e: Exprs,
+    x: ast.expr,
+    weight: ast.expr,
+    bias: ast.expr | None,
+    *,
+    weight_layout: str,
+) -> ast.expr:
+    if weight_layout == "oi":
+        return e.call("F.linear", x, weight, present(bias))
+    y = e.binary("@", x, weight)
+    return y if bias is None else e.binary("+", y, bias)
+
+
+@emits("embedding")
+def embedding(e: Exprs, indices: ast.expr, weight: ast.expr) -> ast.expr:
+    return e.call("F.embedding", index_of(e, indices, 0), weight)
+
+
+@emits("one_hot")
+def one_hot(
+    e: Exprs, indices: ast.expr, *, num_classes: DimLike, dtype: str
+) -> ast.expr:
+    # F.one_hot refuses an index out of range, which is a row of zeros here.
+    kind = dtype_unless(e, dtype, "float32")
+    return e.rt("one_hot", indices, num_classes, dtype=kind)
+
+
+@emits("grouped_matmul")
+def grouped_matmul(e: Exprs, x: ast.expr, weight: ast.expr, ends: ast.expr) -> ast.expr:
+    return e.rt("grouped_matmul", x, weight, ends)
+
+
+# ---- normalisation
+
+
+def _affine(e: Exprs, *operands: ast.expr | None) -> list[Any]:
+    """Scale and bias, the operands from position 1, in the dtype of the first operand."""
+    return [
+        OMIT if x is None else as_dtype_of_input(e, x, 1 + i)
+        for i, x in enumerate(operands)
+    ]
+
+
+def _trailing(e: Exprs, axis: tuple[int, ...]) -> int:
+    """The number of axes, which must be the last ones."""
+    rank = e.type(0).rank
+    found = sorted(normalize(a, rank) for a in axis)
+    if found != list(range(rank - len(axis), rank)):
+        raise GraphError(f"{e.node.op} over axes {axis} of {e.type(0)}: not the last")
+    return len(axis)
+
+
+def _normalized_shape(e: Exprs, x: ast.expr, scale: ast.expr | None, n: int) -> Any:
+    """The shape that a norm takes, read off a tensor that is at hand; None if none is.
+
+    It is never a literal: instances of one class may differ in it.
+    """
+    weight = e.node.inputs[1]
+    if isinstance(weight, Value):
+        if weight.type.shape != e.type(0).shape[e.type(0).rank - n :]:
+            raise GraphError(f"{e.node.op} of {e.type(0)} scaled by {weight.type}")
+        assert scale is not None
+        return attribute(scale, "shape") if trivial(scale) else None
+    return e.index(attribute(x, "shape"), [_last(n)]) if trivial(x) else None
+
+
+def _last(count: int) -> ast.expr:
+    return ast.Slice(ast.UnaryOp(ast.USub(), ast.Constant(count)), None, None)
+
+
+@emits("layer_norm")
+def layer_norm(
+    e: Exprs,
+    x: ast.expr,
+    scale: ast.expr | None,
+    bias: ast.expr | None,
+    *,
+    axis: tuple[int, ...],
+    eps: float,
+) -> ast.expr:
+    count = _trailing(e, axis)
+    shape = _normalized_shape(e, x, scale, count)
+    weight, offset = _affine(e, scale, bias)
+    if shape is None:
+        affine = {"weight": weight, "bias": offset}
+        return e.rt("layer_norm", x, unless(count, 1), **affine, eps=eps)
+    if weight is OMIT:
+        return e.call("F.layer_norm", x, shape, bias=offset, eps=eps)
+    return e.call("F.layer_norm", x, shape, weight, offset, eps=eps)
+
+
+@emits("rms_norm")
+def rms_norm(
+    e: Exprs, x: ast.expr, scale: ast.expr | None, *, axis: tuple[int, ...], eps: float
+) -> ast.expr:
+    count = _trailing(e, axis)
+    shape = _normalized_shape(e, x, scale, count)
+    (weight,) = _affine(e, scale)
+    if shape is None:
+        return e.rt("rms_norm", x, unless(count, 1), weight=weight, eps=eps)
+    return e.call("F.rms_norm", x, shape, weight, eps=eps)
+
+
+@emits("group_norm")
+def group_norm(
+    e: Exprs,
+    x: ast.expr,
+    scale: ast.expr | None,
+    bias: ast.expr | None,
+    *,
+    groups: int,
+    eps: float,
+    layout: str,
+) -> ast.expr:
+    weight, offset = _affine(e, scale, bias)
+    x = channels_first(e, x, layout)
+    y = e.call("F.group_norm", x, groups, weight=weight, bias=offset, eps=eps)
+    return back(e, y, layout)
+
+
+@emits("batch_norm")
+def batch_norm(
+    e: Exprs,
+    x: ast.expr,
+    scale: ast.expr | None,
+    bias: ast.expr | None,
+    mean: ast.expr | None,
+    var: ast.expr | None,
+    *,
+    axis: int,
+    eps: float,
+    momentum: float | None,
+    unbiased: bool,
+    debias: bool,
+) -> ast.expr:
+    rank = e.out.rank
+    channels = normalize(axis, rank)
+    x = x if channels == 1 else e.method(x, "movedim", one_axis(axis, rank), 1)
+    tensors = {"weight": present(scale), "bias": present(bias)}
+    if mean is None:
+        y = e.call("F.batch_norm", x, None, None, **tensors, training=True, eps=eps)
+    elif momentum is None or e.training is None:
+        y = e.call("F.batch_norm", x, mean, var, **tensors, eps=eps)
+    elif debias:
+        raise GraphError("batch_norm with debiased averages needs its own layer")
+    else:
+        mode = {"training": e.training, "momentum": momentum, "eps": eps}
+        function = "F.batch_norm" if unbiased else "batch_norm"
+        emit = e.call if unbiased else e.rt
+        y = emit(function, x, mean, var, **tensors, **mode)
+    return y if channels == 1 else e.method(y, "movedim", 1, one_axis(axis, rank))
+
+
+@emits("weight_norm")
+def weight_norm(e: Exprs, v: ast.expr, g: ast.expr, *, axis: int) -> ast.expr:
+    rank = e.type(0).rank
+    others = tuple(a for a in range(rank) if a != axis % rank)
+    return e.rt("weight_norm", v, g, dim=axes(others, rank))
+
+
+# ---- activations
+
+
+@emits("softmax", "log_softmax")
+def softmax(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
+    rank = e.out.rank
+    along = -1 if axis % max(rank, 1) == rank - 1 else one_axis(axis, rank)
+    return e.call(f"F.{e.node.op}", x, dim=along)
+
+
+@emits("gelu")
+def gelu(e: Exprs, x: ast.expr, *, approximate: bool) -> ast.expr:
+    return e.call("F.gelu", x, approximate="tanh" if approximate else OMIT)
+
+
+@emits("leaky_relu")
+def leaky_relu(e: Exprs, x: ast.expr, *, negative_slope: float) -> ast.expr:
+    return e.call("F.leaky_relu", x, unless(negative_slope, 0.01))
+
+
+@emits("elu")
+def elu(e: Exprs, x: ast.expr, *, alpha: float) -> ast.expr:
+    return e.call("F.elu", x, unless(alpha, 1.0))
+
+
+@emits("dropout")
+def dropout(
+    e: Exprs, x: ast.expr, *, rate: float, broadcast: tuple[int, ...]
+) -> ast.expr:
+    if e.dropout_module is not None:
+        return e.call(e.dropout_module, x)
+    if rate == 0.0 and not is_hole(rate):
+        return x
+    raise GraphError(f"dropout of {rate} has no nn.Dropout to draw from")
+
+
+# ---- attention
+
+
+@emits("attention")
+def attention(
+    e: Exprs,
+    query: ast.expr,
+    key: ast.expr,
+    value: ast.expr,
+    mask: ast.expr | None,
+    *,
+    scale: float | None,
+    is_causal: bool,
+    dropout: float,
+    layout: str,
+) -> ast.expr:
+    operands = [query, key, value]
+    if layout == "bshd":
+        operands = [e.method(x, "transpose", 1, 2) for x in operands]
+    if mask is not None and e.type(3).dtype != "bool":
+        mask = as_dtype_of_input(e, mask, 3)
+    options = {
+        "dropout_p": _dropout_p(e),
+        "scale": unless(scale, None),
+        "enable_gqa": unless(_grouped(e, layout), False),
+    }
+    if mask is not None and is_causal:  # torch takes the one or the other
+        y = e.rt("causal_attention", *operands, mask, **options)
+    else:
+        y = e.call(
+            "F.scaled_dot_product_attention",
+            *operands,
+            attn_mask=present(mask),
+            is_causal=unless(is_causal, False),
+            **options,
+        )
+    return e.method(y, "transpose", 1, 2) if layout == "bshd" else y
+
+
+def _grouped(e: Exprs, layout: str) -> bool:
+    """Whether heads of the query share heads of the key."""
+    if e.type(0).rank < 4:
+        return False
+    axis = -3 if layout == "bhsd" else -2
+    return e.type(0).shape[axis] != e.type(1).shape[axis]
+
+
+def _dropout_p(e: Exprs) -> Any:
+    """``self.dropout.p if self.training else 0.0``."""
+    layer = e.dropout_module
+    if layer is None:
+        return OMIT
+    trains = attribute(layer, "training") if e.training is None else e.training
+    return ast.IfExp(trains, attribute(layer, "p"), ast.Constant(0.0))

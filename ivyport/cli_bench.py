@@ -1,0 +1,296 @@
+"""`ivyport bench`: measure ports against torch, and compare two measurements."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ivyport.cli_render import OK, Screen
+from ivyport.core.errors import InputError
+from ivyport.targets import require
+
+if TYPE_CHECKING:
+    from ivyport.bench.engines import Engine
+    from ivyport.bench.runner import Options, Results
+    from ivyport.bench.suite import Entry
+
+INTERRUPTED = 130
+# A call takes a hundred times as long on a CPU, and the default suite has 16 models.
+RUNS = {"cpu": 30, "gpu": 100}
+COMPARE = "compare"
+ALL_BASELINES = "eager,compile,compile:reduce-overhead,compile:max-autotune"
+
+
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(help="Models; none for a suite suited to the machine."),
+]
+To = Annotated[
+    list[str] | None, typer.Option("--to", help="Targets of ports. Repeatable.")
+]
+Baseline = Annotated[str, typer.Option(help="Torch modes to compare with.")]
+Batch = Annotated[str, typer.Option(help="Batch sizes.")]
+SeqLen = Annotated[str, typer.Option(help="Tokens, or frames of audio.")]
+Dtype = Annotated[str, typer.Option(help="float32,bfloat16")]
+Mode = Annotated[str, typer.Option(help="forward,train")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu or gpu. Default: gpu where there is one.")
+]
+Runs = Annotated[
+    int | None, typer.Option(min=1, help="Timed calls. Default: 100, on a CPU 30.")
+]
+Rounds = Annotated[int, typer.Option(min=1, help="Turns the calls are spread over.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads. Default: all cores.")
+]
+Tf32 = Annotated[bool, typer.Option(help="Allow TensorFloat-32, on both sides.")]
+Scan = Annotated[bool, typer.Option(help="Also run JAX ports with scanned layers.")]
+Patience = Annotated[
+    float, typer.Option(min=0, help="Seconds to wait for a quiet CPU.")
+]
+Timeout = Annotated[
+    float, typer.Option(min=1, help="Seconds for an engine to load and compile.")
+]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the result files.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def bench(
+    models: Models = None,
+    to: To = None,
+    baseline: Baseline = ALL_BASELINES,
+    batch: Batch = "1",
+    seq_len: SeqLen = "128",
+    dtype: Dtype = "float32",
+    mode: Mode = "forward",
+    device: Device = None,
+    runs: Runs = None,
+    rounds: Rounds = 10,
+    threads: Threads = None,
+    tf32: Tf32 = False,
+    scan_layers: Scan = False,
+    patience: Patience = 2.0,
+    timeout: Timeout = 1800.0,
+    out: Out = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """Measure how fast ports are against torch and torch.compile.
+
+    `ivyport bench compare A.json B.json` shows what changed between two results, and
+    whether by more than the noise.
+    """
+    screen = Screen(as_json=as_json)
+    if models and models[0] == COMPARE:
+        _compare(models[1:], screen)
+    with screen.work() as progress:
+        progress("plan")
+        require("torch", "hf")
+        from ivyport.bench import environment as machine
+        from ivyport.bench.runner import cases_of
+
+        device = machine.default_device() if device is None else device
+        threads = machine.cores() if threads is None else threads
+        engines = _engines(baseline, to, scan_layers=scan_layers)
+        entries, left_out = _entries(models, device, threads, len(engines))
+        cases = cases_of(
+            entries,
+            modes=_names(mode),
+            dtypes=_names(dtype),
+            batches=_numbers("--batch", batch),
+            seq_lens=_numbers("--seq-len", seq_len),
+            device=device,
+        )
+        if not cases:
+            raise InputError("--mode and --dtype must each name at least one.")
+        seen = machine.check_gpu(device == "gpu")
+        runs = RUNS[device] if runs is None else runs
+        options = _options(runs, rounds, threads, tf32, patience, timeout)
+        results = _results(device, options, engines, left_out)
+        stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H%M%S")
+        stem = out / f"bench_{device}_{stamp}"
+        progress("measure")
+        ended = _measure((entries, engines, cases), options, results, stem, seen)
+    _show(results, stem, screen)
+    raise typer.Exit(ended)
+
+
+def _options(
+    runs: int, rounds: int, threads: int, tf32: bool, patience: float, timeout: float
+) -> Options:
+    from ivyport.bench.processes import Quiet
+    from ivyport.bench.runner import Options
+
+    return Options(
+        runs=runs,
+        rounds=rounds,
+        threads=threads,
+        tf32=tf32,
+        quiet=Quiet(patience=patience),
+        timeout=timeout,
+    )
+
+
+def _results(
+    device: str, options: Options, engines: Sequence[Engine], left_out: list[str]
+) -> Results:
+    """Empty results that say what they will have been measured on."""
+    from ivyport.bench import environment as machine
+    from ivyport.bench.runner import Results
+
+    found = machine.describe(device=device, threads=options.threads, tf32=options.tf32)
+    absent = sorted({p for engine in engines for p in engine.missing})
+    return Results(found | {"left_out": left_out, "not_installed": absent})
+
+
+def _engines(
+    baseline: str, to: Sequence[str] | None, *, scan_layers: bool
+) -> list[Engine]:
+    from ivyport.bench.engines import baselines, ports
+
+    targets = [name for given in to or ["jax"] for name in _names(given)]
+    found = [*baselines(_names(baseline)), *ports(targets, scan_layers=scan_layers)]
+    for engine in found:
+        if engine.missing:
+            names = ", ".join(engine.missing)
+            print(f"{engine.name} is left out: {names} not installed", file=sys.stderr)
+    return found
+
+
+def _entries(
+    models: Sequence[str] | None, device: str, threads: int, copies: int
+) -> tuple[list[Entry], list[str]]:
+    """The models asked for, or the default suite and what it leaves out."""
+    from ivyport.bench import environment as machine
+    from ivyport.bench import suite
+    from ivyport.bench.case import DEVICES
+
+    if device not in DEVICES:
+        raise InputError(f"--device {device!r} is none of: {', '.join(DEVICES)}.")
+    if models:
+        return suite.resolve(models), []
+    gpu = machine.gpu_memory() if device == "gpu" else None
+    memory = machine.free_memory() if gpu is None else gpu
+    entries, left_out = suite.default_suite(
+        device=device, cores=threads, memory=int(0.8 * memory), copies=copies
+    )
+    for text in left_out:
+        print(f"not in this machine's default suite: {text}", file=sys.stderr)
+    return entries, left_out
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        found = [int(part) for part in _names(text)]
+    except ValueError:
+        found = []
+    if not found or min(found) < 1:
+        raise InputError(
+            f"{option} {text!r}: give positive whole numbers, such as 1,8."
+        )
+    return found
+
+
+def _measure(
+    plan: tuple[Any, Any, Any],
+    options: Options,
+    results: Results,
+    stem: Path,
+    seen: set[str],
+) -> int:
+    """Run it, and write the files after every row; 130 if it was interrupted."""
+    from ivyport.bench import report
+    from ivyport.bench.runner import Runner
+
+    def keep(results: Results) -> None:
+        report.write(results, stem)
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    entries, engines, cases = plan
+    runner = Runner(entries, engines, options, results, keep=keep, say=say, seen=seen)
+    ended = OK
+    try:
+        runner.run(cases)
+    except KeyboardInterrupt:
+        say("interrupted: the rows that are done are kept")
+        ended = INTERRUPTED
+    report.write(results, stem)
+    if results.rows and not report.write_plots(results, stem):
+        say("no plots: matplotlib is not installed (pip install 'ivyport[bench]')")
+    return ended
+
+
+def _show(results: Results, stem: Path, screen: Screen) -> None:
+    from ivyport.bench import report
+
+    if screen.as_json:
+        screen.json(report.to_json(results))
+        return
+    baselines = report.shown_baselines(results.rows)
+    table = _table(report.header(baselines)[1:], left=1)
+    for group in report.cases(results.rows):
+        table.add_row(f"[bold]{escape(report.case_name(group[0]))}[/]")
+        for row in group:
+            table.add_row(*map(escape, report.cells(row, group, baselines)[1:]))
+        table.add_section()
+    _print(table, screen)
+    for row in results.rows:
+        if row.key in results.details:
+            name = f"{report.case_name(row)}, {row.engine}"
+            screen.line(f"{name}: {row.status}: {results.details[row.key]}")
+    for line in report.overall(results.rows):
+        screen.line(line)
+    screen.line(f"results: {stem}.json")
+
+
+def _table(columns: Sequence[str], *, left: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for index, name in enumerate(columns):
+        justify: Any = "left" if index < left else "right"
+        # "over compile:max-autotune" has a line of its own for its second word.
+        table.add_column(name.replace(" ", "\n", 1), justify=justify, no_wrap=True)
+    return table
+
+
+def _print(table: Table, screen: Screen) -> None:
+    """Print a table as wide as it is: numbers are of no use when they are cut."""
+    wide = Console(file=screen.out.file, width=500)
+    Console(file=screen.out.file, width=wide.measure(table).maximum).print(table)
+
+
+def _compare(files: Sequence[str], screen: Screen) -> NoReturn:
+    """Show what changed between two result files."""
+    with screen.work():
+        if len(files) != 2:
+            raise InputError(
+                f"bench compare takes two result files, and got {len(files)}: "
+                "ivyport bench compare A.json B.json"
+            )
+        from ivyport.bench.compare import HEADER, compare
+
+        changes, different = compare(Path(files[0]), Path(files[1]))
+    if screen.as_json:
+        found = [change.to_json() for change in changes]
+        screen.json({"changes": found, "environment": different})
+        raise typer.Exit(OK)
+    table = _table(HEADER, left=2)
+    for change in changes:
+        table.add_row(*map(escape, change.cells()))
+    _print(table, screen)
+    for line in different:
+        screen.line(f"not the same: {line}")
+    raise typer.Exit(OK)

@@ -1,0 +1,105 @@
+"""The commands for JAX models: `ivyport haiku` and `ivyport flax`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from ivyport.cli_port import Json, Out, To, Verify, port
+from ivyport.cli_render import Screen
+
+#: What `--weights` stands for without a file.
+PUBLISHED = "published"
+
+
+class WeightsCommand(TyperCommand):
+    """A command whose `--weights` works with a file behind it and without one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _with_value(args, "--weights", PUBLISHED))
+
+
+def _with_value(args: list[str], option: str, value: str) -> list[str]:
+    """`args` with a value behind the option where only another option or nothing follows.
+
+    >>> _with_value(["perceiver", "--weights", "--to", "torch"], "--weights", "published")
+    ['perceiver', '--weights', 'published', '--to', 'torch']
+    """
+    result: list[str] = []
+    for word, following in zip(args, [*args[1:], None], strict=True):
+        result.append(word)
+        if word == option and (following is None or following.startswith("-")):
+            result.append(value)
+    return result
+
+
+def haiku(
+    name: Annotated[str, typer.Argument(help="An entry of `ivyport zoo list`.")],
+    to: To,
+    variant: Annotated[
+        str | None, typer.Option(help="One of the entry's variants.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[FILE]",
+            help="Pretrained weights from a .pystate, .pickle, .npz or .safetensors file; "
+            "without FILE the published ones are downloaded.",
+        ),
+    ] = None,
+    no_weights: Annotated[
+        bool, typer.Option("--no-weights", help="Random weights.")
+    ] = False,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="name=value, to replace a published size. Repeatable."),
+    ] = None,
+    out: Out = None,
+    batch: Annotated[int, typer.Option(min=1, help="Example batch size.")] = 2,
+    verify: Verify = True,
+    as_json: Json = False,
+) -> None:
+    """Port a haiku model of the zoo: Perceiver IO, the nets of hk.nets."""
+    from ivyport.zoo.jax_origin import HaikuOrigin
+
+    if weights is not None and no_weights:
+        raise typer.BadParameter("give --weights or --no-weights, not both")
+    pretrained = None if weights is None else True
+    origin = HaikuOrigin(
+        name,
+        variant=variant,
+        weights=False if no_weights else pretrained,
+        file=None if weights in (None, PUBLISHED) else weights,
+        sizes=tuple(size or ()),
+        batch=batch,
+    )
+    port(origin, to, out, verify=verify, screen=Screen(as_json=as_json))
+
+
+def flax(
+    factory: Annotated[str, typer.Argument(help="pkg.module:factory")],
+    to: To,
+    input_: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="name=dtype[dims], integers <bound. Repeatable."),
+    ] = None,
+    out: Out = None,
+    params: Annotated[
+        Path | None,
+        typer.Option(help="Parameters to load, .safetensors, .npz or .msgpack."),
+    ] = None,
+    verify: Verify = True,
+    as_json: Json = False,
+) -> None:
+    """Port any Flax module, linen or NNX: the one that a factory of yours returns."""
+    from ivyport.zoo.jax_origin import FlaxOrigin
+
+    origin = FlaxOrigin(
+        factory,
+        inputs=tuple(input_ or ()),
+        params=None if params is None else str(params),
+    )
+    port(origin, to, out, verify=verify, screen=Screen(as_json=as_json))

@@ -1,0 +1,114 @@
+"""What the commands that port a model share: their options, and the port itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import ivyport
+from ivyport.cli_render import DRIFT, OK, Screen
+from ivyport.core.errors import InputError
+from ivyport.targets import require, resolve_target
+
+if TYPE_CHECKING:
+    from ivyport.core.report import Report
+    from ivyport.zoo.origin import Origin
+
+To = Annotated[
+    str,
+    typer.Option("--to", help="Target: torch, or jax (Flax NNX).", metavar="TARGET"),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", help="Folder to write. Default: ported/<name>."),
+]
+Verify = Annotated[bool, typer.Option(help="Compare the port with its source.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def port(
+    origin: Origin, to: str, out: Path | None, *, verify: bool, screen: Screen
+) -> None:
+    """Build the source, port it, show the result, and exit with its code."""
+    from ivyport.zoo.hf_hub import safe_name
+
+    with screen.work() as progress:
+        target = resolve_target(to)
+        require(target)
+        if out is not None:
+            check_out(out)
+        progress("load")
+        fetched = 0
+
+        def fetch(size: int) -> None:
+            nonlocal fetched
+            fetched += size
+            progress("download", fetched)
+
+        built = origin.build(fetch)
+        folder = out if out is not None else Path("ported") / built.name
+        check_out(folder)
+        result = ivyport.port(
+            built.model,
+            target,
+            folder,
+            kwargs=built.inputs,
+            **built.weights(),
+            dims=built.dims,
+            name=safe_name(folder.resolve().name),
+            origin=built.record,
+            verify=verify,
+            progress=progress,
+        )
+    report, notes = result.report, [*built.notes, *result.notes]
+    if screen.as_json:
+        found = {
+            "folder": str(result.folder),
+            "source_file": str(result.source_file),
+            "target": target,
+            "notes": notes,
+        }
+        screen.json(found | verdict(report))
+    else:
+        if report is not None:
+            screen.parity(report)
+        for note in notes:
+            screen.line(f"note: {note}")
+        screen.line(f"source:  {result.source_file}\nfolder:  {result.folder}")
+    raise typer.Exit(code(report))
+
+
+def code(report: Report | None) -> int:
+    """The exit code of a report; a port that was not verified is none at fault."""
+    return OK if report is None or report.passed else DRIFT
+
+
+def verdict(report: Report | None) -> dict[str, Any]:
+    """A report as JSON data."""
+    if report is None:
+        return {"passed": None, "report": None}
+    return {"passed": report.passed, "report": report.to_json()}
+
+
+def check_out(folder: Path) -> None:
+    """Refuse a folder that holds something else than an earlier port."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"-o {folder}: a file of that name exists.")
+    if folder.is_dir() and any(folder.iterdir()) and not is_port(folder):
+        raise InputError(
+            f"-o {folder}: the folder is not empty and holds no earlier port "
+            "(no port.json). Choose another one, or empty it."
+        )
+
+
+def is_port(folder: Path) -> bool:
+    """Whether a folder holds a saved port."""
+    return (folder / "port.json").is_file()
+
+
+def check_port(folder: Path) -> None:
+    """Refuse a folder without a saved port."""
+    if not is_port(folder):
+        raise InputError(f"{folder}: no ported model there (no port.json).")

@@ -1,0 +1,1 @@
+"""Sources written in JAX: haiku, Flax linen, Flax NNX and plain functions."""

@@ -1,0 +1,114 @@
+"""Which axes of the example inputs stay symbolic."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax import export
+
+from ivyport.core.errors import InputError
+
+Axis = tuple[str, int]
+DimsGiven = Mapping[str, Mapping[int, str | None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The dimension of each symbolic axis (input, axis); `asked` if the caller chose one."""
+
+    axes: Mapping[Axis, str]
+    asked: bool = False
+    notes: tuple[str, ...] = ()
+
+    def symbols(self) -> list[tuple[str, str, int]]:
+        """(dimension, input, axis) of every symbolic axis."""
+        return [(name, leaf, axis) for (leaf, axis), name in self.axes.items()]
+
+
+def plan_dims(inputs: Mapping[str, Any], dims: DimsGiven | None) -> Plan:
+    """The first axis of every input is ``batch`` unless `dims` says otherwise.
+
+    `dims` is {input: {axis: name, or None for the example's size}}; axes of one name are equal.
+
+    Raises:
+        InputError: `dims` names an input or axis that is not there, or one name has several
+            sizes in the examples.
+    """
+    chosen = _checked(inputs, dims or {})
+    axes = {axis: name for axis, name in _policy(inputs).items() if axis not in chosen}
+    axes |= {axis: name for axis, name in chosen.items() if name is not None}
+    sizes: dict[str, dict[str, int]] = {}
+    for (leaf, axis), name in axes.items():
+        sizes.setdefault(name, {})[f"{leaf}[{axis}]"] = inputs[leaf].shape[axis]
+    for name, found in sizes.items():
+        if len(set(found.values())) > 1:
+            listed = ", ".join(f"{where} is {size}" for where, size in found.items())
+            raise InputError(
+                f"dimension '{name}' has several sizes in the examples: {listed}; give "
+                "examples of one size, or different names in dims"
+            )
+    return Plan(axes, asked=any(chosen.values()))
+
+
+def _checked(inputs: Mapping[str, Any], dims: DimsGiven) -> dict[Axis, str | None]:
+    chosen: dict[Axis, str | None] = {}
+    for leaf, axes in dims.items():
+        if leaf not in inputs:
+            raise InputError(
+                f"dims names '{leaf}', which is no array among the inputs; those are: "
+                + ", ".join(inputs)
+            )
+        rank = len(inputs[leaf].shape)
+        for axis, name in axes.items():
+            if not -rank <= axis < rank:
+                raise InputError(
+                    f"dims gives axis {axis} of '{leaf}', whose shape is "
+                    f"{tuple(inputs[leaf].shape)}"
+                )
+            if name is not None and not name.isidentifier():
+                raise InputError(
+                    f"dims calls axis {axis} of '{leaf}' {name!r}: a name of letters, "
+                    "digits and underscores is due, or None for the example's size"
+                )
+            chosen[leaf, axis % rank] = name
+    return chosen
+
+
+def _policy(inputs: Mapping[str, Any]) -> dict[Axis, str]:
+    """``batch`` for first axes of one size; other sizes have names of their own.
+
+    A first axis of 1 beside larger ones is one that broadcasts, no batch.
+    """
+    firsts = {leaf: x.shape[0] for leaf, x in inputs.items() if len(x.shape)}
+    sizes = [size for size in firsts.values() if size > 1]
+    common = sizes[0] if sizes else 1
+    wanted: dict[Axis, str] = {}
+    for leaf, size in firsts.items():
+        if size == common:
+            wanted[leaf, 0] = "batch"
+        elif size > 1:
+            wanted[leaf, 0] = f"{leaf}_batch"
+    return wanted
+
+
+def symbolic(inputs: Mapping[str, Any], plan: Plan) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the inputs with symbols for the planned axes."""
+    names = list(dict.fromkeys(plan.axes.values()))
+    shapes = export.symbolic_shape(", ".join(names)) if names else ()
+    symbols = dict(zip(names, shapes, strict=True))
+    made = {}
+    for leaf, x in inputs.items():
+        shape = tuple(
+            symbols[plan.axes[leaf, axis]] if (leaf, axis) in plan.axes else size
+            for axis, size in enumerate(x.shape)
+        )
+        made[leaf] = jax.ShapeDtypeStruct(shape, x.dtype)
+    return made
+
+
+def bounds(plan: Plan) -> dict[str, tuple[int, int | None]]:
+    """Lower and upper bound of each symbol: jax takes every size of 1 or more."""
+    return dict.fromkeys(plan.axes.values(), (1, None))

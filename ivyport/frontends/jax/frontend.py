@@ -1,0 +1,297 @@
+"""A source written in JAX to a graph: capture, lower in eval and train mode, reconcile."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ivyport.core.errors import TraceError, UnsupportedOpsError
+from ivyport.core.ir import Graph, Param, Scope, Value
+from ivyport.core.passes.dce import eliminate
+from ivyport.core.passes.raising import raise_layers
+from ivyport.core.passes.raising_statistics import raise_running
+from ivyport.core.verify import verify
+from ivyport.frontends.jax import dims as dims_
+from ivyport.frontends.jax.assigned import NamingLowering
+from ivyport.frontends.jax.places import Places
+from ivyport.frontends.jax.reconcile import reconcile
+from ivyport.frontends.jax.registry import Found, Key
+from ivyport.frontends.jax.sizes import type_of
+from ivyport.frontends.jax.sources import Source, open_source
+from ivyport.frontends.jax.structure import rebuild
+from ivyport.frontends.jax.trace import Capture, capture, capture_free
+
+
+@dataclasses.dataclass
+class Traced:
+    """A graph, the source arrays behind its parameters, and what had to be given up.
+
+    `inputs` are the example inputs by name; `places` say where the port holds each array of the
+    source, used or not, by the array's own name.
+    """
+
+    graph: Graph
+    tensors: dict[str, Any]
+    notes: list[str]
+    inputs: dict[str, Any]
+    places: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def to_graph(
+    source: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    params: Any = None,
+    state: Any = None,
+    rng: Any = None,
+    dims: dims_.DimsGiven | None = None,
+    train: bool = True,
+) -> Traced:
+    """Trace a haiku transformed function, a Flax module or a plain function.
+
+    Arrays in `args` and `kwargs` are inputs, everything else is a constant of the capture. See
+    `sources.open_source` for `params`, `state` and `rng`, and `dims.plan_dims` for `dims`.
+
+    Raises:
+        InputError: inputs, parameters or dims do not fit the source, or it lacks a key.
+        TraceError: it cannot be captured.
+        UnsupportedOpsError: primitives without a rule, all listed.
+    """
+    opened = open_source(source, args, kwargs, params=params, state=state, rng=rng)
+    plan = dims_.plan_dims(opened.inputs, dims)
+    opened.check()
+    evaluated, plan = capture_free(opened, plan)
+    notes = [*plan.notes, *(_key_note(name) for name in opened.keys)]
+    trained: Capture | None = None
+    if train and opened.has_train:
+        trained, problem = _train_capture(opened, plan)
+        notes += problem
+    places = _places(opened, [evaluated, *([trained] if trained else [])])
+    tensors = {**opened.parameters, **opened.buffers}
+    lowered = Assembly(opened, evaluated, places, plan)
+    graph = lowered.graph(keep_updates=not opened.has_train)
+    notes += lowered.notes
+    if trained is not None:
+        notes += _reconciled(graph, opened, trained, places, plan, lowered.constants)
+    eliminate(graph)
+    verify(graph)
+    tensors |= lowered.constants
+    notes += [
+        f"Input '{v.name}' is not used by the source."
+        for v in graph.inputs
+        if v not in graph.uses() and v not in graph.output_values()
+    ]
+    return Traced(
+        graph,
+        tensors,
+        list(dict.fromkeys(notes)),
+        dict(opened.inputs),
+        dict(places.leaves),
+    )
+
+
+def _key_note(name: str) -> str:
+    return (
+        f"Argument '{name}' is a random key: the port has no such argument and draws from "
+        "its framework's generator."
+    )
+
+
+def _train_capture(
+    source: Source, plan: dims_.Plan
+) -> tuple[Capture | None, list[str]]:
+    """The train capture, or why there is none: a source may be made for inference alone."""
+    try:
+        return capture(source, plan, train=True), []
+    except TraceError as error:
+        text = str(error).replace("\n", " ")
+        return None, [
+            "the train computation cannot be captured, so the port trains with the eval "
+            f"one: {text}"
+        ]
+
+
+def _reconciled(
+    graph: Graph,
+    source: Source,
+    trained: Capture,
+    places: Places,
+    plan: dims_.Plan,
+    constants: Mapping[str, np.ndarray],
+) -> list[str]:
+    try:
+        assembly = Assembly(source, trained, places, plan, constants)
+        train = assembly.graph(keep_updates=True)
+    except UnsupportedOpsError as error:
+        first = "; ".join(line.strip() for line in str(error).split("\n")[1:3])
+        return [
+            "the train computation cannot be ported, so the port trains with the eval "
+            f"one: {first}"
+        ]
+    raise_layers(train)
+    raise_layers(graph)
+    raise_running(graph, train)
+    return reconcile(graph, train)
+
+
+def _places(source: Source, captures: Sequence[Capture]) -> Places:
+    """Places of all modules, called or not; the tables of the captures learn of them."""
+    modules = {p: c for capture in captures for p, c in capture.table.modules.items()}
+    places = Places(modules, source.leaves.values())
+    for capture_ in captures:
+        capture_.table.places = places.modules
+    return places
+
+
+class Assembly:
+    """One capture on its way to a graph.
+
+    `constants` are closed-over arrays by the path of their `Param`; `known` are those of the
+    other capture, whose paths equal arrays take.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        captured: Capture,
+        places: Places,
+        plan: dims_.Plan,
+        known: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self.source = source
+        self.captured = captured
+        self.places = places
+        self.plan = plan
+        self.constants: dict[str, np.ndarray] = {}
+        self.notes: list[str] = []
+        self._constant_params: dict[str, Param] = {}
+        self._known = dict(known or {})
+
+    def graph(self, *, keep_updates: bool) -> Graph:
+        """Lower the jaxpr; the new state stays as `updates` if asked for.
+
+        Raises:
+            UnsupportedOpsError: primitives without a rule, all listed.
+        """
+        source, captured = self.source, self.captured
+        invars = iter(captured.closed.jaxpr.invars)
+        # The order of the arguments of `trace.capture`.
+        params = [
+            self._param(path, next(invars))
+            for path in [*source.parameters, *source.buffers]
+        ]
+        inputs = [Value(type_of(next(invars).aval), name) for name in source.inputs]
+        keys: list[Found] = [Key(()) for _ in invars]
+        lowering = NamingLowering(
+            captured.closed,
+            [*(p.value for p in params), *inputs, *keys],
+            scopes=captured.table,
+            constant=self._constant,
+            params={p.value: p for p in params},
+        )
+        found = zip(lowering.run(), captured.closed.out_avals, strict=True)
+        flat = [self._tensor(x, aval, lowering) for x, aval in found]
+        self.notes += lowering.notes
+        self._localise(lowering)
+        results, new = flat[: captured.count], flat[captured.count :]
+        held = {p.path: p.value for p in params}
+        written = {
+            path: value
+            for path, value in zip(captured.updated, new, strict=True)
+            if value is not held[path]  # a transform (remat) may hand it through
+        }
+        written = lowering.unrolled.updates(written)
+        if written and not keep_updates:
+            names = ", ".join(sorted(written))
+            self.notes.append(
+                f"The source writes to {names} in eval mode; the port does not."
+            )
+        everything = [*lowering.params.values(), *self._constant_params.values()]
+        return Graph(
+            inputs=inputs,
+            params={p.path: p for p in everything},
+            nodes=lowering.builder.nodes,
+            outputs=rebuild(captured.output, lambda i: results[i]),
+            dims=dims_.bounds(self.plan),
+            calls=lowering.calls,
+            attrs=self._attrs(),
+            classes=self._classes(),
+            name=source.name,
+            updates=written if keep_updates else {},
+        )
+
+    def _param(self, path: str, var: Any) -> Param:
+        leaf = self.source.leaves[path]
+        value = Value(type_of(var.aval), path)
+        place = self.places.leaves[path]
+        return Param(path, value.type, leaf.kind, value, place=place)
+
+    def _constant(self, array: np.ndarray, name: str) -> Value:
+        path = self._equal(array)
+        if path is None:
+            path = f"{name}.{len(self.constants) + len(self._known)}"
+        value = Value(type_of(array), path)
+        place = path.replace(".", "_")
+        param = Param(path, value.type, "constant", value, place=place)
+        self._constant_params[path] = param
+        self.constants[path] = array
+        return value
+
+    def _equal(self, array: np.ndarray) -> str | None:
+        """The path of the first array of the other capture that is the same; it is taken."""
+        for path, other in self._known.items():
+            same = (other.dtype, other.shape) == (array.dtype, array.shape)
+            if same and other.tobytes() == array.tobytes():
+                del self._known[path]
+                return path
+        return None
+
+    def _localise(self, lowering: NamingLowering) -> None:
+        """A constant is held by the innermost module that all its uses are in."""
+        stacks: dict[Value, tuple[Scope, ...]] = {}
+        for node in lowering.builder.nodes:
+            for value in node.values():
+                known = stacks.get(value, node.scope)
+                stacks[value] = _common(known, node.scope)
+        for param in self._constant_params.values():
+            stack = stacks.get(param.value, ())
+            owner = stack[-1].path if stack else ""
+            param.place = f"{owner}.{param.place}" if owner else param.place
+
+    def _tensor(self, found: Found, aval: Any, lowering: NamingLowering) -> Value:
+        """An output as a tensor: a number that the source returns is a node."""
+        if isinstance(found, Value):
+            return found
+        if isinstance(found, Key):
+            raise TraceError(
+                f"{self.source.name} returns a PRNG key: a port returns tensors alone"
+            )
+        b = lowering.builder
+        b.scope, b.src = (self.captured.table.root,), None
+        type_ = type_of(aval)
+        return b.full(shape=type_.shape, value=found.value, dtype=type_.dtype)
+
+    def _attrs(self) -> dict[str, dict[str, Any]]:
+        table, modules = self.captured.table, self.places.modules
+        return {modules[path]: dict(own) for path, own in table.attrs.items()}
+
+    def _classes(self) -> dict[str, str]:
+        """The class of each module by its place, parents first, in the source's order."""
+        table = self.captured.table
+        known = {self.places.modules[p]: cls for p, cls in table.modules.items()}
+        known.setdefault("", table.root.cls)
+        order = [place for place in self.places.modules.values() if place in known]
+        return {place: known[place] for place in order}
+
+
+def _common(one: tuple[Scope, ...], other: tuple[Scope, ...]) -> tuple[Scope, ...]:
+    kept = []
+    for a, b in zip(one, other, strict=False):
+        if a.path != b.path:
+            break
+        kept.append(a)
+    return tuple(kept)

@@ -1,0 +1,175 @@
+"""What `gather` and `scatter` index: integer-array indexing as numpy has it.
+
+Both take windows of an operand at starts that an array gives. Any of them is indexing by arrays
+that broadcast to the windows' shape; axes that are taken whole need none.
+https://openxla.org/xla/operation_semantics#gather
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ivyport.core.dims import Dim, DimLike
+from ivyport.core.ir import Scalar, Slice, Value
+from ivyport.core.ops import broadcast
+from ivyport.frontends.jax.registry import JaxBuilder, constant
+
+Axes = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Dimension numbers of both primitives by one set of names.
+
+    Attributes:
+        sizes: of the window along each axis of the operand.
+        dropped: axes of the operand (windows of size 1) that the windows do not have.
+        starts: axes of the operand that the last axis of the indices gives starts for.
+        paired: axes of the operand that run in step with the axes `with_` of the indices.
+        offsets: axes of the result (of the updates) that are those of the window.
+    """
+
+    sizes: tuple[DimLike, ...]
+    dropped: Axes
+    starts: Axes
+    paired: Axes
+    with_: Axes
+    offsets: Axes
+
+    @property
+    def kept(self) -> Axes:
+        """Axes of the operand that the windows have, in order."""
+        gone = {*self.dropped, *self.paired}
+        return tuple(a for a in range(len(self.sizes)) if a not in gone)
+
+
+def component(b: JaxBuilder, indices: Value, position: int) -> Value:
+    """``indices[..., position]``, from before they were joined where that is known."""
+    last = indices.type.rank - 1
+    node = indices.producer
+    if node is not None and node.op == "concat" and node.attrs["axis"] in (last, -1):
+        for part in node.inputs:
+            assert isinstance(part, Value)
+            width = part.type.shape[last]
+            if not isinstance(width, int):
+                break
+            if position < width:
+                return component(b, part, position)
+            position -= width
+    if indices.type.shape[last] == 1:
+        return _without_last(b, indices)
+    return b.getitem(indices, index=(*(Slice(),) * last, position))
+
+
+def _without_last(b: JaxBuilder, x: Value) -> Value:
+    """x without its last axis, of size 1; undoes the reshape that added it."""
+    shape = x.type.shape[:-1]
+    node = x.producer
+    while node is not None and node.op in ("reshape", "broadcast_to"):
+        source = node.inputs[0]
+        assert isinstance(source, Value)
+        if source.type.shape == shape:
+            return source
+        node = source.producer
+    return b.resize(x, shape)
+
+
+def unwrapped(index: Value, size: DimLike) -> Value:
+    """The index before ``where(i < 0, i + size, i)``: negative ones count from the end anyway."""
+    node = index.producer
+    if node is None or node.op != "where":
+        return index
+    condition, added, plain = node.inputs
+    if not isinstance(plain, Value) or plain.type != index.type:
+        return index
+    test = condition.producer if isinstance(condition, Value) else None
+    total = added.producer if isinstance(added, Value) else None
+    if test is None or total is None or test.op != "less" or total.op != "add":
+        return index
+    if test.inputs[0] is not plain or constant(test.inputs[1]) != 0:
+        return index
+    for one, other in (total.inputs, total.inputs[::-1]):
+        if one is plain and constant(other) == size:
+            return plain
+    return index
+
+
+def clamped(b: JaxBuilder, index: Value, last: DimLike) -> Value:
+    """The index within 0 ... last."""
+    known = constant(index)
+    if isinstance(known, int) and isinstance(last, int) and 0 <= known <= last:
+        return index
+    if isinstance(last, Dim):
+        return b.minimum(b.maximum(index, Scalar(0)), Scalar(last))
+    return b.clip(index, min=0, max=last)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Indices an axis (None: taken whole), and how their result is laid out.
+
+    `joint` is the shape that the index arrays broadcast to: the axes of `indices` but the last,
+    then the windows' axes that are not taken whole (`wide`).
+    """
+
+    indices: tuple[Value | None, ...]
+    joint: tuple[DimLike, ...]
+    wide: Axes
+
+
+def plan(
+    b: JaxBuilder,
+    shape: tuple[DimLike, ...],
+    starts: dict[int, Value],
+    batch: tuple[DimLike, ...],
+    windows: Windows,
+    *,
+    every: bool = False,
+) -> Plan:
+    """Index arrays for an operand of `shape`; `starts` by axis, each of the shape `batch`.
+
+    With `every`, axes of size 1 are indexed too: without, they are taken whole.
+    """
+    wide = tuple(
+        a for a in windows.kept if a in windows.starts and windows.sizes[a] != shape[a]
+        and windows.sizes[a] != 1
+    )  # fmt: skip
+    joint = (*batch, *(windows.sizes[a] for a in wide))
+    rank = len(joint)
+    found: list[Value | None] = []
+    for axis in range(len(shape)):
+        if axis in windows.paired:
+            at = windows.with_[windows.paired.index(axis)]
+            found.append(_count(b, shape[axis], at, rank))
+        elif axis in starts and (
+            windows.sizes[axis] != shape[axis] or (every and shape[axis] == 1)
+        ):
+            start = _padded_rank(b, starts[axis], rank)
+            if axis in wide:
+                at = len(batch) + wide.index(axis)
+                start = b.add(start, _count(b, windows.sizes[axis], at, rank))
+            found.append(start)
+        else:
+            found.append(None)
+    return Plan(tuple(found), joint, wide)
+
+
+def _padded_rank(b: JaxBuilder, x: Value, rank: int) -> Value:
+    return b.resize(x, (*x.type.shape, *(1,) * (rank - x.type.rank)))
+
+
+def _count(b: JaxBuilder, size: DimLike, at: int, rank: int) -> Value:
+    line = b.arange(start=0, stop=size, step=1, dtype="int32")
+    return b.resize(line, tuple(size if i == at else 1 for i in range(rank)))
+
+
+def arrays_first(indices: tuple[Value | None, ...]) -> int:
+    """The axis of the result of `index` at which the broadcast index arrays stand."""
+    positions = [i for i, x in enumerate(indices) if x is not None]
+    adjacent = positions == list(range(positions[0], positions[-1] + 1))
+    return positions[0] if adjacent else 0
+
+
+def joined(plan_: Plan) -> tuple[DimLike, ...]:
+    """The shape that the index arrays broadcast to by themselves."""
+    return broadcast(*(i.type.shape for i in plan_.indices if i is not None))

@@ -1,0 +1,245 @@
+"""`gather`: take, take_along_axis, embedding, slices at computed places, array indexing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ivyport.core import dtype as dt
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import Scalar, Slice, Value
+from ivyport.frontends.jax.indexing import (
+    Plan,
+    Windows,
+    arrays_first,
+    clamped,
+    component,
+    joined,
+    plan,
+    unwrapped,
+)
+from ivyport.frontends.jax.registry import JaxBuilder, constant, lowers
+
+
+@lowers("gather")
+def gather(
+    b: JaxBuilder,
+    x: Value,
+    indices: Value,
+    *,
+    dimension_numbers: Any,
+    slice_sizes: Any,
+    mode: Any,
+    fill_value: Any,
+    indices_are_sorted: bool,
+    unique_indices: bool,
+) -> Value:
+    """Windows of x at `indices`.
+
+    An index out of bounds is clamped in mode CLIP and gives `fill_value` in mode FILL if one was
+    asked for. The value that JAX fills in by itself (NaN, the limit of an integer dtype) is not
+    kept: such an index is an error of the model, and the target treats it as its own indexing
+    does (torch raises).
+    """
+    x, indices = b.tensor(x), b.tensor(indices, 1)
+    numbers = dimension_numbers
+    windows = Windows(
+        sizes=b.sizes(slice_sizes),
+        dropped=tuple(numbers.collapsed_slice_dims),
+        starts=tuple(numbers.start_index_map),
+        paired=tuple(numbers.operand_batching_dims),
+        with_=tuple(numbers.start_indices_batching_dims),
+        offsets=tuple(numbers.offset_dims),
+    )
+    x = _cut_at_zero(b, x, windows)
+    starts, inside = _starts(b, x, indices, windows, mode, fill_value)
+    batch = indices.type.shape[:-1]
+    found = (
+        _static(b, x, starts, windows, batch)
+        or _along_axis(b, x, starts, windows)
+        or _general(b, x, starts, windows, batch)
+    )
+    if inside is None:
+        return found
+    shape = tuple(
+        1 if i in windows.offsets else d for i, d in enumerate(found.type.shape)
+    )
+    return b.where(b.resize(inside, shape), found, _filler(fill_value, x.type.dtype))
+
+
+def _cut_at_zero(b: JaxBuilder, x: Value, windows: Windows) -> Value:
+    """The part of x that windows can reach: axes without starts begin at 0."""
+    fixed = {*windows.starts, *windows.paired}
+    index = tuple(
+        Slice() if axis in fixed or size == length else Slice(0, size)
+        for axis, (size, length) in enumerate(
+            zip(windows.sizes, x.type.shape, strict=True)
+        )
+    )
+    return x if all(i == Slice() for i in index) else b.getitem(x, index=index)
+
+
+def _starts(
+    b: JaxBuilder,
+    x: Value,
+    indices: Value,
+    windows: Windows,
+    mode: Any,
+    fill_value: Any,
+) -> tuple[dict[int, Value], Value | None]:
+    """Starts by axis; and where they are in bounds, if what is not must be filled."""
+    fills = mode.name == "FILL_OR_DROP" and not _default(fill_value, x.type.dtype)
+    starts: dict[int, Value] = {}
+    inside: Value | None = None
+    for position, axis in enumerate(windows.starts):
+        start = component(b, indices, position)
+        last = x.type.shape[axis] - windows.sizes[axis]
+        if last == 0 and windows.sizes[axis] != 1 and not fills:
+            continue
+        if fills:
+            here = b.logical_and(
+                b.greater_equal(start, Scalar(0)), b.less_equal(start, Scalar(last))
+            )
+            inside = here if inside is None else b.logical_and(inside, here)
+        if fills or mode.name == "CLIP":
+            start = clamped(b, start, last)
+        elif windows.sizes[axis] == 1 and not windows.paired:
+            # `take_along_axis` takes no negative indices.
+            start = unwrapped(start, x.type.shape[axis])
+        starts[axis] = start
+    return starts, inside
+
+
+def _default(fill_value: Any, dtype: str) -> bool:
+    """Whether this is what JAX fills with where nothing is asked for."""
+    if fill_value is None:
+        return True
+    if dt.is_float(dtype):
+        return math.isnan(fill_value)
+    if dtype == "bool":
+        return bool(fill_value)
+    limits = np.iinfo(dtype)
+    return int(fill_value) == (limits.max if limits.min == 0 else limits.min)
+
+
+def _filler(fill_value: Any, dtype: str) -> Scalar:
+    if dtype == "bool":
+        return Scalar(bool(fill_value))
+    return Scalar(float(fill_value) if dt.is_float(dtype) else int(fill_value))
+
+
+def _static(
+    b: JaxBuilder,
+    x: Value,
+    starts: dict[int, Value],
+    windows: Windows,
+    batch: tuple[Any, ...],
+) -> Value | None:
+    """One window at a known place: a slice."""
+    if batch not in ((), (1,)) or windows.paired:
+        return None
+    index: list[Any] = [Slice()] * x.type.rank
+    for axis, start in starts.items():
+        known = constant(start)
+        if not isinstance(known, int):
+            return None
+        if known < 0:
+            known = known + x.type.shape[axis]
+        index[axis] = Slice(known, known + windows.sizes[axis])
+        if axis in windows.dropped:
+            index[axis] = known
+    for axis in windows.dropped:
+        if isinstance(index[axis], Slice):
+            index[axis] = 0
+    return b.resize(b.getitem(x, index=tuple(index)), b.outs[0].shape)
+
+
+def _along_axis(
+    b: JaxBuilder, x: Value, starts: dict[int, Value], windows: Windows
+) -> Value | None:
+    """Elements at one index array an axis, all other axes in step with it."""
+    rank = x.type.rank
+    if len(starts) != 1 or windows.offsets or len(windows.paired) != rank - 1:
+        return None
+    if rank == 1:
+        return None
+    ((axis, index),) = starts.items()
+    others = tuple(i for i in range(rank) if i != axis)
+    if windows.paired != others or windows.with_ != others or index.type.rank != rank:
+        return None
+    return b.take_along_axis(x, index, axis=axis)
+
+
+def _general(
+    b: JaxBuilder,
+    x: Value,
+    starts: dict[int, Value],
+    windows: Windows,
+    batch: tuple[Any, ...],
+) -> Value:
+    made = plan(b, x.type.shape, starts, batch, windows)
+    used = [(axis, i) for axis, i in enumerate(made.indices) if i is not None]
+    if not used:
+        found = b.resize(x, (*(1 for _ in batch), *x.type.shape))
+        found = b.expand(found, (*batch, *x.type.shape))
+        return _arranged(b, found, made, windows, 0, list(range(x.type.rank)))
+    whole = [a for a in range(x.type.rank) if made.indices[a] is None]
+    if len(used) == 1 and not made.wide and not windows.paired:
+        ((axis, index),) = used
+        if _is_table(b, x) and axis == 0:
+            found = b.embedding(index, x)
+        else:
+            found = b.take(x, index, axis=axis)
+        return _arranged(b, found, made, windows, axis, whole)
+    indices = made.indices
+    while indices[-1] is None:
+        indices = indices[:-1]
+    found = b.index(x, *indices)
+    at = arrays_first(indices)
+    if joined(made) != made.joint:
+        shape = found.type.shape
+        end = at + len(joined(made))
+        found = b.expand(found, (*shape[:at], *made.joint, *shape[end:]))
+    return _arranged(b, found, made, windows, at, whole)
+
+
+def _is_table(b: JaxBuilder, x: Value) -> bool:
+    """Whether x is a matrix that the model holds: rows of it are embeddings."""
+    while x.producer is not None and x.producer.op == "astype":
+        (source,) = x.producer.inputs
+        assert isinstance(source, Value)
+        x = source
+    kept = b.lowering.params.get(x)
+    return kept is not None and kept.kind == "parameter" and x.type.rank == 2
+
+
+def _arranged(
+    b: JaxBuilder,
+    found: Value,
+    made: Plan,
+    windows: Windows,
+    at: int,
+    whole: list[int],
+) -> Value:
+    """Axes of what was indexed, in the order of the result; dropped ones of size 1 go."""
+    rank, batch = len(made.joint), len(made.joint) - len(made.wide)
+    names: list[tuple[str, int]] = [("whole", a) for a in whole]
+    arrays = [("batch", i) for i in range(batch)] + [("axis", a) for a in made.wide]
+    names[at:at] = arrays
+    if len(names) != found.type.rank:
+        raise GraphError(f"gather of rank {rank}: lost an axis")
+    wanted: list[tuple[str, int]] = []
+    batches = iter(range(batch))
+    window = iter(windows.kept)
+    for i in range(len(windows.offsets) + batch):
+        if i not in windows.offsets:
+            wanted.append(("batch", next(batches)))
+            continue
+        axis = next(window)
+        wanted.append(("axis", axis) if axis in made.wide else ("whole", axis))
+    order = [names.index(n) for n in wanted if n in names]
+    order += [i for i in range(len(names)) if i not in order]
+    found = b.transpose(found, tuple(order))
+    return b.resize(found, b.outs[0].shape)

@@ -1,0 +1,88 @@
+"""Randomness: keys vanish, draws become operations that draw from the target's own stream."""
+
+# ruff: noqa: D103 (a rule means what its primitive means, docs.jax.dev/en/latest/jax.random.html)
+
+from __future__ import annotations
+
+from typing import Any
+
+from jax.extend.core import ClosedJaxpr
+
+from ivyport.core import dtype as dt
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import Scalar, Value
+from ivyport.frontends.jax.registry import (
+    Found,
+    JaxBuilder,
+    Key,
+    constant,
+    lowers,
+    names,
+)
+
+# Primitives that give keys when they are given keys.
+PLUMBING = frozenset(
+    {
+        *("random_wrap", "random_unwrap", "random_split", "random_fold_in"),
+        *("random_clone", "random_seed", "copy", "copy_p", "stop_gradient"),
+        *("slice", "squeeze", "reshape", "broadcast_in_dim", "concatenate", "pad"),
+        *("transpose", "rev", "dynamic_slice", "gather", "split", "stack", "unstack"),
+        *("dynamic_update_slice", "scatter", "select_n", "optimization_barrier"),
+        "convert_element_type",
+    }
+)
+# Primitives that give numbers.
+DRAWS = frozenset({"random_bits", "cond", "scan", "while"})
+
+
+@lowers("random_seed", "random_wrap", "random_clone", "random_fold_in", "random_split")
+def seed(b: JaxBuilder, *operands: Found, **params: Any) -> Key:
+    """A key made of numbers: an explicit seed, which the port replaces by its own."""
+    return Key(b.out.shape)
+
+
+@lowers("random_bits")
+def random_bits(b: JaxBuilder, key: Found, *, bit_width: int, shape: Any) -> Value:
+    raise GraphError("random bits: only uniform, normal and Bernoulli draws are ported")
+
+
+def _draws(operands: tuple[Found, ...]) -> bool:
+    """Whether it is one draw: a scalar key."""
+    return bool(operands) and isinstance(operands[0], Key) and operands[0].shape == ()
+
+
+@names("_uniform")
+def uniform(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
+    """``uniform(key, low, high)``: low + (high - low) * u, u in [0, 1)."""
+    if not _draws(operands) or len(operands) != 3:
+        return None
+    type_ = b.out
+    if not dt.is_float(type_.dtype):
+        return None
+    low, high = operands[1:]
+    drawn = b.random_uniform(shape=type_.shape, dtype=type_.dtype)
+    if (constant(low), constant(high)) == (0, 1):
+        return drawn
+    if isinstance(low, Scalar) and isinstance(high, Scalar):
+        spans = float(high.value) - float(low.value)  # type: ignore[arg-type]
+        return b.add(b.multiply(drawn, Scalar(spans)), Scalar(float(low.value)))  # type: ignore[arg-type]
+    if isinstance(low, Key) or isinstance(high, Key):
+        raise GraphError("a PRNG key is no bound")
+    low, high = (b.cast(b.tensor(x, i), type_.dtype) for i, x in ((1, low), (2, high)))
+    return b.add(b.multiply(drawn, b.subtract(high, low)), low)
+
+
+@names("_normal")
+def normal(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
+    """``normal(key)``: mean 0, variance 1."""
+    if not _draws(operands) or len(operands) != 1 or not dt.is_float(b.out.dtype):
+        return None
+    return b.random_normal(shape=b.out.shape, dtype=b.out.dtype)
+
+
+@names("_bernoulli")
+def bernoulli(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
+    """``bernoulli(key, p)``: true with probability p."""
+    if not _draws(operands) or len(operands) != 2 or b.out.dtype != "bool":
+        return None
+    return b.random_bernoulli(operands[1], shape=b.out.shape)

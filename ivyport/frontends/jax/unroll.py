@@ -1,0 +1,291 @@
+"""Scans over stacked layers are unrolled: each iteration gets its own parameters and scope.
+
+`hk.layer_stack`, `nn.scan` and `nnx.scan` over layers stack the layers' parameters on one axis and
+run one body over it. The port has a list of layers: iteration i has the scope `block.i` if all
+stacked parameters are those of one module `block`, else `layers.i` of the module that scans.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jax.extend.core import ClosedJaxpr
+
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import Node, Param, Scalar, Scope, TensorType, Value
+from ivyport.frontends.jax import calls
+from ivyport.frontends.jax.registry import Found, Key
+
+if TYPE_CHECKING:
+    from ivyport.frontends.jax.lower import Lowering
+
+MARK = "ivyport_call"
+
+
+@dataclasses.dataclass(frozen=True)
+class Iteration:
+    """One iteration: `prefix` is the place that gets the number, `depth` the scan's stack's.
+
+    `inserted` is what follows the prefix: ``3``, or ``layers.3`` beside other children. `cls` is
+    the iterations' class where they are no module of the source. `places` are those of the
+    stacked parameters.
+    """
+
+    prefix: str
+    inserted: str
+    depth: int
+    cls: str
+    places: tuple[str, ...]
+
+    def of_module(self, path: str, others: Iterable[str]) -> str:
+        """The place of a module that the body calls, from its path in the source.
+
+        haiku's `layer_stack` transforms its body anew, so that paths start at the body: they are
+        below the prefix if parameters say so, or if no parameter is at that path.
+        """
+        if _below(path, self.prefix):
+            return path
+        inner = _join(self.prefix, path)
+        if any(_below(place, inner) for place in self.places):
+            return inner
+        return path if any(_below(place, path) for place in others) else inner
+
+    def of_tensor(self, place: str) -> str:
+        """A place at or below the prefix with the iteration's number."""
+        if not _below(place, self.prefix):
+            return place
+        rest = place[len(self.prefix) :].lstrip(".")
+        return _join(self.prefix, self.inserted, rest)
+
+
+def _below(path: str, prefix: str) -> bool:
+    return not prefix or path == prefix or path.startswith(f"{prefix}.")
+
+
+def _join(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
+
+
+def _child(place: str, path: str) -> str | None:
+    """The child of a module that holds a tensor, None where it is the module itself."""
+    if not _below(place, path):
+        return None
+    child, _, rest = place[len(path) :].lstrip(".").partition(".")
+    return child if rest else None
+
+
+class Unrolled:
+    """The iterations that are being lowered, and the parameters that they took apart."""
+
+    def __init__(self, lowering: Lowering) -> None:
+        self.lowering = lowering
+        self._raw = {v: p.place for v, p in lowering.params.items()}  # without numbers
+        self._places = tuple(self._raw.values())
+        self._paths = {v: p.path for v, p in lowering.params.items()}
+        self._open: list[Iteration] = []
+        self._parts: dict[Value, dict[int, Value]] = {}
+
+    # ---- scopes
+
+    def place(self, place: str, depth: int | None = None) -> str:
+        """A place with the numbers of the open iterations, the inner ones first."""
+        for item in reversed(self._open[:depth]):
+            place = item.of_tensor(place)
+        return place
+
+    def placed(self, stack: tuple[Scope, ...]) -> tuple[Scope, ...]:
+        """A stack of scopes with the iterations' numbers in its paths."""
+        if not self._open:
+            return stack
+        result: list[Scope] = []
+        for depth, scope in enumerate(stack):
+            result += self._entered(depth)
+            count = sum(1 for item in self._open if item.depth <= depth)
+            path = scope.path
+            for item in reversed(self._open[:count]):
+                path = item.of_module(path, self._places)
+            result.append(dataclasses.replace(scope, path=self.place(path, count)))
+        return (*result, *self._entered(len(stack)))
+
+    def _entered(self, depth: int) -> Iterator[Scope]:
+        """Scopes of the iterations that are no module of the source, begun at that depth."""
+        for position, item in enumerate(self._open):
+            if item.depth == depth and item.cls:
+                own = _join(item.prefix, item.inserted)
+                yield Scope(self.place(own, position), item.cls)
+
+    # ---- scans
+
+    def stacked(self, operands: Sequence[Found]) -> bool:
+        """Whether one of them is a parameter, or a cast of one."""
+        return any(self._param(x) is not None for x in operands)
+
+    def _param(self, x: Found) -> Value | None:
+        """The parameter that x is, casts aside."""
+        while isinstance(x, Value) and x.producer is not None:
+            node = x.producer
+            if node.op != "astype":
+                return None
+            (x,) = node.inputs  # type: ignore[assignment]  # a cast's operand is a value
+        return x if isinstance(x, Value) and x in self.lowering.params else None
+
+    def scan(
+        self,
+        body: ClosedJaxpr,
+        consts: Sequence[Found],
+        carry: Sequence[Found],
+        xs: Sequence[Found],
+        length: int,
+        reverse: bool,
+    ) -> list[Found]:
+        """The iterations one after the other; final carry and stacked results."""
+        engine, b = self.lowering, self.lowering.builder
+        outs, count = b.outs, len(carry)
+        layer = self._layer(body, xs)
+        state = list(carry)
+        results: list[list[Found]] = [[] for _ in outs[count:]]
+        order = range(length)
+        for i in reversed(order) if reverse else order:
+            inserted = _join(layer.inserted, str(i))
+            self._open.append(dataclasses.replace(layer, inserted=inserted))
+            try:
+                b.scope = self.placed(engine.stack)
+                items = [self._item(x, i) for x in xs]
+                found = engine.inline(body, [*consts, *state, *items])
+            finally:
+                self._open.pop()
+            state = found[:count]
+            for column, y in zip(results, found[count:], strict=True):
+                column.append(y)
+        b.scope = self.placed(engine.stack)
+        if reverse:
+            results = [column[::-1] for column in results]
+        stacks = [
+            self._stacked(column, type_)
+            for column, type_ in zip(results, outs[count:], strict=True)
+        ]
+        return [*state, *stacks]
+
+    def _stacked(self, column: list[Found], type_: TensorType) -> Found:
+        if any(isinstance(y, Key) for y in column):
+            return Key(type_.shape)
+        b = self.lowering.builder
+        items = [
+            b.full(shape=(), value=y.value, dtype=type_.dtype)
+            if isinstance(y, Scalar)
+            else y
+            for y in column
+        ]
+        if not items:
+            return b.full(shape=type_.shape, value=0, dtype=type_.dtype)
+        return b.stack(*items, axis=0)
+
+    def _layer(self, body: ClosedJaxpr, xs: Sequence[Found]) -> Iteration:
+        """Where the iterations are; their numbers are still to be appended."""
+        outer = self.lowering.stack
+        above, depth = (outer[-1] if outer else Scope("", "Model")), len(outer)
+        places = tuple(self._raw[p] for p in map(self._param, xs) if p is not None)
+        inner = {_child(place, above.path) for place in places}
+        if len(inner) == 1 and None not in inner:
+            block = _join(above.path, str(inner.pop()))
+            called = {stack[depth].path for stack in self._called(body, depth)}
+            cls = "" if block in called else f"{above.cls}Layer"
+            return Iteration(block, "", depth, cls, places)
+        return Iteration(above.path, "layers", depth, f"{above.cls}Layer", places)
+
+    def _called(self, body: ClosedJaxpr, depth: int) -> Iterator[tuple[Scope, ...]]:
+        """Scopes of the module calls in a body that are deeper than `depth`."""
+        for eqn in body.jaxpr.eqns:
+            if eqn.primitive.name == MARK:
+                stack = self.lowering.scopes.stack(eqn.params["call_id"])
+                if len(stack) > depth:
+                    yield stack
+            else:
+                stack = self.lowering.scopes.stack_of(
+                    str(eqn.source_info.name_stack), self.lowering.stack
+                )
+                if len(stack) > depth:
+                    yield stack
+            inner = calls.body(eqn)
+            if inner is not None:
+                yield from self._called(inner, depth)
+
+    # ---- parameters
+
+    def _item(self, x: Found, i: int) -> Found:
+        """``x[i]``; of a stacked parameter, a parameter of its own."""
+        b = self.lowering.builder
+        if isinstance(x, Key):
+            return Key(x.shape[1:])
+        if isinstance(x, Scalar):
+            raise GraphError("a scan over a number")
+        if self._param(x) is None:
+            return b.getitem(x, index=(i,))
+        if x.producer is not None:
+            (inner,) = x.producer.inputs
+            item = self._item(inner, i)  # type: ignore[arg-type]  # a cast's operand
+            return b.cast(item, x.type.dtype)  # type: ignore[arg-type]
+        return self._part(x, i)
+
+    def _part(self, x: Value, i: int) -> Value:
+        parts = self._parts.setdefault(x, {})
+        if i in parts:
+            return parts[i]
+        param = self.lowering.params[x]
+        type_ = param.type.with_shape(param.type.shape[1:])
+        path = f"{param.path}[{i}]"
+        made = Value(type_, path)
+        parts[i] = made
+        self._raw[made], self._paths[made] = self._raw[x], path
+        self.lowering.params[made] = Param(
+            path,
+            type_,
+            param.kind,
+            made,
+            aliases=param.aliases,
+            place=self.place(self._raw[x]),
+            folds=(*param.folds, ("select", 0, i)),
+            source=param.source,
+        )
+        return made
+
+    def updates(self, written: Mapping[str, Value]) -> dict[str, Value]:
+        """New values by the paths of their parameters, of parts where those were taken apart."""
+        whole = {p.path for p in self.lowering.params.values()}
+        found = dict(written)
+        for value, parts in self._parts.items():  # outer scans come before inner ones
+            path = self._paths[value]
+            if path not in found or path in whole:
+                continue
+            new = found.pop(path)
+            for i, part in parts.items():
+                found[self._paths[part]] = self._layer_of(new, i)
+        return found
+
+    def _layer_of(self, stacked: Value, i: int) -> Value:
+        """``stacked[i]``, from before it was stacked where that is known."""
+        node = stacked.producer
+        if node is not None and node.op == "stack" and node.attrs["axis"] == 0:
+            item = node.inputs[i]
+            assert isinstance(item, Value)
+            return item
+        return self.lowering.builder.getitem(stacked, index=(i,))
+
+    def settle(self, outputs: Sequence[Found]) -> None:
+        """Forget the stacked parameters; one that is also used whole keeps its parts as slices."""
+        nodes, params = self.lowering.builder.nodes, self.lowering.params
+        used: set[Any] = {x for node in nodes for x in node.values()}
+        used |= {x for x in outputs if isinstance(x, Value)}
+        slices: list[Node] = []
+        for value, parts in self._parts.items():  # outer scans come before inner ones
+            if value in params and value not in used:
+                del params[value]
+                continue
+            for i, part in parts.items():
+                del params[part]
+                node = Node("getitem", (value,), {"index": (i,)}, (part,))
+                part.producer = node
+                slices.append(node)
+        nodes[:0] = slices

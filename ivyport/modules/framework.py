@@ -1,0 +1,122 @@
+"""What a target framework decides about an emitted file, and the targets that exist."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ivyport.backends.pyast import Exprs
+from ivyport.core.errors import GraphError
+from ivyport.core.ir import Param
+from ivyport.modules.blocks import Blocks
+from ivyport.modules.instances import LayerSpec, LeafRule
+from ivyport.modules.layout import Naming
+
+if TYPE_CHECKING:
+    from ivyport.modules.body import Body
+
+
+class Target(Protocol):
+    """How a target framework writes modules.
+
+    Attributes:
+        module_base: the class that every emitted class derives from.
+        call_method: the method that a call of a module runs.
+        classes: runtime classes that the expressions made so far need.
+        blocks: how loops and branches are written.
+    """
+
+    blocks: Callable[[Body], Blocks]
+    module_base: str
+    call_method: str
+    classes: set[str]
+
+    def layer(self, spec: LayerSpec, numbers: dict[str, ast.expr]) -> ast.expr:
+        """Constructor call of a native layer."""
+
+    def child(
+        self, name: str, args: list[ast.expr], kwargs: dict[str, ast.expr]
+    ) -> ast.expr:
+        """Constructor call of an emitted class."""
+
+    def list_of(self, items: ast.expr, trained: bool = False) -> ast.expr:
+        """A container of modules, or of parameters if `trained`, from a list."""
+
+    def dict_of(self, items: ast.expr, trained: bool = False) -> ast.expr:
+        """The same from a dictionary."""
+
+    def gap(self) -> ast.expr:
+        """What holds a place in a list of modules."""
+
+    def dropout(self, rate: ast.expr, broadcast: tuple[int, ...]) -> ast.expr:
+        """Constructor call of a dropout layer."""
+
+    def parameter(self, param: Param, shape: ast.expr) -> ast.expr:
+        """A parameter of that shape."""
+
+    def buffer(self, attr: str, param: Param, shape: ast.expr) -> ast.stmt:
+        """``self.<attr>`` becomes a buffer of that shape."""
+
+    def update(self, buffer: ast.expr, new: ast.expr) -> ast.stmt:
+        """A buffer gets a new value; no gradient flows through it."""
+
+    def read(self, expr: ast.expr) -> ast.expr:
+        """The array in a parameter attribute."""
+
+    def transposed(self, exprs: Exprs, expr: ast.expr, spec: Any) -> ast.expr:
+        """A layer's parameter in the source's own layout."""
+
+    def constructor(
+        self, body: list[ast.stmt], arguments: list[str], config: str | None
+    ) -> ast.stmt:
+        """The ``__init__`` function."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Framework:
+    """One target of emission.
+
+    Attributes:
+        rules: for each operation how it is written.
+        imports: the statement that imports each root of a dotted name, in isort's order.
+        dtypes: the module whose attributes are dtypes.
+        array: its array type, for annotations.
+        leaf: which module calls are layers of the framework's own.
+        target: how modules are written.
+        runtime: the module of helper functions and the one of helper classes; loads the
+            framework.
+        naming: which names its modules refuse; loads the framework.
+        load_file: the statement that imports safetensors' reader.
+        construct: the expression that builds the model ``cls``, with and without
+            configuration.
+    """
+
+    rules: Mapping[str, Callable[..., ast.expr]]
+    imports: Mapping[str, str]
+    dtypes: str
+    array: str
+    leaf: LeafRule
+    target: Callable[[Exprs], Target]
+    runtime: Callable[[], tuple[ModuleType, ModuleType]]
+    naming: Callable[[], Naming]
+    load_file: str
+    construct: tuple[str, str]
+
+
+def framework(target: str) -> Framework:
+    """The framework of a target of `ivyport.targets` (``jax``, ``torch``).
+
+    Raises `GraphError` for another name.
+    """
+    if target == "jax":
+        from ivyport.modules.nnx import FRAMEWORK as jax
+
+        return jax
+    if target == "torch":
+        from ivyport.modules.torch import FRAMEWORK as torch
+
+        return torch
+    raise GraphError(f"no modules are written for target {target!r}")

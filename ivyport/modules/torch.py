@@ -1,0 +1,342 @@
+"""PyTorch: which modules are its own layers, and how its classes are written.
+
+https://docs.pytorch.org/docs/stable/nn.html
+"""
+
+from __future__ import annotations
+
+import ast
+from types import ModuleType
+from typing import Any
+
+from ivyport.backends import pyast
+from ivyport.backends.pyast import Exprs
+from ivyport.backends.torch import IMPORTS, RULES
+from ivyport.core.ir import Node, Param
+from ivyport.modules import leaves
+from ivyport.modules.blocks import Statements
+from ivyport.modules.framework import Framework
+from ivyport.modules.instances import LayerSpec, ParamSpec
+from ivyport.modules.layout import Naming
+from ivyport.modules.leaves import present, rank, shape
+from ivyport.modules.tree import CallNode
+from ivyport.weights.transform import Permute
+
+DIMENSIONS = {3: "1d", 4: "2d", 5: "3d"}  # of a convolution, by the rank of its input
+# Arguments that are left out where they have these values.
+DEFAULTS: dict[str, Any] = {
+    "stride": 1,
+    "padding": 0,
+    "output_padding": 0,
+    "dilation": 1,
+    "groups": 1,
+    "eps": 1e-5,
+    "momentum": 0.1,
+}
+
+
+def leaf(call: CallNode, params: list[Param]) -> LayerSpec | None:
+    """The layer of `torch.nn` that does exactly what this call does, or None."""
+    return leaves.match(call, params, _RULES)
+
+
+def _linear(node: Node, names: list[str]) -> LayerSpec | None:
+    transposed = node.attrs["weight_layout"] == "io"
+    features = shape(node, 1) if transposed else shape(node, 1)[::-1]
+    numbers = {"in_features": features[0], "out_features": features[1]}
+    weight = ParamSpec("weight", (Permute((1, 0)),) if transposed else ())
+    params = {names[0]: weight, **present({names[1]: ParamSpec("bias")})}
+    return LayerSpec("nn.Linear", numbers, _no_bias(names[1]), params, positional=2)
+
+
+def _embedding(node: Node, names: list[str]) -> LayerSpec | None:
+    count, features = shape(node, 1)
+    numbers = {"num_embeddings": count, "embedding_dim": features}
+    params = {names[0]: ParamSpec("weight")}
+    return LayerSpec("nn.Embedding", numbers, {}, params, positional=2)
+
+
+def _norm(node: Node, names: list[str]) -> LayerSpec | None:
+    count = len(node.attrs["axis"])
+    axes = sorted(a % rank(node) for a in node.attrs["axis"])
+    trailing = list(range(rank(node) - count, rank(node)))
+    if axes != trailing or not names[0] or len(shape(node, 1)) != count:
+        return None
+    kind = "nn.LayerNorm" if node.op == "layer_norm" else "nn.RMSNorm"
+    sizes = shape(node, 1)
+    normalized = sizes[0] if count == 1 else sizes
+    numbers = {"normalized_shape": normalized, "eps": node.attrs["eps"]}
+    bias = names[1] if len(names) > 1 else ""
+    flags = _no_bias(bias) if node.op == "layer_norm" else {}
+    params = {names[0]: ParamSpec("weight"), **present({bias: ParamSpec("bias")})}
+    return LayerSpec(kind, numbers, flags, params, positional=1)
+
+
+def _group_norm(node: Node, names: list[str]) -> LayerSpec | None:
+    if node.attrs["layout"] != "channels_first" or not names[0] or not names[1]:
+        return None
+    numbers = {
+        "num_groups": node.attrs["groups"],
+        "num_channels": shape(node, 1)[0],
+        "eps": node.attrs["eps"],
+    }
+    params = {names[0]: ParamSpec("weight"), names[1]: ParamSpec("bias")}
+    return LayerSpec("nn.GroupNorm", numbers, {}, params, positional=2)
+
+
+def _batch_norm(node: Node, names: list[str]) -> LayerSpec | None:
+    attrs = node.attrs
+    if attrs["axis"] % rank(node) != 1 or attrs["momentum"] is None:
+        return None
+    if not all(names[2:]):
+        return None
+    numbers = {
+        "num_features": shape(node, 3)[0],
+        "eps": attrs["eps"],
+        "momentum": attrs["momentum"],
+    }
+    scale, bias, mean, var = names
+    params = present({scale: ParamSpec("weight"), bias: ParamSpec("bias")})
+    if attrs["debias"]:
+        return _debiased(numbers, params, names)
+    params |= {mean: ParamSpec("running_mean"), var: ParamSpec("running_var")}
+    if attrs["unbiased"] and bool(scale) == bool(bias):
+        kind = f"nn.BatchNorm{DIMENSIONS.get(rank(node), '1d')}"
+        flags = {} if scale else {"affine": False}
+        return LayerSpec(kind, numbers, flags, params, positional=1)
+    if attrs["unbiased"]:
+        return None
+    return LayerSpec("BatchNorm", numbers, _affine(scale, bias), params, positional=1)
+
+
+def _debiased(
+    numbers: dict[str, Any], params: dict[str, ParamSpec], names: list[str]
+) -> LayerSpec:
+    """haiku's batch norm, with its averages in parts of their own."""
+    scale, bias, mean, var = names
+    params = params | {
+        mean: ParamSpec("mean_ema.average"),
+        var: ParamSpec("var_ema.average"),
+    }
+    flags = _affine(scale, bias)
+    return LayerSpec("DebiasedBatchNorm", numbers, flags, params, positional=1)
+
+
+def _affine(scale: str, bias: str) -> dict[str, Any]:
+    absent = {"scale": bool(scale), "bias": bool(bias)}
+    return {name: False for name, held in absent.items() if not held}
+
+
+def _conv(node: Node, names: list[str]) -> LayerSpec | None:
+    attrs = node.attrs
+    even = all(lo == hi for lo, hi in attrs["padding"])
+    if attrs["layout"] != "channels_first" or not even:
+        return None
+    out, inner, *kernel = shape(node, 1)
+    numbers = {
+        "in_channels": inner * attrs["groups"],
+        "out_channels": out,
+        "kernel_size": _one(kernel),
+        "stride": _one(attrs["stride"]),
+        "padding": _one([lo for lo, _ in attrs["padding"]]),
+        "dilation": _one(attrs["dilation"]),
+        "groups": attrs["groups"],
+    }
+    return _convolution("nn.Conv", numbers, node, names)
+
+
+def _conv_transpose(node: Node, names: list[str]) -> LayerSpec | None:
+    attrs = node.attrs
+    if attrs["layout"] != "channels_first":
+        return None
+    inner, out, *kernel = shape(node, 1)
+    numbers = {
+        "in_channels": inner,
+        "out_channels": out * attrs["groups"],
+        "kernel_size": _one(kernel),
+        "stride": _one(attrs["stride"]),
+        "padding": _one(attrs["padding"]),
+        "output_padding": _one(attrs["output_padding"]),
+        "dilation": _one(attrs["dilation"]),
+        "groups": attrs["groups"],
+    }
+    return _convolution("nn.ConvTranspose", numbers, node, names)
+
+
+def _convolution(
+    kind: str, numbers: dict[str, Any], node: Node, names: list[str]
+) -> LayerSpec:
+    params = {names[0]: ParamSpec("weight"), **present({names[1]: ParamSpec("bias")})}
+    kind += DIMENSIONS[rank(node)]
+    return LayerSpec(kind, numbers, _no_bias(names[1]), params, positional=2)
+
+
+def _one(sizes: Any) -> Any:
+    """Equal sizes as one number, as people write them."""
+    return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
+
+
+def _dropout(node: Node, names: list[str]) -> LayerSpec | None:
+    axes = node.attrs["broadcast"]
+    numbers = {"p": node.attrs["rate"]}
+    if axes:
+        flags = {"axes": axes}
+        return LayerSpec("SharedDropout", numbers, flags, {}, 1, random=True)
+    return LayerSpec("nn.Dropout", numbers, {}, {}, positional=1, random=True)
+
+
+def _no_bias(name: str) -> dict[str, Any]:
+    return {} if name else {"bias": False}
+
+
+_RULES = {
+    "linear": _linear,
+    "embedding": _embedding,
+    "layer_norm": _norm,
+    "rms_norm": _norm,
+    "group_norm": _group_norm,
+    "batch_norm": _batch_norm,
+    "conv": _conv,
+    "conv_transpose": _conv_transpose,
+    "dropout": _dropout,
+}
+
+
+class Torch:
+    """How PyTorch writes modules (`ivyport.modules.framework.Target`)."""
+
+    blocks = Statements
+    module_base = "nn.Module"
+    call_method = "forward"
+
+    def __init__(self, exprs: Exprs) -> None:
+        exprs.training = pyast.name("self.training")
+        self.exprs = exprs
+        self.classes: set[str] = set()  # runtime classes that the file must define
+
+    def layer(self, spec: LayerSpec, numbers: dict[str, ast.expr]) -> ast.expr:
+        """``nn.Linear(768, 3072)``; arguments that are the layer's defaults are left out."""
+        args = list(numbers.values())[: spec.positional]
+        # The default eps of nn.RMSNorm is the dtype's own.
+        defaults = {} if spec.kind == "nn.RMSNorm" else DEFAULTS
+        rest = {
+            name: value
+            for name, value in list(numbers.items())[spec.positional :]
+            if not _is_constant(value, defaults.get(name))
+        }
+        flags = {k: self.exprs.const(v) for k, v in spec.flags.items()}
+        if "." in spec.kind:
+            return pyast.call(self.exprs.name(spec.kind), args, **rest, **flags)
+        self.classes.add(spec.kind)
+        return pyast.call(pyast.name(spec.kind), args, **rest, **flags)
+
+    def child(
+        self, name: str, args: list[ast.expr], kwargs: dict[str, ast.expr]
+    ) -> ast.expr:
+        """``BertLayer(config)``."""
+        return pyast.call(pyast.name(name), args, **kwargs)
+
+    def list_of(self, items: ast.expr, trained: bool = False) -> ast.expr:
+        """``nn.ModuleList([...])``."""
+        kind = "nn.ParameterList" if trained else "nn.ModuleList"
+        return self.exprs.call(kind, items)
+
+    def dict_of(self, items: ast.expr, trained: bool = False) -> ast.expr:
+        """``nn.ModuleDict({...})``."""
+        kind = "nn.ParameterDict" if trained else "nn.ModuleDict"
+        return self.exprs.call(kind, items)
+
+    def gap(self) -> ast.expr:
+        """``nn.Identity()``."""
+        return self.exprs.call("nn.Identity")
+
+    def dropout(self, rate: ast.expr, broadcast: tuple[int, ...]) -> ast.expr:
+        """``nn.Dropout(rate)``."""
+        if not broadcast:
+            return self.exprs.call("nn.Dropout", rate)
+        self.classes.add("SharedDropout")
+        function = pyast.name("SharedDropout")
+        return self.exprs.call(function, rate, axes=broadcast)
+
+    def parameter(self, param: Param, shape: ast.expr) -> ast.expr:
+        """A trained parameter starts as a small normal."""
+        normal = self.exprs.call("torch.randn", *_sizes(shape))
+        return self.exprs.call("nn.Parameter", self.exprs.binary("*", normal, 0.02))
+
+    def buffer(self, attr: str, param: Param, shape: ast.expr) -> ast.stmt:
+        """``self.register_buffer("mask", torch.zeros(...))``."""
+        dtype = param.type.dtype
+        kind = pyast.OMIT if dtype == "float32" else self.exprs.name(f"torch.{dtype}")
+        zeros = self.exprs.call("torch.zeros", *_sizes(shape), dtype=kind)
+        register = self.exprs.method(pyast.name("self"), "register_buffer", attr, zeros)
+        return ast.Expr(register)
+
+    def update(self, buffer: ast.expr, new: ast.expr) -> ast.stmt:
+        """``self.count = count.detach()``."""
+        return pyast.assign(buffer, self.exprs.method(new, "detach"))
+
+    def read(self, expr: ast.expr) -> ast.expr:
+        """``self.weight``: parameters are tensors."""
+        return expr
+
+    def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
+        """A layer's parameter as the source lays it out."""
+        for transform in reversed(spec.transforms):
+            inverse = transform.inverse()
+            assert isinstance(inverse, Permute)
+            expr = (
+                pyast.attribute(expr, "T")
+                if inverse.axes == (1, 0)
+                else exprs.method(expr, "permute", *inverse.axes)
+            )
+        return expr
+
+    def constructor(
+        self, body: list[ast.stmt], arguments: list[str], config: str | None
+    ) -> ast.stmt:
+        """``def __init__(self, config: BertConfig, size): super().__init__()``."""
+        args = [ast.arg("self")]
+        if config is not None:
+            args.append(ast.arg("config", pyast.name(config)))
+        args += [ast.arg(pyast.identifier(a)) for a in arguments]
+        signature = ast.arguments([], args, None, [], [], None, [])
+        first = ast.parse("super().__init__()").body
+        return ast.FunctionDef("__init__", signature, [*first, *body], [], lineno=0)
+
+
+def _is_constant(expr: ast.expr, value: Any) -> bool:
+    return isinstance(expr, ast.Constant) and expr.value == value
+
+
+def _runtime() -> tuple[ModuleType, ModuleType]:
+    from ivyport.backends.torch import _layers, _rt
+
+    return _rt, _layers
+
+
+def _sizes(shape: ast.expr) -> list[ast.expr]:
+    """Sizes as separate arguments; an empty shape needs its tuple."""
+    return (isinstance(shape, ast.Tuple) and shape.elts) or [shape]
+
+
+def _naming() -> Naming:
+    from torch import nn
+
+    containers = (nn.ModuleDict, nn.ModuleList, nn.ParameterDict, nn.ParameterList)
+    return Naming(
+        frozenset(dir(nn.Module())), frozenset(n for c in containers for n in dir(c()))
+    )
+
+
+FRAMEWORK = Framework(
+    rules=RULES,
+    imports=IMPORTS,
+    dtypes="torch",
+    array="torch.Tensor",
+    leaf=leaf,
+    target=Torch,
+    runtime=_runtime,
+    naming=_naming,
+    load_file="from safetensors.torch import load_file",
+    construct=("lambda: cls(config)", "cls"),
+)

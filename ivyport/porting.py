@@ -1,0 +1,268 @@
+"""One port in the making: from an opened source to emitted code, weight map and record."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import textwrap
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import ivyport
+from ivyport.core.ir import Graph
+from ivyport.core.report import Report
+from ivyport.saving import FORMAT
+from ivyport.sources import KINDS, Captured, Dims, Source
+from ivyport.targets import DESCRIBED
+from ivyport.weights.mapping import Row, WeightMap
+
+if TYPE_CHECKING:
+    from ivyport.modules.file import Emitted
+
+Progress = Callable[..., None]
+# Packages by the name of their distribution, and the module that tells whether they are there.
+VERSIONED = {
+    "torch": "torch",
+    "transformers": "transformers",
+    "jax": "jax",
+    "flax": "flax",
+    "dm-haiku": "haiku",
+    "numpy": "numpy",
+    "safetensors": "safetensors",
+}
+COUNTER = "num_batches_tracked"  # of torch's batch norm; nothing depends on it
+
+
+@dataclasses.dataclass
+class Port:
+    """What is known of a port beside the live module.
+
+    `args` and `kwargs` are the example inputs; `free` the symbolic axes of each input. `record`
+    is what ``port.json`` will say. `unused` are source tensors that the port keeps without using
+    them.
+    """
+
+    target: str
+    source: str
+    cls: str
+    config: str | None
+    config_values: dict[str, Any]
+    weights: WeightMap
+    modules: dict[str, str]
+    notes: list[str]
+    record: dict[str, Any]
+    free: dict[str, dict[int, str]]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    unused: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def realize(target: str) -> Any:
+    """The module that makes live models of emitted source; loads the target's framework."""
+    if target == "torch":
+        from ivyport.backends.torch import realize as torch
+
+        return torch
+    from ivyport.backends.jax import realize as jax
+
+    return jax
+
+
+def compile_port(
+    source: Source,
+    target: str,
+    dims: Dims | None,
+    train: bool,
+    name: str | None,
+    progress: Progress | None,
+) -> tuple[Port, Mapping[str, Any]]:
+    """Trace, run the passes, emit; the port and the arrays that its weight map reads.
+
+    Raises:
+        InputError, TraceError, UnsupportedOpsError: as `ivyport.trace` does.
+    """
+    from ivyport.core.passes.pipeline import POLICIES, for_target
+    from ivyport.modules.file import emit
+
+    tell(progress, "trace")
+    captured = source.capture(dims, train)
+    graph = captured.graph
+    tell(progress, "lower")
+    notes = [*captured.notes, *for_target(graph, target)]
+    tell(progress, "emit")
+    values = source.config()
+    emitted = emit(graph, values, _docstring(source, target, graph), target=target)
+    rows = settled(emitted, captured, target, name or "model")
+    mapped = {n for row in rows for n in (row.source, *row.aliases)}
+    unused = {n: t for n, t in captured.state.items() if n not in mapped}
+    if unused:
+        some = f"{', '.join(sorted(unused)[:3])}{', ...' if len(unused) > 3 else ''}"
+        notes.append(
+            f"{len(unused)} tensors of the source take no part in the traced computation and "
+            f"are kept aside ({some})"
+        )
+    # Buffers that became expressions (ranges, zeros) have no place in the port.
+    tensors = {n: t for n, t in captured.tensors.items() if n in mapped} | unused
+    tensors |= {
+        n: captured.state[n] for n in mapped - tensors.keys() if n in captured.state
+    }
+    narrow = POLICIES[target].narrow
+    weights = WeightMap(tuple(rows), tuple(unused))
+    made = Port(
+        target, emitted.source, emitted.cls, emitted.config, values, weights,
+        emitted.modules, notes, {}, _free(graph), captured.args, captured.kwargs,
+        source.arrays(unused, narrow=False),
+    )  # fmt: skip
+    made.record = _record(source, graph, made, name)
+    return made, source.arrays(tensors, narrow=narrow, wide=unused)
+
+
+def settled(emitted: Emitted, captured: Captured, target: str, name: str) -> list[Row]:
+    """The rows under the names that the port's own state has."""
+    backend = realize(target)
+    module = backend.compile_source(emitted.source, name)
+    make = backend.factory(module, emitted.cls, emitted.config)
+    names = backend.settle_names([r.target for r in emitted.rows], make)
+    rows = [dataclasses.replace(r, target=names[r.target]) for r in emitted.rows]
+    missing = backend.names(make) - {row.target for row in rows}
+    return [*rows, *_others(rows, captured, sorted(missing))]
+
+
+def _others(rows: list[Row], captured: Captured, missing: Collection[str]) -> list[Row]:
+    """Rows for state of the port that no operation reads, such as the counters of averages.
+
+    It lies beside state that is read, under the source's own name.
+    """
+    paths = {place: path for path, place in captured.places.items()}
+    sides: dict[str, Row] = {}
+    for row in rows:
+        sides.setdefault(row.target.rpartition(".")[0], row)
+    found = []
+    for target in missing:
+        module, _, name = target.rpartition(".")
+        side = sides.get(module)
+        held = captured.places.get(side.source, "") if side else ""
+        path = paths.get(f"{held.rpartition('.')[0]}.{name}".lstrip("."))
+        if side is None or path is None or path not in captured.state:
+            continue
+        alike = captured.state[path].shape == captured.state[side.source].shape
+        transforms = side.transforms if alike else ()
+        found.append(Row(path, target, transforms, "buffer"))
+    return found
+
+
+def current(port: Port, ported: Any) -> dict[str, Any]:
+    """The arrays of a live port as they are now, by the names of its file."""
+    arrays = dict(realize(port.target).state(ported))
+    held = {row.target for row in port.weights.rows}
+    return {
+        name: array
+        for name, array in arrays.items()
+        if name in held or name.rpartition(".")[2] != COUNTER
+    }
+
+
+def tell(progress: Progress | None, stage: str) -> None:
+    """Report that a stage begins."""
+    if progress is not None:
+        progress(stage)
+
+
+# ---- what the file and the record say
+
+
+def _free(graph: Graph) -> dict[str, dict[int, str]]:
+    from ivyport.core.dims import as_symbol
+
+    return {
+        str(v.name): {a: s for a, d in enumerate(v.type.shape) if (s := as_symbol(d))}
+        for v in graph.inputs
+    }
+
+
+def _docstring(source: Source, target: str, graph: Graph) -> str:
+    title, packages = KINDS[source.kind]
+    packages = (source.qualified.partition(".")[0], *packages)
+    versions = [
+        f"{p} {importlib.metadata.version(p)}"
+        for p in dict.fromkeys(packages)
+        if p in VERSIONED
+    ]
+    inputs = ", ".join(
+        f"{v.name} {v.type.dtype} {_shape(v.type)}" for v in graph.inputs
+    )
+    entries = [
+        _entry("source", source.qualified),
+        _entry("versions", ", ".join(versions)),
+        _entry("inputs", inputs),
+    ]
+    if source.kind == target:
+        made = f"in plain {title}, taken out of {packages[0]}"
+    else:
+        made = f"for {DESCRIBED[target].title}, ported from {title}"
+    first = f"{source.name} {made} by ivyport {ivyport.__version__}."
+    return "\n".join([first, "", *entries, ""])
+
+
+def _entry(key: str, text: str) -> str:
+    """A line of the docstring, wrapped under its key."""
+    return textwrap.fill(
+        text,
+        88,
+        initial_indent=f"{key:<10}",
+        subsequent_indent=" " * 10,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _shape(type_: Any) -> str:
+    from ivyport.modules.body import SYMBOL_NAMES
+
+    names = [SYMBOL_NAMES.get(str(d), str(d)) for d in type_.shape]
+    return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+
+
+def with_verdict(source: str, report: Report) -> str:
+    """The emitted file with a line in its docstring on how it was verified."""
+    worst = max((r.max_rel for r in report.rows if r.kind == "output"), default=0.0)
+    verdict = "verified " if report.passed else "NOT EQUAL"
+    line = f"{verdict} outputs {worst:.1e} (relative, {report.precision})\n"
+    head, mark, rest = source.partition("\ninputs    ")
+    return f"{head}\n{line}{mark[1:]}{rest}"
+
+
+def _record(
+    source: Source, graph: Graph, made: Port, name: str | None
+) -> dict[str, Any]:
+    versions = {
+        p: importlib.metadata.version(p)
+        for p, module in VERSIONED.items()
+        if importlib.util.find_spec(module)
+    }
+    package = {"torch": "torch", "haiku": "dm-haiku", "jax": "jax"}.get(
+        source.kind, "flax"
+    )
+    return {
+        "format": FORMAT,
+        "ivyport": ivyport.__version__,
+        "target": made.target,
+        "file": f"modeling_{name or 'model'}.py",
+        "class": made.cls,
+        "config": made.config,
+        "source": {
+            "framework": f"{source.kind} {versions.get(package)}",
+            "name": source.qualified,
+        },
+        "versions": versions,
+        "inputs": [
+            {"name": v.name, "dtype": v.type.dtype, "shape": _shape(v.type)}
+            for v in graph.inputs
+        ],
+        "free": {i: {str(a): n for a, n in x.items()} for i, x in made.free.items()},
+        "dims": {k: list(v) for k, v in graph.dims.items()},
+        "modules": made.modules,
+        "notes": made.notes,
+        "weights": made.weights.to_json(),
+    }

@@ -1,0 +1,77 @@
+"""Which side runs a source or a port, by its type.
+
+No framework is imported here that the user has not imported: an object of a framework
+cannot exist before that.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ivyport.core.errors import InputError
+from ivyport.verification.sides import PortSide, SourceSide
+
+
+def source_side(
+    source: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    params: Any,
+    state: Any,
+    rng: Any,
+) -> SourceSide:
+    """The side of a source: a torch module, or whatever JAX can call.
+
+    Raises:
+        InputError: parameters are given for a torch module, which has its own.
+    """
+    if _is_torch(source):
+        given = {"params": params, "state": state, "rng": rng}
+        extra = [f"{name}=" for name, value in given.items() if value is not None]
+        if extra:
+            raise InputError(
+                f"{', '.join(extra)} given for a {type(source).__name__}: a torch module "
+                "holds its own weights, leave them out"
+            )
+        from ivyport.frontends.torch.trace import bind_inputs
+        from ivyport.verification.torch_side import TorchSide
+
+        if args:
+            kwargs = bind_inputs(source, tuple(args), kwargs).arguments
+        return TorchSide(source, kwargs)
+    from ivyport.verification.jax_side import JaxSide
+
+    return JaxSide.open(source, args, kwargs, params=params, state=state, rng=rng)
+
+
+def port_side(ported: Any) -> PortSide:
+    """The side of a port.
+
+    Raises:
+        InputError: `ported` is no module of a framework that is ported to.
+    """
+    if _is_torch(ported):
+        from ivyport.verification.torch_port import TorchPort
+
+        return TorchPort(ported)
+    if sys.modules.get("flax") is not None:
+        from flax import nnx
+
+        if isinstance(ported, nnx.Module):
+            from ivyport.verification.nnx_side import NNXSide
+
+            return NNXSide(ported)
+    raise InputError(
+        f"a port is a torch.nn.Module or a flax.nnx.Module, not {type(ported).__name__}"
+    )
+
+
+def _is_torch(value: Any) -> bool:
+    if sys.modules.get("torch") is None:
+        return False
+    import torch
+
+    return isinstance(value, torch.nn.Module)

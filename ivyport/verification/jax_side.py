@@ -1,0 +1,319 @@
+"""The source: a haiku function, a Flax module or a function of JAX arrays.
+
+Whatever it is, `ivyport.frontends.jax.sources` runs it on named arrays and gives back
+outputs and buffers, so that nothing of the source is ever written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ivyport.core.errors import InputError
+from ivyport.frontends.jax.sources import Source, open_source
+from ivyport.frontends.jax.structure import is_array as is_jax
+from ivyport.verification.compare import Array, Flat, flatten, is_array
+from ivyport.verification.jax_activations import activations
+from ivyport.verification.jax_calls import (
+    Arrays,
+    Compiled,
+    float64,
+    full_precision,
+    given,
+    is_float,
+    lazy,
+    scalar_of,
+    stepped,
+    widen,
+    with_arrays,
+)
+from ivyport.verification.jax_dropout import without_dropout
+from ivyport.verification.sides import (
+    Activation,
+    Lazy,
+    NoGradients,
+    Result,
+    WeightsOf,
+)
+
+#: Opens the same source on other arguments.
+Reopen = Callable[[Mapping[str, Any]], Source]
+
+
+class JaxSide:
+    """Runs `source` compiled; names are those of the source's own tensors.
+
+    Args:
+        source: opened on the traced inputs.
+        reopen: opens it on other ones.
+        wide: run it in float64.
+    """
+
+    def __init__(self, source: Source, reopen: Reopen, *, wide: bool = False) -> None:
+        self._source = source
+        self._reopen = reopen
+        self._wide = wide
+        with float64(wide):
+            self._parameters = _held(source.parameters, wide)
+            self._buffers = _held(source.buffers, wide)
+        self.owner: Mapping[str, str] = {name: name for name in self._parameters}
+        self._compiled: dict[Any, Compiled] = {}
+        self._statistics: bool | None = None
+        self._random: bool | None = None
+        #: Of train mode, where the source may demand one though dropout is off.
+        self._key = jax.random.key(0) if source.rng is None else source.rng
+        self._notes: list[str] = []
+        #: Classes of outputs that are neither tensors nor constants.
+        self.lost: set[str] = set()
+
+    @classmethod
+    def open(
+        cls,
+        source: Any,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        params: Any,
+        state: Any,
+        rng: Any,
+    ) -> JaxSide:
+        """The side of whatever `open_source` takes."""
+
+        def reopen(kwargs: Mapping[str, Any]) -> Source:
+            return open_source(
+                source, args, kwargs, params=params, state=state, rng=rng
+            )
+
+        return cls(reopen(kwargs), reopen)
+
+    def precise(self) -> AbstractContextManager[None]:
+        """Matrix products in the dtype of their operands."""
+        return full_precision()
+
+    def widened(self) -> JaxSide:
+        """The same source and inputs in float64."""
+        wide = JaxSide(self._source, self._reopen, wide=True)
+        wide._statistics, wide._random = self._statistics, self._random
+        return wide
+
+    def arrays(self, kwargs: Mapping[str, Any] | None = None) -> dict[str, Array]:
+        """The arrays inside of `kwargs`, by default the traced ones."""
+        source = self._source if kwargs is None else self._reopen(kwargs)
+        abstract = [n for n, x in source.inputs.items() if not _is_concrete(x)]
+        if abstract:
+            raise InputError(
+                f"{', '.join(abstract)} of {source.name} have a shape and no values: "
+                "verification needs arrays"
+            )
+        return {name: np.asarray(array) for name, array in source.inputs.items()}
+
+    def has_statistics(self) -> bool:
+        """Whether a call in train mode returns other buffers than it was given."""
+        if self._statistics is None:
+            self._statistics = bool(self._buffers) and self._updates()
+        return self._statistics
+
+    def _updates(self) -> bool:
+        names = list(self._buffers)
+
+        def after(arrays: Sequence[Any]) -> list[Any]:
+            held = dict(zip(names, arrays, strict=True))
+            inputs = given(self.arrays(), self._wide)
+            values = self._parameters
+            new = self._run(values, held, inputs, Flat(), train=True, rng=self._key)[1]
+            return [new[name] for name in names]
+
+        try:
+            jaxpr = jax.make_jaxpr(after)(list(self._buffers.values())).jaxpr
+        # Train mode is the source's own affair: a model may be for inference alone.
+        except Exception as error:  # noqa: BLE001
+            brief = str(error).strip().partition("\n")[0]
+            self._notes.append(
+                f"train mode is not compared: the source raises "
+                f"{type(error).__name__}: {brief}"
+            )
+            return False
+        pairs = zip(jaxpr.outvars, jaxpr.invars, strict=True)
+        return any(out is not own for out, own in pairs)
+
+    def forward(
+        self,
+        inputs: Mapping[str, Array] | None = None,
+        parameters: Arrays | None = None,
+        *,
+        train: bool = False,
+    ) -> Result:
+        """Outputs on other inputs, or with other parameters."""
+
+        key = self._key if train else None
+        return self._forward(inputs, parameters, train, key)
+
+    def _forward(
+        self,
+        inputs: Mapping[str, Array] | None,
+        parameters: Arrays | None,
+        train: bool,
+        key: Any,
+    ) -> Result:
+        def run(
+            values: Arrays, buffers: Arrays, arrays: Arrays, rng: Any, static: Flat
+        ) -> tuple[Arrays, Arrays]:
+            return self._run(values, buffers, arrays, static, train=train, rng=rng)
+
+        with float64(self._wide):
+            named = given(self.arrays() if inputs is None else inputs, self._wide)
+            values = {**self._parameters, **(parameters or {})}
+            outputs, buffers = self._program("forward", train, run)(
+                values, self._buffers, named, key
+            )
+        return Result(outputs, buffers=lazy(buffers if train else {}))
+
+    def gradients(self, weights_of: WeightsOf, *, train: bool = False) -> Result:
+        """Outputs on the traced inputs, and gradients by the parameters' names.
+
+        Raises:
+            ValueError: in train mode the source draws random numbers beside dropout.
+        """
+        before = self.forward(train=train)
+        if train and self._random is None:
+            self._random = self._is_random(before.outputs)
+        if train and self._random:
+            raise ValueError("the source draws random numbers beside dropout")
+        weights = weights_of(before.outputs)
+
+        def loss(
+            trained: Arrays, rest: Arrays, arrays: Arrays, scale: Arrays, static: Flat
+        ) -> Any:
+            held = {**rest, **trained}
+            values = {name: held[name] for name in self._parameters}
+            buffers = {name: held[name] for name in self._buffers}
+            key = self._key if train else None
+            outputs, _ = self._run(
+                values, buffers, arrays, static, train=train, rng=key
+            )
+            return scalar_of(outputs, scale)
+
+        def run(*arguments: Any) -> tuple[Arrays, Arrays]:
+            return {}, jax.grad(loss)(*arguments)
+
+        with float64(self._wide):
+            values = {**self._parameters, **self._buffers}
+            trained = {n: v for n, v in self._parameters.items() if is_float(v)}
+            rest = {n: v for n, v in values.items() if n not in trained}
+            scale = {n: widen(w) if self._wide else w for n, w in weights.items()}
+            inputs = given(self.arrays(), self._wide)
+            program = self._program("gradients", train, run)
+            with _reversible():
+                _, gradients = program(trained, rest, inputs, scale)
+        return Result(before.outputs, weights, lazy(gradients), before.buffers)
+
+    def _is_random(self, outputs: Flat) -> bool:
+        """Whether the outputs in train mode are others with another key."""
+        other = jax.random.fold_in(self._key, 1)
+        again = self._forward(None, None, True, other).outputs.arrays()
+        return not all(
+            np.array_equal(np.asarray(array), np.asarray(again[name]), equal_nan=True)
+            for name, array in outputs.arrays().items()
+            if is_float(array)
+        )
+
+    def stepped(self, gradients: Lazy, rate: float) -> Arrays:
+        """Parameters after one SGD step; `gradients` are used up."""
+        return stepped(gradients, self._parameters, rate, self._wide)
+
+    def activations(self, inputs: Mapping[str, Array] | None) -> list[Activation]:
+        """What each module call returns, from the marked jaxpr run step by step."""
+        named = given(self.arrays() if inputs is None else inputs, wide=False)
+        found, unseen = activations(
+            self._source, self._parameters, self._buffers, named
+        )
+        if unseen:
+            self._notes.append(
+                f"drift is not looked for inside of loops: {', '.join(unseen)}"
+            )
+        return found
+
+    def notes(self) -> list[str]:
+        """Outputs and modes that are not compared."""
+        found = list(self._notes)
+        if self.lost:
+            names = ", ".join(sorted(self.lost))
+            found.append(f"outputs that are no tensors are not ported: {names}")
+        return found
+
+    def _run(
+        self,
+        parameters: Arrays,
+        buffers: Arrays,
+        inputs: Arrays,
+        static: Flat,
+        *,
+        train: bool,
+        rng: Any,
+    ) -> tuple[Arrays, Arrays]:
+        """Output arrays by path and buffers after the call; `static` gets the rest."""
+        with without_dropout() if train else nullcontext():
+            raw, after = self._source.apply(
+                parameters, buffers, inputs, train=train, rng=rng
+            )
+        flat = flatten(raw, self._leaf)
+        arrays = flat.arrays()
+        static.leaves = {k: v for k, v in flat.leaves.items() if k not in arrays}
+        static.containers = flat.containers
+        return arrays, {name: jnp.asarray(after[name]) for name in buffers}
+
+    def _leaf(self, value: Any) -> Any:
+        if is_jax(value):
+            return jnp.asarray(value)
+        if is_array(value):
+            # Objects that the trace does not know either are no outputs.
+            self.lost.add(type(value).__name__)
+            return None
+        return value
+
+    def _program(
+        self, kind: str, train: bool, run: Callable[..., tuple[Arrays, Arrays]]
+    ) -> Callable[..., tuple[Flat, Arrays]]:
+        """`run` compiled once for each kind, mode and shapes of its arguments.
+
+        Its last argument is the `Flat` that what is no array of the outputs goes to.
+        """
+
+        def call(*arguments: Arrays) -> tuple[Flat, Arrays]:
+            shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), arguments)
+            key = (kind, train, str(shapes))
+            if key not in self._compiled:
+                static = Flat()
+                jitted = jax.jit(lambda *args: run(*args, static))
+                compiled = jitted.lower(*arguments).compile()
+                self._compiled[key] = Compiled(compiled, static)
+            program = self._compiled[key]
+            arrays, others = program.executable(*arguments)
+            return with_arrays(program.static, arrays), others
+
+        return call
+
+
+def _held(arrays: Mapping[str, Any], wide: bool) -> Arrays:
+    held = {name: jnp.asarray(array) for name, array in arrays.items()}
+    return {name: widen(array) for name, array in held.items()} if wide else held
+
+
+@contextmanager
+def _reversible() -> Iterator[None]:
+    """JAX differentiates loops whose length depends on data only forwards."""
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("Reverse-mode differentiation does not work"):
+            raise
+        raise NoGradients(str(error).partition(".")[0]) from error
+
+
+def _is_concrete(value: Any) -> bool:
+    return not isinstance(value, jax.ShapeDtypeStruct)

@@ -1,0 +1,200 @@
+"""What a source and a port must be able to do to be compared with each other.
+
+The comparison itself knows no framework: a side is named values in, numpy arrays out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from ivyport.verification.compare import Array, Flat
+
+#: Gives the weights of the scalar whose gradient is taken, by output, from the outputs.
+WeightsOf = Callable[[Flat], Mapping[str, Array]]
+#: Called with a source's module path, which call of it, and the arrays it returns.
+Record = Callable[[str, int, list[Array]], None]
+
+
+class PortFails(Exception):
+    """The port raises where its source does not; the message says what and where."""
+
+
+class NoGradients(ValueError):
+    """The source has outputs but no gradients; the message says why."""
+
+
+class Lazy(Mapping[str, Array]):
+    """A framework's own tensors by name, read as numpy arrays one at a time.
+
+    So that at most one tensor of the model exists twice, where reading copies at all.
+    """
+
+    def __init__(self, native: Mapping[str, Any], read: Callable[[Any], Array]) -> None:
+        self._native = dict(native)
+        self._read = read
+
+    def __getitem__(self, name: str) -> Array:
+        return self._read(self._native[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._native)
+
+    def __len__(self) -> int:
+        return len(self._native)
+
+    def take(self) -> dict[str, Any]:
+        """The framework's own tensors, for the side that they came from; none stay."""
+        native, self._native = self._native, {}
+        return native
+
+
+def _nothing() -> Lazy:
+    return Lazy({}, lambda value: value)
+
+
+@dataclasses.dataclass
+class Result:
+    """One call: its outputs, and what was asked for beside them.
+
+    Attributes:
+        outputs: arrays, None and Python constants by path.
+        weights: of the scalar whose gradients these are, by output.
+        gradients: by the side's own name of each parameter, each tied one once.
+        buffers: what the call left in the side's buffers, by its own names.
+    """
+
+    outputs: Flat
+    weights: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    gradients: Lazy = dataclasses.field(default_factory=_nothing)
+    buffers: Lazy = dataclasses.field(default_factory=_nothing)
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation:
+    """One result of one module: its path, class, which call of it, and the tensor."""
+
+    path: str
+    cls: str
+    call: int
+    array: Array
+
+
+class SourceSide(Protocol):
+    """Runs the source on its traced inputs and on others; nothing of it is changed."""
+
+    #: Every name of a parameter, with the name under which `gradients` has its tensor.
+    owner: Mapping[str, str]
+
+    def precise(self) -> AbstractContextManager[None]:
+        """Full precision in float32, for as long as the source runs."""
+
+    def arrays(self, kwargs: Mapping[str, Any] | None = None) -> dict[str, Array]:
+        """The tensors of keyword arguments by the port's names; by default the traced.
+
+        Dtypes are those that the source computes with.
+        """
+
+    def widened(self) -> SourceSide:
+        """The same source and inputs in float64."""
+
+    def has_statistics(self) -> bool:
+        """Whether a forward in train mode updates running statistics."""
+
+    def forward(
+        self,
+        inputs: Mapping[str, Array] | None = None,
+        parameters: Any = None,
+        *,
+        train: bool = False,
+    ) -> Result:
+        """Outputs on other inputs, or with other parameters (made by `stepped`)."""
+
+    def gradients(self, weights_of: WeightsOf, *, train: bool = False) -> Result:
+        """Outputs on the traced inputs, and gradients of every parameter.
+
+        The gradient is that of the sum of ``weights * output`` over the outputs that
+        `weights_of` gives weights for. A parameter without a gradient has zeros. In
+        train mode dropout is off.
+        """
+
+    def stepped(self, gradients: Lazy, rate: float) -> Any:
+        """Parameters after one SGD step; `gradients` are used up."""
+
+    def activations(self, inputs: Mapping[str, Array] | None) -> list[Activation]:
+        """The first tensor of every result of every module, as the calls end."""
+
+    def notes(self) -> list[str]:
+        """What the report must say of the source after it ran."""
+
+
+class PortSide(Protocol):
+    """Runs copies of the port; the port itself is not changed."""
+
+    #: Every name of a parameter, with the name under which `gradients` has its tensor.
+    owner: Mapping[str, str]
+    #: Whether the 32 bits of a 64-bit dtype are what this framework has for it.
+    narrows: bool
+
+    def precise(self) -> AbstractContextManager[None]:
+        """Full precision in float32, for as long as the port runs."""
+
+    def dtypes(self) -> set[str]:
+        """The names of the dtypes of its parameters and buffers."""
+
+    def widened(self) -> PortSide:
+        """The same port in float64."""
+
+    def forward(self, inputs: Mapping[str, Array]) -> Result:
+        """Outputs in eval mode on inputs of any size. Raises PortFails."""
+
+    def gradients(
+        self,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        parameters: Any = None,
+        *,
+        train: bool = False,
+    ) -> Result:
+        """Outputs and gradients of the sum of ``weights * output``; raises PortFails.
+
+        A weight whose output has another shape or is absent is left out. Other
+        `parameters` are made by `stepped`. In train mode dropout is off.
+        """
+
+    def stepped(self, gradients: Lazy, rate: float) -> Any:
+        """Parameters after one SGD step; `gradients` are used up."""
+
+    def watch(
+        self,
+        inputs: Mapping[str, Array],
+        modules: Mapping[str, str],
+        record: Record,
+    ) -> tuple[str, str] | None:
+        """Run in eval mode and record the arrays that each call of a module returns.
+
+        `modules` maps source paths to attribute paths. Where the port raises, the
+        result is the source path of the innermost module that does, and the error.
+        """
+
+
+@contextlib.contextmanager
+def located(*libraries: str) -> Iterator[None]:
+    """Turn whatever a port raises into `PortFails`, with its innermost own line.
+
+    Lines of files whose path has a folder of `libraries` are not the port's own.
+    """
+    try:
+        yield
+    # The port is generated code: any failure of it is a finding, reported as such.
+    except Exception as error:
+        others = [f"/{name}/" for name in (*libraries, "ivyport/verification")]
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if not any(part in f.filename for part in others)]
+        where = f" at line {own[-1].lineno} ({own[-1].line})" if own else ""
+        brief = str(error).strip().partition("\n")[0]
+        raise PortFails(f"{type(error).__name__}{where}: {brief}") from error

@@ -1,0 +1,243 @@
+"""Runs torch modules on other tensors than their own, without leaving a trace on them.
+
+Parameters and buffers are handed to `torch.func.functional_call`: gradients are taken
+of detached views, so that the user's `.grad` and `requires_grad` are never touched, and
+buffers are copies, so that a forward in train mode updates those.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+from ivyport.core.dtype import to_numpy
+from ivyport.frontends.torch.session import preserved, quiet
+from ivyport.verification.compare import Array, flatten
+from ivyport.verification.sides import Lazy
+
+Tensors = dict[str, torch.Tensor]
+Convert = Callable[[torch.Tensor], torch.Tensor]
+
+#: Products that torch refuses for operands of different dtypes.
+_PRODUCTS = {
+    F.linear,
+    F.bilinear,
+    F.conv1d,
+    F.conv2d,
+    F.conv3d,
+    F.conv_transpose1d,
+    F.conv_transpose2d,
+    F.conv_transpose3d,
+    F.layer_norm,
+    F.group_norm,
+    F.batch_norm,
+    F.scaled_dot_product_attention,
+    torch.matmul,
+    torch.mm,
+    torch.bmm,
+    torch.einsum,
+    torch.baddbmm,
+    torch.addmm,
+    torch.Tensor.matmul,
+    torch.Tensor.__matmul__,
+    torch.Tensor.mm,
+    torch.Tensor.bmm,
+}
+
+
+class Weights:
+    """The parameters and buffers of `model`, each tied one once.
+
+    Args:
+        model: is never written to.
+        tied: other names of one parameter, with the name that it is kept under.
+        wide: run it in float64.
+    """
+
+    def __init__(self, model: nn.Module, tied: Mapping[str, str], wide: bool) -> None:
+        self.model = model
+        self._wide = wide
+        #: Makes the tensors that the model is run with.
+        self.convert = convert = _widen if wide else torch.Tensor.detach
+        named = model.named_parameters(remove_duplicate=False)
+        #: Every name of a parameter, with the name under which its tensor is kept.
+        self.owner = {name: tied.get(name, name) for name, _ in named}
+        self.parameters: Tensors = {
+            name: convert(tensor)
+            for name, tensor in model.named_parameters()
+            if self.owner[name] == name
+        }
+
+    def trained(self) -> Tensors:
+        """Leaves of autograd that share the memory of the float parameters."""
+        return {
+            name: tensor.detach().requires_grad_()
+            for name, tensor in self.parameters.items()
+            if tensor.is_floating_point()
+        }
+
+    def call(
+        self,
+        parameters: Mapping[str, torch.Tensor],
+        kwargs: Mapping[str, Any],
+        prepare: Callable[[nn.Module], None],
+    ) -> tuple[Any, Tensors]:
+        """The raw outputs, and the buffers after the call.
+
+        `prepare` sets modes on the model, which is put back afterwards.
+        """
+        tensors = {name: parameters[owner] for name, owner in self.owner.items()}
+        copies: dict[int, torch.Tensor] = {}
+        buffers = {
+            name: copies.setdefault(id(buffer), self.convert(buffer).clone())
+            for name, buffer in self.model.named_buffers(remove_duplicate=False)
+        }
+        given = {**tensors, **buffers}
+        mode = _Promote() if self._wide else contextlib.nullcontext()
+        with preserved(self.model), quiet(), mode:
+            prepare(self.model)
+            result = functional_call(
+                self.model, given, (), dict(kwargs), tie_weights=False
+            )
+        # The call leaves in `given` what a forward assigned instead of writing to it.
+        return result, {name: given[name].detach() for name in buffers}
+
+    def stepped(self, gradients: Lazy, rate: float) -> Tensors:
+        """Parameters after one SGD step; `gradients` are used up."""
+        made: Tensors = gradients.take()
+        for name, gradient in made.items():
+            made[name] = gradient.mul_(-rate).add_(self.parameters[name])
+        return {**self.parameters, **made}
+
+
+def lazy(tensors: Mapping[str, torch.Tensor]) -> Lazy:
+    """Tensors by name that are read as numpy arrays."""
+    return Lazy(tensors, to_array)
+
+
+def to_array(tensor: torch.Tensor) -> Array:
+    """A numpy array on the tensor's memory where it is on the CPU."""
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if tensor.dtype == torch.bfloat16:
+        bits: Array = tensor.contiguous().view(torch.int16).numpy()
+        return bits.view(to_numpy("bfloat16"))
+    array: Array = tensor.numpy()
+    return array
+
+
+def from_array(array: Array) -> torch.Tensor:
+    """A torch tensor on a copy of the array."""
+    array = np.array(array, order="C")
+    if array.dtype == to_numpy("bfloat16"):
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _widen(tensor: torch.Tensor) -> torch.Tensor:
+    """Floats in float64, everything else as it is."""
+    tensor = tensor.detach()
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def differentiate(raw: Any, leaves: Tensors, weights: Mapping[str, Array]) -> Lazy:
+    """Gradients of the sum of ``weights * output`` by the names of `leaves`.
+
+    A weight whose output has another shape or is absent is left out.
+    """
+    tensors = flatten(raw).leaves
+    parts = []
+    for name, weight in weights.items():
+        output = tensors.get(name)
+        if not isinstance(output, torch.Tensor) or output.shape != weight.shape:
+            continue
+        if output.requires_grad:
+            output = output.double() if output.dtype == torch.double else output.float()
+            r = from_array(weight).to(output.device, output.dtype)
+            # Where the weight is 0 the output may be infinite.
+            parts.append(torch.where(r != 0, output * r, 0).sum())
+    made: tuple[torch.Tensor | None, ...] = (None,) * len(leaves)
+    if parts and leaves:
+        loss = torch.stack([part.to(parts[0].device) for part in parts]).sum()
+        made = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return lazy(
+        {
+            name: torch.zeros_like(leaf).detach() if grad is None else grad
+            for (name, leaf), grad in zip(leaves.items(), made, strict=True)
+        }
+    )
+
+
+class TrainPadding(TorchFunctionMode):  # type: ignore[misc]  # torch has no types
+    """Gives the padding row of an embedding its gradient, which torch drops.
+
+    The other side has the embedding without that rule. Names of the `leaves` that it
+    applies to are added to `found`.
+    """
+
+    def __init__(self, leaves: Tensors, found: set[str]) -> None:
+        super().__init__()
+        self._names = {id(tensor): name for name, tensor in leaves.items()}
+        self._found = found
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        # The function hands its other arguments on by keyword.
+        if func is F.embedding and kwargs.get("padding_idx") is not None:
+            kwargs["padding_idx"] = None
+            name = self._names.get(id(args[1]))
+            if name is not None:
+                self._found.add(name)
+        return func(*args, **kwargs)
+
+
+class _Promote(TorchFunctionMode):  # type: ignore[misc]  # torch has no types
+    """Lets a model whose code names float32 run in float64: products are promoted."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _PRODUCTS:
+            args = tuple(_promoted(value) for value in args)
+            kwargs = {name: _promoted(value) for name, value in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+def _promoted(value: Any) -> Any:
+    if isinstance(value, torch.Tensor) and value.dtype == torch.float32:
+        return value.double()
+    if type(value) in (tuple, list):
+        return type(value)(_promoted(item) for item in value)
+    return value
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Switch off TF32 and every other shortcut in float32, and restore it after."""
+    precision = torch.get_float32_matmul_precision()
+    convolutions = torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.allow_tf32 = convolutions

@@ -1,0 +1,187 @@
+"""The port: a torch module, never written to."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.overrides import TorchFunctionMode
+
+from ivyport.verification.compare import Array, Flat, flatten
+from ivyport.verification.sides import Lazy, PortFails, Record, Result, located
+from ivyport.verification.torch_calls import (
+    Tensors,
+    TrainPadding,
+    Weights,
+    differentiate,
+    from_array,
+    full_precision,
+    lazy,
+    to_array,
+)
+from ivyport.verification.watch import Watcher
+
+
+class TorchPort:
+    """Runs `model` on its own tensors or on others; names are those of its state."""
+
+    #: torch has every dtype that a source has.
+    narrows = False
+
+    def __init__(self, model: nn.Module, *, wide: bool = False) -> None:
+        self._model = model
+        self._weights = Weights(model, _tied(model), wide)
+        self.owner: Mapping[str, str] = self._weights.owner
+        tensors = [*model.parameters(), *model.buffers()]
+        self._device = tensors[0].device if tensors else torch.device("cpu")
+
+    def precise(self) -> AbstractContextManager[None]:
+        """No TF32."""
+        return full_precision()
+
+    def dtypes(self) -> set[str]:
+        """Names of dtypes, such as 'float32'."""
+        tensors = [*self._model.parameters(), *self._model.buffers()]
+        return {str(tensor.dtype).removeprefix("torch.") for tensor in tensors}
+
+    def widened(self) -> TorchPort:
+        """The same port in float64."""
+        return TorchPort(self._model, wide=True)
+
+    def forward(self, inputs: Mapping[str, Array]) -> Result:
+        """Outputs in eval mode on inputs of any size."""
+        with torch.no_grad(), _located():
+            raw, _ = self._call(inputs, self._weights.parameters, train=False)
+        return Result(_outputs(raw))
+
+    def gradients(
+        self,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        parameters: Tensors | None = None,
+        *,
+        train: bool = False,
+    ) -> Result:
+        """Outputs, gradients of the sum of ``weights * output``, and buffers."""
+        given = parameters or self._weights.parameters
+        with torch.enable_grad(), _located():
+            leaves = {
+                name: tensor.detach().requires_grad_()
+                for name, tensor in given.items()
+                if tensor.is_floating_point()
+            }
+            # The source's padding rows are trained as well.
+            with TrainPadding(leaves, set()):
+                raw, buffers = self._call(inputs, {**given, **leaves}, train)
+            gradients = differentiate(raw, leaves, weights)
+        return Result(_outputs(raw), weights, gradients, lazy(buffers))
+
+    def stepped(self, gradients: Lazy, rate: float) -> Tensors:
+        """Parameters after one SGD step; `gradients` are used up."""
+        return self._weights.stepped(gradients, rate)
+
+    def watch(
+        self,
+        inputs: Mapping[str, Array],
+        modules: Mapping[str, str],
+        record: Record,
+    ) -> tuple[str, str] | None:
+        """Run in eval mode and record the arrays that each call of a module returns."""
+        found = {path: self._model.get_submodule(at) for path, at in modules.items()}
+        paths = {id(module): path for path, module in found.items()}
+        watcher = Watcher(paths, record, _copied, call="forward", library="torch")
+        with watcher.patched({type(module) for module in found.values()}):
+            try:
+                with torch.no_grad(), _located():
+                    self._call(inputs, self._weights.parameters, train=False)
+            except PortFails as error:
+                return watcher.failed or "", str(error)
+        return None
+
+    def _call(
+        self, inputs: Mapping[str, Array], parameters: Tensors, train: bool
+    ) -> tuple[Any, Tensors]:
+        def prepare(model: nn.Module) -> None:
+            model.train(train)
+            if train:
+                _drop_nothing(model)
+
+        kwargs = {
+            name: self._weights.convert(from_array(array).to(self._device))
+            for name, array in inputs.items()
+        }
+        with _NoDropout() if train else contextlib.nullcontext():
+            return self._weights.call(parameters, kwargs, prepare)
+
+
+def _tied(model: nn.Module) -> dict[str, str]:
+    """Other names of one parameter object, with the first one."""
+    first: dict[int, str] = {}
+    named = model.named_parameters(remove_duplicate=False)
+    owner = {name: first.setdefault(id(tensor), name) for name, tensor in named}
+    return {name: owned for name, owned in owner.items() if name != owned}
+
+
+def _outputs(raw: Any) -> Flat:
+    def leaf(value: Any) -> Any:
+        return to_array(value) if isinstance(value, torch.Tensor) else value
+
+    return flatten(raw, leaf)
+
+
+def _copied(value: Any) -> Array:
+    """An array of an activation, which the forward may go on to write to."""
+    return to_array(value).copy()
+
+
+def _drop_nothing(model: nn.Module) -> None:
+    """Switch dropout off in layers that read their rate when they run."""
+    for module in model.modules():
+        if isinstance(module, _DropoutNd):
+            module.p = 0.0
+        elif isinstance(module, nn.RNNBase | nn.MultiheadAttention):
+            module.dropout = 0.0
+
+
+_DROPOUTS = {
+    F.dropout,
+    F.dropout1d,
+    F.dropout2d,
+    F.dropout3d,
+    F.alpha_dropout,
+    F.feature_alpha_dropout,
+    torch.dropout,
+}
+
+
+class _NoDropout(TorchFunctionMode):  # type: ignore[misc]  # torch has no types
+    """Switches dropout off where its rate is written at the call."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _DROPOUTS:
+            return args[0] if args else kwargs["input"]
+        if func is F.scaled_dot_product_attention:
+            if len(args) > 4:
+                args = (*args[:4], 0.0, *args[5:])
+            else:
+                kwargs["dropout_p"] = 0.0
+        return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _located() -> Iterator[None]:
+    with located("torch", "ivyport/frontends"):
+        yield

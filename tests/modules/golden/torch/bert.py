@@ -1,0 +1,227 @@
+"""A port."""
+
+import dataclasses
+import json
+import pathlib
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    vocab_size: int = 99
+    hidden_size: int = 32
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    intermediate_size: int = 37
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 43
+    type_vocab_size: int = 2
+    layer_norm_eps: float = 1e-12
+
+
+class BaseModelOutputWithPoolingAndCrossAttentions(NamedTuple):
+    last_hidden_state: torch.Tensor
+    pooler_output: torch.Tensor
+    hidden_states: None = None
+    past_key_values: None = None
+    attentions: None = None
+    cross_attentions: None = None
+
+
+def load_pretrained(make, folder):
+    """Fill the model that `make` builds with `folder`'s safetensors, name by name.
+
+    Nothing is initialised at random first. A tensor with several names is in the files
+    under the first. The model is in eval mode: call `.train()` on it for dropout.
+    """
+    with torch.device("meta"):
+        model = make()
+    weights = {}
+    for file in sorted(pathlib.Path(folder).glob("model*.safetensors")):
+        weights.update(load_file(file))
+    first = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        held = first.setdefault(tensor, name)
+        if held == name and name in weights and isinstance(tensor, nn.Parameter):
+            weights[name] = nn.Parameter(weights[name], tensor.requires_grad)
+        elif held != name and held in weights:
+            weights[name] = weights[held]
+    model.load_state_dict(weights, strict=True, assign=True)
+    return model.eval()
+
+
+def config_values(path, fields):
+    """The given fields of a JSON file."""
+    values = json.loads(pathlib.Path(path).read_text())
+    return {key: values[key] for key in fields if key in values}
+
+
+class BertEmbeddings(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(
+            config.max_position_embeddings, config.hidden_size
+        )
+        self.token_type_embeddings = nn.Embedding(
+            config.type_vocab_size, config.hidden_size
+        )
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids):
+        B, S = input_ids.shape
+        inputs_embeds = self.word_embeddings(input_ids)
+        token_type_embeddings = self.token_type_embeddings(
+            torch.zeros(B, S, dtype=torch.int64, device=input_ids.device)
+        )
+        embeddings = inputs_embeds + token_type_embeddings
+        position_embeddings = self.position_embeddings(
+            torch.arange(S, device=input_ids.device)[None]
+        )
+        return self.dropout(self.LayerNorm(embeddings + position_embeddings))
+
+
+class BertSelfAttention(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.attention_head_size = config.hidden_size // config.num_attention_heads
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    def forward(self, hidden_states, attention_mask):
+        B, S, _ = hidden_states.shape
+        query_layer = (
+            self.query(hidden_states)
+            .reshape(B, S, -1, self.attention_head_size)
+            .transpose(1, 2)
+        )
+        key_layer = (
+            self.key(hidden_states)
+            .reshape(B, S, -1, self.attention_head_size)
+            .transpose(1, 2)
+        )
+        value_layer = (
+            self.value(hidden_states)
+            .reshape(B, S, -1, self.attention_head_size)
+            .transpose(1, 2)
+        )
+        attn_output = F.scaled_dot_product_attention(
+            query_layer,
+            key_layer,
+            value_layer,
+            attn_mask=attention_mask,
+            dropout_p=self.dropout.p if self.training else 0.0,
+        )
+        return attn_output.transpose(1, 2).reshape(B, S, -1)
+
+
+class BertSelfOutput(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states, input_tensor):
+        return self.LayerNorm(self.dropout(self.dense(hidden_states)) + input_tensor)
+
+
+class BertAttention(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.self = BertSelfAttention(config)
+        self.output = BertSelfOutput(config)
+
+    def forward(self, hidden_states, attention_mask):
+        return self.output(self.self(hidden_states, attention_mask), hidden_states)
+
+
+class BertIntermediate(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+
+    def forward(self, hidden_states):
+        return F.gelu(self.dense(hidden_states))
+
+
+class BertOutput(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states, input_tensor):
+        return self.LayerNorm(self.dropout(self.dense(hidden_states)) + input_tensor)
+
+
+class BertLayer(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.attention = BertAttention(config)
+        self.intermediate = BertIntermediate(config)
+        self.output = BertOutput(config)
+
+    def forward(self, hidden_states, attention_mask):
+        self_attention_output = self.attention(hidden_states, attention_mask)
+        return self.output(
+            self.intermediate(self_attention_output), self_attention_output
+        )
+
+
+class BertEncoder(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.layer = nn.ModuleList(
+            [BertLayer(config) for _ in range(config.num_hidden_layers)]
+        )
+
+    def forward(self, hidden_states, attention_mask):
+        for layer in self.layer:
+            hidden_states = layer(hidden_states, attention_mask)
+        return hidden_states
+
+
+class BertPooler(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden_states):
+        return torch.tanh(self.dense(hidden_states[:, 0]))
+
+
+class BertModel(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.embeddings = BertEmbeddings(config)
+        self.encoder = BertEncoder(config)
+        self.pooler = BertPooler(config)
+
+    def forward(self, input_ids, attention_mask):
+        encoder_outputs = self.encoder(
+            self.embeddings(input_ids), attention_mask.bool()[:, None, None]
+        )
+        return BaseModelOutputWithPoolingAndCrossAttentions(
+            last_hidden_state=encoder_outputs,
+            pooler_output=self.pooler(encoder_outputs),
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: str) -> "BertModel":
+        """The model saved in `folder`, loaded strictly and in eval mode."""
+        fields = [field.name for field in dataclasses.fields(BertConfig)]
+        config = BertConfig(
+            **config_values(pathlib.Path(folder) / "config.json", fields)
+        )
+        return load_pretrained(lambda: cls(config), folder)

@@ -1,0 +1,246 @@
+"""A port."""
+
+import dataclasses
+import json
+import pathlib
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+
+@dataclasses.dataclass(frozen=True)
+class ResNetConfig:
+    embedding_size: int = 12
+
+
+class BaseModelOutputWithPoolingAndNoAttention(NamedTuple):
+    last_hidden_state: torch.Tensor
+    pooler_output: torch.Tensor
+    hidden_states: None = None
+
+
+def load_pretrained(make, folder):
+    """Fill the model that `make` builds with `folder`'s safetensors, name by name.
+
+    Nothing is initialised at random first. A tensor with several names is in the files
+    under the first. The model is in eval mode: call `.train()` on it for dropout.
+    """
+    with torch.device("meta"):
+        model = make()
+    weights = {}
+    for file in sorted(pathlib.Path(folder).glob("model*.safetensors")):
+        weights.update(load_file(file))
+    first = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        held = first.setdefault(tensor, name)
+        if held == name and name in weights and isinstance(tensor, nn.Parameter):
+            weights[name] = nn.Parameter(weights[name], tensor.requires_grad)
+        elif held != name and held in weights:
+            weights[name] = weights[held]
+    model.load_state_dict(weights, strict=True, assign=True)
+    return model.eval()
+
+
+def config_values(path, fields):
+    """The given fields of a JSON file."""
+    values = json.loads(pathlib.Path(path).read_text())
+    return {key: values[key] for key in fields if key in values}
+
+
+class ResNetConvLayer(nn.Module):
+    def __init__(self, in_channels, out_channels, kernel_size, stride, padding):
+        super().__init__()
+        self.convolution = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            bias=False,
+        )
+        self.normalization = nn.BatchNorm2d(out_channels)
+
+    def forward(self, hidden_states):
+        return F.relu(self.normalization(self.convolution(hidden_states)))
+
+
+class ResNetEmbeddings(nn.Module):
+    def __init__(self, config: ResNetConfig):
+        super().__init__()
+        self.embedder = ResNetConvLayer(
+            in_channels=3,
+            out_channels=config.embedding_size,
+            kernel_size=7,
+            stride=2,
+            padding=3,
+        )
+
+    def forward(self, pixel_values):
+        return F.max_pool2d(self.embedder(pixel_values), 3, 2, padding=1)
+
+
+class ResNetShortCut(nn.Module):
+    def __init__(self, in_channels, out_channels, stride):
+        super().__init__()
+        self.convolution = nn.Conv2d(
+            in_channels, out_channels, kernel_size=1, stride=stride, bias=False
+        )
+        self.normalization = nn.BatchNorm2d(out_channels)
+
+    def forward(self, input):
+        return self.normalization(self.convolution(input))
+
+
+class ResNetConvLayer2(nn.Module):
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.convolution = nn.Conv2d(
+            in_channels, out_channels, kernel_size=1, bias=False
+        )
+        self.normalization = nn.BatchNorm2d(out_channels)
+
+    def forward(self, hidden_states):
+        return self.normalization(self.convolution(hidden_states))
+
+
+class ResNetBottleNeckLayer(nn.Module):
+    def __init__(self, in_channels, out_channels, stride, out_channels_2):
+        super().__init__()
+        self.shortcut = ResNetShortCut(
+            in_channels=in_channels, out_channels=out_channels, stride=stride
+        )
+        self.layer = nn.ModuleList(
+            [
+                ResNetConvLayer(
+                    in_channels=in_channels,
+                    out_channels=out_channels_2,
+                    kernel_size=1,
+                    stride=1,
+                    padding=0,
+                ),
+                ResNetConvLayer(
+                    in_channels=out_channels_2,
+                    out_channels=out_channels_2,
+                    kernel_size=3,
+                    stride=stride,
+                    padding=1,
+                ),
+                ResNetConvLayer2(in_channels=out_channels_2, out_channels=out_channels),
+            ]
+        )
+
+    def forward(self, hidden_state):
+        hidden_states = hidden_state
+        for layer in self.layer[:2]:
+            hidden_states = layer(hidden_states)
+        return F.relu(self.layer[2](hidden_states) + self.shortcut(hidden_state))
+
+
+class ResNetStage(nn.Module):
+    def __init__(self, in_channels, out_channels, stride, out_channels_2):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [
+                ResNetBottleNeckLayer(
+                    in_channels=in_channels,
+                    out_channels=out_channels,
+                    stride=stride,
+                    out_channels_2=out_channels_2,
+                )
+            ]
+        )
+
+    def forward(self, input):
+        return self.layers[0](input)
+
+
+class ResNetBottleNeckLayer2(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.ModuleList(
+            [
+                ResNetConvLayer(
+                    in_channels=20, out_channels=5, kernel_size=1, stride=1, padding=0
+                ),
+                ResNetConvLayer(
+                    in_channels=5, out_channels=5, kernel_size=3, stride=1, padding=1
+                ),
+                ResNetConvLayer2(in_channels=5, out_channels=20),
+            ]
+        )
+
+    def forward(self, hidden_state):
+        hidden_states = hidden_state
+        for layer in self.layer[:2]:
+            hidden_states = layer(hidden_states)
+        return F.relu(self.layer[2](hidden_states) + hidden_state)
+
+
+class ResNetStage2(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [
+                ResNetBottleNeckLayer(
+                    in_channels=16, out_channels=20, stride=2, out_channels_2=5
+                ),
+                ResNetBottleNeckLayer2(),
+            ]
+        )
+
+    def forward(self, input):
+        return self.layers[1](self.layers[0](input))
+
+
+class ResNetEncoder(nn.Module):
+    def __init__(self, config: ResNetConfig):
+        super().__init__()
+        self.stages = nn.ModuleList(
+            [
+                ResNetStage(
+                    in_channels=config.embedding_size,
+                    out_channels=16,
+                    stride=1,
+                    out_channels_2=4,
+                ),
+                ResNetStage2(),
+                ResNetStage(
+                    in_channels=20, out_channels=24, stride=2, out_channels_2=6
+                ),
+                ResNetStage(
+                    in_channels=24, out_channels=28, stride=2, out_channels_2=7
+                ),
+            ]
+        )
+
+    def forward(self, hidden_state):
+        hidden_state = self.stages[1](self.stages[0](hidden_state))
+        for stage in self.stages[2:]:
+            hidden_state = stage(hidden_state)
+        return hidden_state
+
+
+class ResNetModel(nn.Module):
+    def __init__(self, config: ResNetConfig):
+        super().__init__()
+        self.embedder = ResNetEmbeddings(config)
+        self.encoder = ResNetEncoder(config)
+
+    def forward(self, pixel_values):
+        encoder_outputs = self.encoder(self.embedder(pixel_values))
+        return BaseModelOutputWithPoolingAndNoAttention(
+            last_hidden_state=encoder_outputs,
+            pooler_output=F.adaptive_avg_pool2d(encoder_outputs, 1),
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: str) -> "ResNetModel":
+        """The model saved in `folder`, loaded strictly and in eval mode."""
+        fields = [field.name for field in dataclasses.fields(ResNetConfig)]
+        config = ResNetConfig(
+            **config_values(pathlib.Path(folder) / "config.json", fields)
+        )
+        return load_pretrained(lambda: cls(config), folder)

@@ -1,0 +1,62 @@
+"""The haiku zoo at its published sizes, with random weights, ported to torch.
+
+Run by `make test-full`. Minutes a model, and up to 16 GiB of memory for the largest.
+"""
+
+from __future__ import annotations
+
+import gc
+
+import jax
+import numpy as np
+import pytest
+
+import ivyport
+from ivyport.zoo.haiku.catalogue import ENTRIES
+
+torch = pytest.importorskip("torch")
+
+NETS = [
+    (name, v) for name in ENTRIES if name != "perceiver" for v in ENTRIES[name].variants
+]
+PERCEIVERS = [("perceiver", variant) for variant in ENTRIES["perceiver"].variants]
+# Attention between 182,528 pixels and 2,048 latents takes 1.5 GB an image, several times over
+# for gradients. The parameters do not depend on the image's size.
+SIZES = {"optical-flow": {"image_size": (92, 124)}}
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("name", "variant"), [*PERCEIVERS, *NETS])
+def test_published_size(name, variant, tmp_path):
+    model = ENTRIES[name].build(variant, sizes=SIZES.get(variant))
+    params, state = model.draw(seed=0)
+    result = ivyport.port(
+        model.transformed,
+        "torch",
+        tmp_path / "port",
+        kwargs=model.inputs,
+        params=params,
+        state=state,
+        rng=0,
+        name="port",
+    )
+    assert result.report is not None
+    failed = [row for row in result.report.rows if not row.passed]
+    assert not failed, [(row.name, row.max_rel) for row in failed[:5]]
+    del model, params, result
+    gc.collect()
+
+
+@pytest.mark.full
+def test_flow_of_full_frames(tmp_path):
+    model = ENTRIES["perceiver"].build("optical-flow", batch=1)
+    params, state = model.draw(seed=0)
+    expected, _ = jax.jit(model.transformed.apply)(params, state, None, **model.inputs)
+    ported = ivyport.transpile(
+        model.transformed, "torch", kwargs=model.inputs, params=params, state=state
+    )
+    with torch.no_grad():
+        found = ported(images=torch.from_numpy(model.inputs["images"]))
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-5 * scale)
