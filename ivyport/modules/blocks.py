@@ -10,9 +10,9 @@ from __future__ import annotations
 import ast
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ivyport.backends import pyast
+from ivyport.core.dtype import is_int
 from ivyport.core.ir import Node, Value
 from ivyport.modules.tree import CallNode, closing
 
@@ -84,6 +84,16 @@ class Block:
     def given(self, mark: Node) -> list[Value]:
         """What a mark receives."""
         return list(mark.values())
+
+
+def _unturned(value: Value) -> Value:
+    """The tensor that a sequence is but for the order of axes and entries."""
+    while value.producer is not None and value.producer.op in ("permute_dims", "flip"):
+        source = value.producer.inputs[0]
+        if not isinstance(source, Value):
+            break
+        value = source
+    return value
 
 
 class Blocks:
@@ -165,11 +175,18 @@ class Blocks:
             for other in (new, first):
                 for depth, name in other.names.items():
                     value.names.setdefault(depth, name)
+            counter = value.type.rank == 0 and is_int(value.type.dtype)
+            named = bool(value.names or self.body.wanted.get(value))
+            if counter and not named:
+                self.body.wanted[value] = ["i"]
         for value, sequence in zip(block.items, block.sequences, strict=True):
-            entry = self.body.entries.get(sequence)
+            whole = _unturned(sequence)
+            entry = self.body.entries.get(whole)
             own = [entry.expr.id] if entry and isinstance(entry.expr, ast.Name) else []
-            hints = [*own, *self.body.hints(sequence), "x"]
+            hints = [*own, *self.body.hints(whole), "x"]
             self.body.wanted[value] = [f"{hints[0]}_t"]
+        for value in block.end.outputs[block.carried :]:
+            self.body.wanted.setdefault(value, []).append("outputs")
 
     def _prefer(self, block: Block) -> None:
         """What the body makes for the next iteration goes into the loop's own variables."""
@@ -191,304 +208,3 @@ class Blocks:
         where = ("attr", self.body.index, block.position, "length")
         value = self.body.holes(where, block.begin.attrs["length"])
         return self.body.owner.exprs.const(value)
-
-
-class Statements(Blocks):
-    """``for``, ``while`` and ``if``, and lists that are stacked: PyTorch."""
-
-    def begin(self, block: Block) -> None:
-        body = self.body
-        self._settle(block, list(block.begin.values()))
-        if block.style in ("cond", "if"):
-            self._begin_choice(block)
-            return
-        self._carried_hints(block)
-        for value, first in zip(block.state, block.initial, strict=True):
-            self._hold([value], 1)  # until all variables of the loop have names
-            block.names.append(self._start(value, first))
-        header: ast.expr | None = None
-        if block.style == "scan":
-            self._lists(block)
-            header = self._header(block)
-            block.entries = [self._name(v, header) for v in block.items]
-        self._hold(block.state, -1)
-        self._prefer(block)
-        block.test = header
-        body.statements = []
-
-    def _start(self, value: Value, first: Value) -> str:
-        """The variable of a carried value; that of the first one, if nobody else reads it."""
-        body = self.body
-        expr = body.expr(first)
-        body.consume([first])
-        own = isinstance(expr, ast.Name) and body.holder.get(expr.id) is first
-        hints = [*value.names.values(), *body.wanted.get(value, [])]
-        own = own and (not hints or ast.unparse(expr) in hints)
-        if own and body.uses.get(first, 0) <= 0:
-            assert isinstance(expr, ast.Name)
-            body.rename(value, expr.id)
-            body.free(expr.id)
-            return expr.id
-        name = self._name(value, expr)
-        body.statements.append(pyast.assign(name, expr))
-        return name
-
-    def _lists(self, block: Block) -> None:
-        body = self.body
-        for value in block.end.outputs[block.carried :]:
-            if body.uses.get(value, 0) <= 0:
-                block.lists.append(None)
-                continue
-            block.lists.append(self._name(value))
-            empty = ast.List([], ast.Load())
-            body.statements.append(pyast.assign(str(block.lists[-1]), empty))
-
-    def _header(self, block: Block) -> ast.expr:
-        """What the loop iterates over: entries of tensors on their first axis."""
-        sequences = self._exprs(block.sequences)
-        if not sequences:
-            return pyast.call(pyast.name("range"), [self._length(block)])
-        if block.begin.attrs["reverse"]:
-            sequences = [
-                pyast.call(
-                    pyast.name("reversed"), [pyast.call(pyast.attribute(s, "unbind"))]
-                )
-                for s in sequences
-            ]
-        if len(sequences) == 1:
-            return sequences[0]
-        return pyast.call(pyast.name("zip"), sequences)
-
-    def _begin_choice(self, block: Block) -> None:
-        body = self.body
-        (test,) = self._exprs(list(block.begin.values()))
-        if block.style == "cond" and not isinstance(test, ast.Name):
-            name = body.new_name("branch")
-            body.statements.append(pyast.assign(name, test))
-            test = pyast.name(name)
-        block.test = test
-        block.names = [
-            self._name(v) if body.uses.get(v, 0) > 0 else "_" for v in block.end.outputs
-        ]
-        body.statements = []
-
-    def next(self, block: Block, mark: Node) -> None:
-        if block.style != "while_loop":
-            self._finish_branch(block, mark)
-            return
-        body = self.body
-        (block.test,) = self._exprs(block.given(mark))
-        if body.statements:
-            stop = ast.If(ast.UnaryOp(ast.Not(), block.test), [ast.Break()], [])
-            body.statements.append(stop)
-            block.test = ast.Constant(True)
-
-    def _finish_branch(self, block: Block, mark: Node) -> None:
-        values = block.given(mark)
-        pairs = list(zip(block.names, self._exprs(values), strict=True))
-        self._assign([(n, e) for n, e in pairs if n != "_"])
-        block.parts.append(self.body.statements or [ast.Pass()])
-        self.body.statements = []
-
-    def _assign(self, pairs: Sequence[tuple[str, ast.expr]]) -> None:
-        """All at once: what is assigned may be read by the others."""
-        changed = [
-            (n, e) for n, e in pairs if not (isinstance(e, ast.Name) and e.id == n)
-        ]
-        if not changed:
-            return
-        names: list[ast.expr] = [pyast.name(n) for n, _ in changed]
-        exprs = [e for _, e in changed]
-        one = len(changed) == 1
-        left, right = (
-            (names[0], exprs[0])
-            if one
-            else (pyast.tuple_of(names), pyast.tuple_of(exprs))
-        )
-        self.body.statements.append(pyast.assign(left, right))
-
-    def close(self, block: Block) -> None:
-        if block.style in ("cond", "if"):
-            self._finish_branch(block, block.end)
-            self._choice(block)
-        else:
-            self._loop(block)
-        self._release(block)
-
-    def _choice(self, block: Block) -> None:
-        body = self.body
-        body.statements = block.outer
-        chain = block.parts[-1]
-        assert block.test is not None
-        for number in reversed(range(len(block.parts) - 1)):
-            test = block.test
-            if block.style == "cond":
-                last = len(block.parts) - 2
-                operator = "<=" if number == 0 else "==" if number <= last else ">="
-                test = body.owner.exprs.binary(operator, test, number)
-            chain = [ast.If(test, block.parts[number], chain)]
-        body.statements += chain
-        for value, name in zip(block.end.outputs, block.names, strict=True):
-            if name != "_":
-                body.rename(value, name)
-
-    def _loop(self, block: Block) -> None:
-        body = self.body
-        values = block.given(block.end)
-        state, made = values[: block.carried], values[block.carried :]
-        for value, name in zip(made, block.lists, strict=True):
-            if name is not None:
-                append = pyast.attribute(pyast.name(name), "append")
-                call = pyast.call(append, [body.expr(value)])
-                body.statements.append(ast.Expr(call))
-        body.consume(made)
-        self._assign(list(zip(block.names, self._exprs(state), strict=True)))
-        inside, body.statements = body.statements or [ast.Pass()], block.outer
-        assert block.test is not None
-        if block.style == "while_loop":
-            body.statements.append(ast.While(block.test, inside, []))
-        else:
-            targets = [pyast.name(n) for n in block.entries] or [pyast.name("_")]
-            target = targets[0] if len(targets) == 1 else pyast.tuple_of(targets)
-            body.statements.append(
-                ast.For(pyast.stored(target), block.test, inside, [], lineno=0)
-            )
-        for value, name in zip(
-            block.end.outputs[: block.carried], block.names, strict=True
-        ):
-            body.rename(value, name)
-        results = block.end.outputs[block.carried :]
-        for value, name in zip(results, block.lists, strict=True):
-            if name is not None:
-                self._stacked(block, value, name)
-
-    def _stacked(self, block: Block, value: Value, name: str) -> None:
-        """The list of results as one tensor."""
-        items: ast.expr = pyast.name(name)
-        if block.begin.attrs["reverse"]:
-            step = ast.Slice(None, None, ast.UnaryOp(ast.USub(), ast.Constant(1)))
-            items = pyast.subscript(items, step)
-        stacked = self.body.owner.exprs.call("torch.stack", items)
-        self.body.statements.append(pyast.assign(name, stacked))
-        self.body.rename(value, name)
-
-
-class Functions(Blocks):
-    """`jax.lax.scan`, `while_loop`, `cond` and `switch`, which call local functions: JAX.
-
-    https://docs.jax.dev/en/latest/jax.lax.html#control-flow-operators
-    """
-
-    def __init__(self, body: Body) -> None:
-        super().__init__(body)
-        self._functions: dict[int, list[str]] = {}
-
-    def begin(self, block: Block) -> None:
-        body = self.body
-        self._settle(block)
-        words = {
-            "scan": ["step"],
-            "while_loop": ["goes_on", "step"],
-            "if": ["if_true", "if_false"],
-        }.get(block.style) or [f"case_{i}" for i in range(block.begin.attrs["count"])]
-        self._functions[id(block)] = [body.new_name(w) for w in words]
-        if block.style not in ("cond", "if"):
-            self._carried_hints(block)
-            for value in [*block.state, *block.items]:
-                block.names.append(self._name(value))
-                self._hold([value], 1)
-            block.entries = block.names[block.carried :]
-            block.names = block.names[: block.carried]
-            self._hold([*block.state, *block.items], -1)
-        block.inside = dict(body.holder)
-        body.statements = []
-
-    def next(self, block: Block, mark: Node) -> None:
-        body = self.body
-        body.statements.append(self._returned(block.given(mark)))
-        block.parts.append(body.statements)
-        body.statements = []
-        body.holder = dict(block.inside)
-
-    def close(self, block: Block) -> None:
-        body = self.body
-        values = block.given(block.end)
-        if block.style == "scan":
-            state = self._packed(self._exprs(values[: block.carried]))
-            made = self._packed(self._exprs(values[block.carried :]))
-            body.statements.append(ast.Return(pyast.tuple_of([state, made])))
-        else:
-            body.statements.append(self._returned(values))
-        block.parts.append(body.statements)
-        body.statements, body.holder = block.outer, block.holder
-        for name, part in zip(self._functions.pop(id(block)), block.parts, strict=True):
-            self._define(block, name, part)
-            block.lists.append(name)
-        call = self._call(block)
-        self._release(block)
-        body.consume(list(block.begin.values()))
-        self._results(block, call)
-
-    def _returned(self, values: Sequence[Value]) -> ast.stmt:
-        return ast.Return(self._packed(self._exprs(values)))
-
-    def _packed(self, exprs: Sequence[ast.expr]) -> ast.expr:
-        if len(exprs) == 1:
-            return exprs[0]
-        return pyast.tuple_of(exprs) if exprs else ast.Constant(None)
-
-    def _define(self, block: Block, name: str, part: list[ast.stmt]) -> None:
-        arguments: list[str] = []
-        unpacked: list[ast.stmt] = []
-        groups = [("carry", block.names)] if block.style != "scan" else []
-        if block.style == "scan":
-            groups = [("carry", block.names), ("entries", block.entries)]
-        if block.style in ("cond", "if"):
-            groups = []
-        for base, names in groups:
-            if len(names) == 1:
-                arguments.append(names[0])
-                continue
-            argument = self.body.new_name(base) if names else "_"
-            arguments.append(argument if argument not in arguments else f"_{base}")
-            if names:
-                left = pyast.tuple_of(pyast.name(n) for n in names)
-                unpacked.append(pyast.assign(left, pyast.name(argument)))
-        self.body.statements.append(pyast.function(name, arguments, [*unpacked, *part]))
-
-    def _call(self, block: Block) -> ast.expr:
-        body, exprs = self.body, self.body.owner.exprs
-        functions: list[Any] = [pyast.name(n) for n in block.lists]
-        if block.style in ("cond", "if"):
-            which = body.expr(block.begin.inputs[0])  # type: ignore[arg-type]
-            if block.style == "if":
-                return exprs.call("jax.lax.cond", which, *functions)
-            return exprs.call("jax.lax.switch", which, functions)
-        first = self._packed([body.expr(v) for v in block.initial])
-        if block.style == "while_loop":
-            return exprs.call("jax.lax.while_loop", *functions, first)
-        options: dict[str, Any] = {}
-        if not block.sequences:
-            options["length"] = self._length(block)
-        if block.begin.attrs["reverse"]:
-            options["reverse"] = True
-        xs = self._packed([body.expr(v) for v in block.sequences])
-        return exprs.call("jax.lax.scan", *functions, first, xs, **options)
-
-    def _results(self, block: Block, call: ast.expr) -> None:
-        outputs = list(block.end.outputs)
-        names = [
-            pyast.name(self._name(v) if self.body.uses.get(v, 0) > 0 else "_")
-            for v in outputs
-        ]
-        if block.style == "scan":
-            state, made = names[: block.carried], names[block.carried :]
-            left = pyast.tuple_of([self._target(state), self._target(made)])
-        else:
-            left = self._target(names)
-        self.body.statements.append(pyast.assign(left, call))
-
-    def _target(self, names: Sequence[ast.expr]) -> ast.expr:
-        if len(names) == 1:
-            return names[0]
-        return pyast.tuple_of(names) if names else pyast.name("_")

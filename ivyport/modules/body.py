@@ -15,6 +15,7 @@ from ivyport.core.dims import Dim, as_symbol
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Node, Param, Scalar, Slice, Value
 from ivyport.modules.blocks import MARKS, Blocks
+from ivyport.modules.renaming import restore_names, unshadow
 from ivyport.modules.runs import Run, find_run
 from ivyport.modules.tree import CallNode
 
@@ -56,8 +57,13 @@ class Owner(Protocol):
     def any_param(self) -> ast.expr | None:
         """The expression of some parameter in reach, None if there is none."""
 
-    def number(self, where: tuple[Any, ...], value: int | float) -> int | float:
-        """`value`, or a hole if the class spells it as an attribute."""
+    def number(
+        self, where: tuple[Any, ...], value: int | float, *, shared: bool = False
+    ) -> int | float:
+        """`value`, or a hole if the class spells it as an attribute.
+
+        A number that is `shared` by several places gets an attribute only if it varies.
+        """
 
     def dropout(self, call: CallNode, position: int, rate: float) -> ast.expr:
         """The dropout layer of a random operation in the body."""
@@ -67,6 +73,9 @@ class Owner(Protocol):
 
     def loop_variable(self, run: Run) -> str:
         """Name of the loop's variable, ``_`` for repeated calls of one module."""
+
+    def times(self, count: int) -> ast.expr:
+        """What a loop of `count` rounds iterates over."""
 
     def leaf_operands(self, call: CallNode) -> list[Value]:
         """Operands that an inner call passes."""
@@ -111,6 +120,8 @@ class Body:
         ] = {}  # the variable of a loop that goes on with it
         self.blocks = owner.blocks(self)
         self.in_flight: list[frozenset[str]] = []
+        self.outer: ast.For | None = None  # the last loop around an equal loop
+        self.rounds = 0
         self.reserved: set[str] = {
             "self", "config", "rngs", "jax", "jnp", "nnx", "np", "bool", "max", "min",
             "range", "list", "int", "float", "slice", "lax", "keras", "torch", "nn", "F",
@@ -150,51 +161,12 @@ class Body:
         if returned is not None:
             self.statements.append(ast.Return(returned))
         self.statements[:0] = self._size_header()
-        self._unshadow()
+        self.arguments = unshadow(self.statements, self.arguments)
         if self.exact:
-            self._restore_names()
-
-    def _unshadow(self) -> None:
-        """Rename variables that are called like a helper function which the body calls."""
-        nodes = [n for s in self.statements for n in ast.walk(s)]
-        loops = {
-            n.target.id
-            for n in nodes
-            if isinstance(n, ast.For) and isinstance(n.target, ast.Name)
-        }
-        functions = [n.func for n in nodes if isinstance(n, ast.Call)]
-        called = {f.id for f in functions if isinstance(f, ast.Name)} - loops
-        names = [n for n in nodes if isinstance(n, ast.Name)]
-        variables = {n.id for n in names if isinstance(n.ctx, ast.Store)}
-        for name in sorted(called & {*variables, *self.arguments}):
-            count, taken = 2, {n.id for n in names} | set(self.arguments)
-            while f"{name}_{count}" in taken:
-                count += 1
-            for node in names:
-                if node.id == name and not any(node is f for f in functions):
-                    node.id = f"{name}_{count}"
-            self.arguments = [
-                f"{name}_{count}" if a == name else a for a in self.arguments
-            ]
-
-    def _restore_names(self) -> None:
-        """Give arguments the source's names, also those that mean something else here."""
-        for position, value in enumerate(self.call.inputs):
-            wanted, name = self.call.names.get(value, ""), self.arguments[position]
-            plain = wanted.isidentifier() and not keyword.iskeyword(wanted)
-            if wanted == name or not plain or wanted in ("self", *self.arguments):
-                continue
-            nodes = [n for s in self.statements for n in ast.walk(s)]
-            names = [n for n in nodes if isinstance(n, ast.Name)]
-            self.arguments[position] = wanted
-            if all(n.id != wanted for n in names):
-                for node in names:
-                    node.id = wanted if node.id == name else node.id
-                continue
-            self.hidden.add(wanted)
-            for node in names:
-                node.id = f"_{wanted}" if node.id == wanted else node.id
-            self.statements.insert(0, pyast.assign(name, pyast.name(wanted)))
+            wanted = [self.call.names.get(v, "") for v in self.call.inputs]
+            self.arguments, self.hidden = restore_names(
+                self.statements, self.arguments, wanted
+            )
 
     def _update(self) -> None:
         """Write the buffers that the call changes, after everything that reads them."""
@@ -334,9 +306,11 @@ class Body:
         shown = Node(node.op, node.inputs, attrs, node.outputs, node.scope, node.src)
         return exprs.emit(shown, operands)
 
-    def _number(self, where: tuple[Any, ...], value: Any) -> Any:
+    def _number(
+        self, where: tuple[Any, ...], value: Any, *, shared: bool = False
+    ) -> Any:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return self.owner.number(where, value)
+            return self.owner.number(where, value, shared=shared)
         return value
 
     def _holes(self, where: tuple[Any, ...], value: Any) -> Any:
@@ -347,7 +321,14 @@ class Body:
             ]
             return Slice(bounds[0], bounds[1], value.step)
         if isinstance(value, tuple):
-            return tuple(self._holes((*where, i), v) for i, v in enumerate(value))
+            # Of two equal lengths of a shape one is not what the attribute is about.
+            twice = {v for v in value if value.count(v) > 1} if "shape" in where else ()
+            return tuple(
+                self._number((*where, i), v, shared=v in twice)
+                if isinstance(v, int)
+                else self._holes((*where, i), v)
+                for i, v in enumerate(value)
+            )
         return self._number(where, value)
 
     def _define(self, outputs: Sequence[Value], expr: ast.expr) -> None:
@@ -457,7 +438,7 @@ class Body:
         for position, output in run.carried.items():
             value = operands[position]
             names[output] = self._carry(value, run.calls[-1].outputs[output], carried)
-        variable = self.owner.loop_variable(run)
+        variable = self._loop_variable(run)
         target = pyast.name(variable) if variable != "_" else self.owner.child(first)
         if run.method != "__call__" and variable != "_":
             target = pyast.attribute(target, run.method)
@@ -472,13 +453,38 @@ class Body:
         loop = ast.For(
             pyast.name(variable), self.owner.container(run), [step], [], lineno=0
         )
-        self.statements.append(loop)
+        self._append_loop(loop)
         for call in run.calls:
             self.consume(self.owner.leaf_operands(call))
         for output, name in names.items():
             value = run.calls[-1].outputs[output]
             self.holder[name] = value
             self.entries[value] = Entry(pyast.name(name), frozenset({name}))
+
+    def _loop_variable(self, run: Run) -> str:
+        """A name that holds nothing still needed, ``_`` for repeated calls."""
+        hint = self.owner.loop_variable(run)
+        if hint == "_":
+            return hint
+        name = self._free_name([hint, "layer", "module"])
+        for other, pending in list(self.entries.items()):
+            reads = not pending.bound and name in pending.names
+            if reads and self.uses.get(other, 0) > 0:
+                self._bind(other)
+        return name
+
+    def _append_loop(self, loop: ast.For) -> None:
+        """Add a loop; the same one once more is a loop around it."""
+        last = self.statements[-1] if self.statements else None
+        again = self.outer if last is self.outer else None
+        inner = last if again is None else again.body[0]
+        if inner is None or ast.dump(inner) != ast.dump(loop):
+            self.statements.append(loop)
+            return
+        self.rounds = 2 if again is None else self.rounds + 1
+        times = self.owner.times(self.rounds)
+        self.outer = ast.For(pyast.name("_"), times, [loop], [], lineno=0)
+        self.statements[-1] = self.outer
 
     def _carry(self, initial: Value, final: Value, carried: set[Value]) -> str:
         """The loop variable that starts as `initial`; a copy if `initial` is needed later."""

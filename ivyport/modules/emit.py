@@ -33,6 +33,7 @@ NAMED = {
         "slope softcap norm normalizer"
     ),
 }
+REPEATS = words("blocks layers repeats iterations steps rounds")
 # Numbers too common for an attribute of that value to be their name.
 PLAIN = {0, 1, 2, -1}
 
@@ -140,13 +141,15 @@ class ClassEmitter:
         found = (self.param(value) for value in self.owners)
         return next((expr for expr in found if expr is not None), None)
 
-    def number(self, where: Where, value: int | float) -> int | float:
+    def number(
+        self, where: Where, value: int | float, *, shared: bool = False
+    ) -> int | float:
         """`value` as ``self.<name>`` where it varies or the source has a name for it."""
         name = self.definition.argument_of.get(where)
         if name is not None:
             self.numbers[name] = pyast.name(name)
             return pyast.hole(value, pyast.attribute(pyast.name("self"), name))
-        name = self._attribute(where, value)
+        name = None if shared else self._attribute(where, value)
         if name is None:
             return value
         if name not in self.numbers:
@@ -232,12 +235,7 @@ class ClassEmitter:
         """``self.layer``, a slice of it, or ``range(n)`` for one module called n times."""
         count = len(run.calls)
         if run.repeated:
-            name = self.layout.names.get("repeats") or self.layout.free("num_repeats")
-            self.layout.names["repeats"] = name
-            self.numbers[name] = self._length(count, "")
-            return pyast.call(
-                pyast.name("range"), [pyast.attribute(pyast.name("self"), name)]
-            )
+            return self.times(count)
         relative = self.me.relative(run.calls[0].path)
         slot = self.layout.slots[relative]
         whole = self.layout.lists[relative.rpartition(".")[0]]
@@ -249,6 +247,24 @@ class ClassEmitter:
         upper = None if start + count == len(whole) else ast.Constant(start + count)
         return pyast.subscript(expr, ast.Slice(lower, upper, None))
 
+    def times(self, count: int) -> ast.expr:
+        """``range(self.num_repeats)``, under the source's own name if it has one."""
+        role = f"repeats {count}"
+        if role not in self.layout.names:
+            named = [
+                k
+                for k, v in self.attrs.get(self.me.path, {}).items()
+                if type(v) is int and v == count and words(k) & REPEATS
+                and k.isidentifier() and k not in self.layout.taken
+            ]  # fmt: skip
+            name = self.layout.free(named[0] if named else "num_repeats")
+            self.layout.names[role] = name
+            self.numbers[name] = self._length(count, "")
+        name = self.layout.names[role]
+        return pyast.call(
+            pyast.name("range"), [pyast.attribute(pyast.name("self"), name)]
+        )
+
     def loop_variable(self, run: Run) -> str:
         """``layer`` for ``self.layers``; ``_`` for repeated calls."""
         if run.repeated:
@@ -257,7 +273,8 @@ class ClassEmitter:
         names = [part for part in parts if not part.isdigit()]
         last = names[-1].rpartition("_")[2].lower() if names else ""
         singular = SINGULAR.get(last, last.removesuffix("s"))
-        return singular if singular.isidentifier() else "layer"
+        helper = singular in vars(self.exprs.runtime)  # a function, maybe called too
+        return singular if singular.isidentifier() and not helper else "layer"
 
     # ---- the constructor
 

@@ -26,13 +26,15 @@ class Target(Protocol):
         module_base: the class that every emitted class derives from.
         call_method: the method that a call of a module runs.
         classes: runtime classes that the expressions made so far need.
-        blocks: how loops and branches are written.
     """
 
-    blocks: Callable[[Body], Blocks]
     module_base: str
     call_method: str
     classes: set[str]
+
+    @property
+    def blocks(self) -> Callable[[Body], Blocks]:
+        """How loops and branches are written."""
 
     def layer(self, spec: LayerSpec, numbers: dict[str, ast.expr]) -> ast.expr:
         """Constructor call of a native layer."""

@@ -14,7 +14,7 @@ from ivyport.backends.jax import IMPORTS, RULES
 from ivyport.backends.pyast import Exprs
 from ivyport.core.ir import Node, Param, Value
 from ivyport.modules import leaves
-from ivyport.modules.blocks import Functions
+from ivyport.modules.blocks_lax import Functions
 from ivyport.modules.framework import Framework
 from ivyport.modules.instances import LayerSpec, ParamSpec
 from ivyport.modules.layout import RESERVED, Naming

@@ -14,7 +14,7 @@ from ivyport.backends.pyast import Exprs
 from ivyport.backends.torch import IMPORTS, RULES
 from ivyport.core.ir import Node, Param
 from ivyport.modules import leaves
-from ivyport.modules.blocks import Statements
+from ivyport.modules.blocks_python import Statements
 from ivyport.modules.framework import Framework
 from ivyport.modules.instances import LayerSpec, ParamSpec
 from ivyport.modules.layout import Naming

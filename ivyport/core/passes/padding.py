@@ -9,12 +9,14 @@ from __future__ import annotations
 import collections
 
 from ivyport.core.build import Builder
+from ivyport.core.control import within
 from ivyport.core.ir import Graph, Node, Value
 from ivyport.core.ops_nn import spatial_axes
 
 
 def split_padding(graph: Graph) -> None:
     """Give every convolution even padding; the graph is changed in place."""
+    within(graph, split_padding)
     population = collections.Counter(
         n.scope[:depth] for n in graph.nodes for depth in range(1, len(n.scope) + 1)
     )

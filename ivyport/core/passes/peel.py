@@ -6,6 +6,7 @@ product. With the reshapes outside, what is left is a layer that every target ha
 
 from __future__ import annotations
 
+from ivyport.core.control import within
 from ivyport.core.ir import Graph, Node, Scope, Slice, Value
 
 LAYERS = {
@@ -22,6 +23,7 @@ LAYERS = {
 
 def peel_layers(graph: Graph) -> None:
     """Move what only changes shapes around a layer's one operation to the layer's caller."""
+    within(graph, peel_layers)
     bodies: dict[tuple[Scope, ...], list[Node]] = {}
     inner: set[tuple[Scope, ...]] = set()
     for node in graph.nodes:

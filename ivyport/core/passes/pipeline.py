@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
-from ivyport.core.control import hoist
+from ivyport.core.control import all_nodes, hoist
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph
 from ivyport.core.passes.fold import fold_params
@@ -27,6 +28,7 @@ class Policy:
         images: layout of convolutions, pools and batch norm.
         attention: axis order of queries, keys and values.
         narrow: whether the target computes in 32 bits.
+        statements: whether control flow is written as Python's own.
         even: whether its convolutions pad both ends of an axis alike.
     """
 
@@ -34,11 +36,12 @@ class Policy:
     attention: str
     narrow: bool
     even: bool
+    statements: bool = False
 
 
 POLICIES = {
     "jax": Policy("channels_last", "bshd", narrow=True, even=False),
-    "torch": Policy("channels_first", "bhsd", narrow=False, even=True),
+    "torch": Policy("channels_first", "bhsd", narrow=False, even=True, statements=True),
 }
 
 
@@ -70,4 +73,18 @@ def for_target(graph: Graph, target: str) -> list[str]:
     localize(graph)
     share_layers(graph)
     verify(graph)
-    return narrow(graph) if policy.narrow else []
+    notes = _control_notes(graph) if policy.statements else []
+    return notes + (narrow(graph) if policy.narrow else [])
+
+
+def _control_notes(graph: Graph) -> list[str]:
+    """What a target that writes control flow as Python cannot do with it."""
+    found = [n for n in all_nodes(graph) if n.op in ("cond", "while_loop")]
+    if not found:
+        return []
+    lines = (f"{Path(n.src.file).name}:{n.src.line}" for n in found if n.src)
+    places = ", ".join(dict.fromkeys(lines))
+    return [
+        "Branches and loops that depend on data are Python's if and while in the port, so "
+        f"that torch.compile breaks its graph there ({places or 'source unknown'})."
+    ]

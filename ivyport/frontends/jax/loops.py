@@ -31,7 +31,9 @@ def scan(
     """The final carry and the stacked results of `lax.scan`."""
     outs = b.outs
     state = _Carry(b, body, carry, len(consts))
-    items, sequences, entries = [], [], []
+    items: list[Found] = []
+    sequences: list[Value] = []
+    entries: list[Value] = []
     for position, x in enumerate(xs):
         var = body.jaxpr.invars[len(consts) + len(carry) + position]
         if isinstance(x, Key):
@@ -80,8 +82,8 @@ def while_loop(
 ) -> list[Found]:
     """The final carry of `lax.while_loop`."""
     state = _Carry(b, body, carry, len(body_consts))
-    again = {v: Value(v.type) for v in state.values}
-    asked = [again[x] if x in again else x for x in state.given]  # type: ignore[index]
+    again: dict[Found, Value] = {v: Value(v.type) for v in state.values}
+    asked = [again.get(x, x) for x in state.given]
     first, answer = b.lowering.apart(test, [*test_consts, *asked])
     first.inputs = list(again.values())
     first.outputs = [_inside(b, first, answer[0], TensorType("bool", ()))]

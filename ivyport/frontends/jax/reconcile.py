@@ -8,7 +8,7 @@ difference is named and the port trains with the eval graph.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from ivyport.core.build import Builder
@@ -135,6 +135,17 @@ class _Matching:
             lambda v: self._end(next(ends), v, builder, made), self.graph.outputs
         )
         self.graph.nodes = builder.nodes
+        self._rename_arguments(made)
+
+    def _rename_arguments(self, made: Mapping[Value, Value]) -> None:
+        """Modules that are called with what a dropout made: the calls must say so."""
+        theirs = {call.stack: dict(call.args) for call in self.train.calls}
+        for call in self.graph.calls:
+            known = theirs.get(call.stack, {})
+            call.args = [
+                (name, made.get(known[name], value) if name in known else value)
+                for name, value in call.args
+            ]
 
     def _end(
         self, theirs: Value, ours: Value, builder: Builder, made: dict[Value, Value]

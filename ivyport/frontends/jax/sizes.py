@@ -85,7 +85,9 @@ def number(value: Any, dtype: str) -> bool | int | float:
     if dt.is_int(dtype):
         return int(value)
     if dtype == "float32":
-        return float(str(np.float32(value)))
+        short = float(str(np.float32(value)))
+        # The shortest form of the largest number is larger than it, as a double.
+        return short if abs(short) <= float(np.finfo(np.float32).max) else float(value)
     if dt.is_float(dtype):
         return float(value)
     raise GraphError(f"a constant of dtype {dtype} is not supported")

@@ -53,9 +53,12 @@ class HaikuModel:
     def draw(self, seed: int) -> tuple[Tree, Tree]:
         """Random parameters from a seed, and a state to go with them.
 
-        Weights have a variance of one over their fan-in; no parameter is left constant, as
-        haiku's initial biases and scales would be. Moving averages are those after one batch
-        of training on the example inputs.
+        Weights have a variance of one over their fan-in, two for convolutions; no parameter
+        is left constant, as haiku's initial biases and scales would be. The state is that after
+        one batch of training on the example inputs, but for the means and variances of batch
+        norm: those are drawn around zero and one. (The batch's own would have means far larger
+        than deviations, and a comparison would see little but the rounding of their
+        difference.)
         """
         params, state = self.specs()
         rng = np.random.default_rng(seed)
@@ -63,7 +66,11 @@ class HaikuModel:
             module: {name: _draw(rng, name, spec) for name, spec in own.items()}
             for module, own in sorted(params.items())
         }
-        return drawn, self._trained_state(drawn, seed) if state else {}
+        trained = self._trained_state(drawn, seed) if state else {}
+        for module, averages in trained.items():
+            if module.endswith(("/mean_ema", "/var_ema")):
+                _set_average(rng, averages, near=float(module.endswith("/var_ema")))
+        return drawn, trained
 
     def _trained_state(self, params: Tree, seed: int) -> Tree:
         import jax
@@ -81,11 +88,29 @@ class HaikuModel:
 
 
 def _draw(rng: np.random.Generator, name: str, spec: Any) -> np.ndarray:
-    values = rng.standard_normal(spec.shape, dtype=np.float32)
-    if name in _NEAR_ONE:
-        values = 1 + _SPREAD * values
-    elif name in _NEAR_ZERO:
-        values *= _SPREAD
+    if name in _NEAR_ONE | _NEAR_ZERO:
+        values = _around(rng, spec.shape, float(name in _NEAR_ONE))
     else:
-        values /= np.sqrt(np.prod(spec.shape[:-1]))
+        values = rng.standard_normal(spec.shape, dtype=np.float32)
+        gain = (
+            2.0 if len(spec.shape) >= 4 else 1.0
+        )  # of a convolution; a ReLU takes half
+        values *= np.sqrt(gain / np.prod(spec.shape[:-1]))
     return values.astype(spec.dtype)
+
+
+def _set_average(
+    rng: np.random.Generator, held: dict[str, np.ndarray], *, near: float
+) -> None:
+    """Replace a debiased moving average by a random one of as many updates."""
+    before, after = held["average"], _around(rng, held["average"].shape, near)
+    # The average is the hidden one over a number that all channels share.
+    bias = np.abs(held["hidden"]).sum() / np.abs(before).sum()
+    held |= {"average": after, "hidden": after * bias}
+
+
+def _around(
+    rng: np.random.Generator, shape: tuple[int, ...], near: float
+) -> np.ndarray:
+    drawn = rng.standard_normal(shape, dtype=np.float32)
+    return (near + _SPREAD * drawn).astype(np.float32)

@@ -1,0 +1,190 @@
+"""Loops and branches as statements of Python, for PyTorch (`ivyport.modules.blocks`)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from ivyport.backends import pyast
+from ivyport.core.ir import Node, Value
+from ivyport.modules.blocks import Block, Blocks
+
+
+class Statements(Blocks):
+    """``for``, ``while`` and ``if``, and lists that are stacked: PyTorch."""
+
+    def begin(self, block: Block) -> None:
+        body = self.body
+        self._settle(block, list(block.begin.values()))
+        if block.style in ("cond", "if"):
+            self._begin_choice(block)
+            return
+        self._carried_hints(block)
+        for value, first in zip(block.state, block.initial, strict=True):
+            self._hold([value], 1)  # until all variables of the loop have names
+            block.names.append(self._start(value, first))
+        header: ast.expr | None = None
+        if block.style == "scan":
+            self._lists(block)
+            header = self._header(block)
+            block.entries = [self._name(v, header) for v in block.items]
+        self._hold(block.state, -1)
+        self._prefer(block)
+        block.test = header
+        body.statements = []
+
+    def _start(self, value: Value, first: Value) -> str:
+        """The variable of a carried value; that of the first one, if nobody else reads it."""
+        body = self.body
+        expr = body.expr(first)
+        body.consume([first])
+        own = isinstance(expr, ast.Name) and body.holder.get(expr.id) is first
+        hints = [*value.names.values(), *body.wanted.get(value, [])]
+        own = own and (not hints or ast.unparse(expr) in hints)
+        if own and body.uses.get(first, 0) <= 0:
+            assert isinstance(expr, ast.Name)
+            body.rename(value, expr.id)
+            body.free(expr.id)
+            return expr.id
+        name = self._name(value, expr)
+        body.statements.append(pyast.assign(name, expr))
+        return name
+
+    def _lists(self, block: Block) -> None:
+        body = self.body
+        for value in block.end.outputs[block.carried :]:
+            if body.uses.get(value, 0) <= 0:
+                block.lists.append(None)
+                continue
+            block.lists.append(self._name(value))
+            empty = ast.List([], ast.Load())
+            body.statements.append(pyast.assign(str(block.lists[-1]), empty))
+
+    def _header(self, block: Block) -> ast.expr:
+        """What the loop iterates over: entries of tensors on their first axis."""
+        sequences = self._exprs(block.sequences)
+        if not sequences:
+            return pyast.call(pyast.name("range"), [self._length(block)])
+        if block.begin.attrs["reverse"]:
+            sequences = [
+                pyast.call(
+                    pyast.name("reversed"), [pyast.call(pyast.attribute(s, "unbind"))]
+                )
+                for s in sequences
+            ]
+        if len(sequences) == 1:
+            return sequences[0]
+        return pyast.call(pyast.name("zip"), sequences)
+
+    def _begin_choice(self, block: Block) -> None:
+        body = self.body
+        (test,) = self._exprs(list(block.begin.values()))
+        if block.style == "cond" and not isinstance(test, ast.Name):
+            name = body.new_name("branch")
+            body.statements.append(pyast.assign(name, test))
+            test = pyast.name(name)
+        block.test = test
+        block.names = [
+            self._name(v) if body.uses.get(v, 0) > 0 else "_" for v in block.end.outputs
+        ]
+        body.statements = []
+
+    def next(self, block: Block, mark: Node) -> None:
+        if block.style != "while_loop":
+            self._finish_branch(block, mark)
+            return
+        body = self.body
+        (block.test,) = self._exprs(block.given(mark))
+        if body.statements:
+            stop = ast.If(ast.UnaryOp(ast.Not(), block.test), [ast.Break()], [])
+            body.statements.append(stop)
+            block.test = ast.Constant(True)
+
+    def _finish_branch(self, block: Block, mark: Node) -> None:
+        values = block.given(mark)
+        pairs = list(zip(block.names, self._exprs(values), strict=True))
+        self._assign([(n, e) for n, e in pairs if n != "_"])
+        block.parts.append(self.body.statements or [ast.Pass()])
+        self.body.statements = []
+
+    def _assign(self, pairs: Sequence[tuple[str, ast.expr]]) -> None:
+        """All at once: what is assigned may be read by the others."""
+        changed = [
+            (n, e) for n, e in pairs if not (isinstance(e, ast.Name) and e.id == n)
+        ]
+        if not changed:
+            return
+        names: list[ast.expr] = [pyast.name(n) for n, _ in changed]
+        exprs = [e for _, e in changed]
+        one = len(changed) == 1
+        left, right = (
+            (names[0], exprs[0])
+            if one
+            else (pyast.tuple_of(names), pyast.tuple_of(exprs))
+        )
+        self.body.statements.append(pyast.assign(left, right))
+
+    def close(self, block: Block) -> None:
+        if block.style in ("cond", "if"):
+            self._finish_branch(block, block.end)
+            self._choice(block)
+        else:
+            self._loop(block)
+        self._release(block)
+
+    def _choice(self, block: Block) -> None:
+        body = self.body
+        body.statements = block.outer
+        chain = block.parts[-1]
+        assert block.test is not None
+        for number in reversed(range(len(block.parts) - 1)):
+            test = block.test
+            if block.style == "cond":
+                last = len(block.parts) - 2
+                operator = "<=" if number == 0 else "==" if number <= last else ">="
+                test = body.owner.exprs.binary(operator, test, number)
+            chain = [ast.If(test, block.parts[number], chain)]
+        body.statements += chain
+        for value, name in zip(block.end.outputs, block.names, strict=True):
+            if name != "_":
+                body.rename(value, name)
+
+    def _loop(self, block: Block) -> None:
+        body = self.body
+        values = block.given(block.end)
+        state, made = values[: block.carried], values[block.carried :]
+        for value, name in zip(made, block.lists, strict=True):
+            if name is not None:
+                append = pyast.attribute(pyast.name(name), "append")
+                call = pyast.call(append, [body.expr(value)])
+                body.statements.append(ast.Expr(call))
+        body.consume(made)
+        self._assign(list(zip(block.names, self._exprs(state), strict=True)))
+        inside, body.statements = body.statements or [ast.Pass()], block.outer
+        assert block.test is not None
+        if block.style == "while_loop":
+            body.statements.append(ast.While(block.test, inside, []))
+        else:
+            targets = [pyast.name(n) for n in block.entries] or [pyast.name("_")]
+            target = targets[0] if len(targets) == 1 else pyast.tuple_of(targets)
+            body.statements.append(
+                ast.For(pyast.stored(target), block.test, inside, [], lineno=0)
+            )
+        for value, name in zip(
+            block.end.outputs[: block.carried], block.names, strict=True
+        ):
+            body.rename(value, name)
+        results = block.end.outputs[block.carried :]
+        for value, name in zip(results, block.lists, strict=True):
+            if name is not None:
+                self._stacked(block, value, name)
+
+    def _stacked(self, block: Block, value: Value, name: str) -> None:
+        """The list of results as one tensor."""
+        items: ast.expr = pyast.name(name)
+        if block.begin.attrs["reverse"]:
+            step = ast.Slice(None, None, ast.UnaryOp(ast.USub(), ast.Constant(1)))
+            items = pyast.subscript(items, step)
+        stacked = self.body.owner.exprs.call("torch.stack", items)
+        self.body.statements.append(pyast.assign(name, stacked))
+        self.body.rename(value, name)
