@@ -69,6 +69,6 @@ $(STAMPS)/demo: $(PINS) $(STAMPS)/minilm | $(BIN)/python
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/test: $(PINS) $(STAMPS)/minilm | $(BIN)/python
-	$(INSTALL) -e '.[torch,jax,hf,haiku,test]'
+	$(INSTALL) -e '.[torch,jax,hf,haiku,bench,test]'
 	@mkdir -p $(STAMPS) && touch $@
 	@touch $(STAMPS)/demo

@@ -121,7 +121,7 @@ class Body:
         self.blocks = owner.blocks(self)
         self.in_flight: list[frozenset[str]] = []
         self.outer: ast.For | None = None  # the last loop around an equal loop
-        self.rounds = 0
+        self.rounds: dict[ast.For, int] = {}  # how often each such loop goes round
         self.reserved: set[str] = {
             "self", "config", "rngs", "jax", "jnp", "nnx", "np", "bool", "max", "min",
             "range", "list", "int", "float", "slice", "lax", "keras", "torch", "nn", "F",
@@ -156,6 +156,8 @@ class Body:
             else:
                 self._item(item, position)
             position += 1
+        for loop, count in self.rounds.items():
+            loop.iter = self.owner.times(count)
         self._update()
         returned = results(self)
         if returned is not None:
@@ -481,10 +483,11 @@ class Body:
         if inner is None or ast.dump(inner) != ast.dump(loop):
             self.statements.append(loop)
             return
-        self.rounds = 2 if again is None else self.rounds + 1
-        times = self.owner.times(self.rounds)
-        self.outer = ast.For(pyast.name("_"), times, [loop], [], lineno=0)
-        self.statements[-1] = self.outer
+        if again is None:
+            self.outer = ast.For(pyast.name("_"), ast.Tuple([]), [loop], [], lineno=0)
+            self.statements[-1] = self.outer
+            self.rounds[self.outer] = 1
+        self.rounds[self.outer] += 1
 
     def _carry(self, initial: Value, final: Value, carried: set[Value]) -> str:
         """The loop variable that starts as `initial`; a copy if `initial` is needed later."""
