@@ -47,6 +47,7 @@ bench: $(STAMPS)/test
 	$(BIN)/python benchmarks/port_time.py
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/latency.py --threads 1
+	$(BIN)/python benchmarks/perceiver.py
 	$(BIN)/python benchmarks/render.py
 
 clean:

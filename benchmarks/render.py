@@ -29,6 +29,12 @@ SECTIONS: dict[str, tuple[str, str]] = {
         "The same on one core. CPU time on one thread hardly depends on what else a "
         "machine does, so its ratios are the steadiest.",
     ),
+    "perceiver_2": (
+        "Perceiver in torch",
+        "The haiku Perceiver (ImageNet, Fourier features) ported to torch, against "
+        "transformers' own torch class of the same size. The target: at most 1.05 times "
+        "its time, eager and compiled.",
+    ),
     "port_time_2": (
         "Time of a port",
         "`ivyport hf` of a full-size bert-base, from the shell's point of view, against "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -134,6 +135,27 @@ def _weights_memory(values: Values) -> str:
     return table(head, rows)
 
 
+def _perceiver(values: Values) -> str:
+    times = values["times"]
+    rows = [
+        [
+            mode,
+            f"{statistics.median(times[f'port, {mode}']) * 1e3:.0f}",
+            f"{statistics.median(times[f'transformers, {mode}']) * 1e3:.0f}",
+            f"{middle:.3f} ({low:.2f}-{high:.2f})",
+        ]
+        for mode, (low, middle, high) in values["ratios"].items()
+    ]
+    rounds = len(next(iter(times.values())))
+    return (
+        f"{table(['mode', 'port, ms', 'transformers, ms', 'ratio'], rows)}\n\n"
+        f"{rounds} rounds, {values['threads']} threads, one image, float32: medians, and the "
+        "median of the ratios within a round with their quartiles. The port's outputs "
+        f"differ from haiku's by {values['max_rel_diff']:.1e} of the largest. Tracing, "
+        f"emitting and converting the weights took {values['port_s']:.1f} s."
+    )
+
+
 def environment(values: Values) -> str:
     """What a result was measured on, in a sentence."""
     versions = ", ".join(f"{k} {v}" for k, v in values["versions"].items())
@@ -149,4 +171,5 @@ _BODIES: dict[str, tuple[str, Callable[[Values], str]]] = {
     "latency": ("Forward latency", _latency),
     "port_time": ("Time of a port", _port_time),
     "weights_memory": ("Memory of the weight conversion", _weights_memory),
+    "perceiver": ("Perceiver in torch", _perceiver),
 }

@@ -32,6 +32,8 @@ COMMUTATIVE = frozenset(
         "bitwise_xor",
     }
 )
+# A -1 in a shape stands for what the type of the result says.
+SAID_BY_TYPE = frozenset({("reshape", "shape")})
 
 
 def difference(
@@ -247,7 +249,7 @@ class _Matching:
         if not self._paired(one.inputs, theirs):
             return f"operands of {_where(one)} and of {_where(other)} differ"
         for key, value in one.attrs.items():
-            if (one.op, key) in self.ignore_attrs:
+            if (one.op, key) in self.ignore_attrs or (one.op, key) in SAID_BY_TYPE:
                 continue
             found = self._renamed(other.attrs[key])
             if not self._same_attr(one, key, value, found):
@@ -333,7 +335,9 @@ def _where(node: Node) -> str:
 
 def _items(x: Any) -> list[tuple[Any, Any]] | None:
     if isinstance(x, Record):
-        return list(x.fields)
+        # Fields have names: their order, and those that are absent, say nothing.
+        fields = [(k, v) for k, v in x.fields if v is not None]
+        return sorted(fields, key=lambda field: field[0])
     if isinstance(x, dict):
         return list(x.items())
     return list(enumerate(x)) if isinstance(x, list | tuple) else None
