@@ -82,7 +82,17 @@ def calls(folder: Path) -> tuple[dict[str, Callable[[], Any]], dict[str, float]]
     if error > PARITY:
         raise SystemExit(f"the port differs from haiku by {error:.1e}: not timed")
     torch.manual_seed(0)
-    theirs = PerceiverForImageClassificationFourier(PerceiverConfig()).eval()
+    config = PerceiverConfig(
+        num_latents=512,
+        d_latents=1024,
+        d_model=261,
+        num_blocks=8,
+        num_self_attends_per_block=6,
+        num_self_attention_heads=8,
+        num_cross_attention_heads=1,
+        num_labels=1000,
+    )
+    theirs = PerceiverForImageClassificationFourier(config).eval()
     pixels = images.permute(0, 3, 1, 2).contiguous()
     compiled, compiled_theirs = torch.compile(port), torch.compile(theirs)
     timed = {

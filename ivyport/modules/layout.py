@@ -97,7 +97,7 @@ class Layout:
                 continue
             if path in nested.get(top, {}):
                 self._add(top, _group(nested[top], naming))
-            elif path in instance.children and container in plain:
+            elif container in plain and path in plain[container].paths():
                 self._add(container, plain[container])
             else:
                 self.slots[path] = Slot(self.free(path))
