@@ -13,6 +13,9 @@ PINS := pyproject.toml constraints.txt
 WORKERS ?= $(shell awk '/MemAvailable/ {n = $$2 > 8000000 ? 2 : 1} \
 	END {print n ? n : 2}' /proc/meminfo 2>/dev/null || echo 2)
 
+SUITE := $(BIN)/ivyport bench --baseline eager,compile,compile:max-autotune \
+	-o benchmarks/results
+
 .PHONY: help demo test test-full check lint format bench clean
 
 help:
@@ -45,8 +48,9 @@ format: $(STAMPS)/test
 bench: $(STAMPS)/test
 	$(BIN)/python benchmarks/weights_memory.py
 	$(BIN)/python benchmarks/port_time.py
-	$(BIN)/python benchmarks/latency.py
-	$(BIN)/python benchmarks/latency.py --threads 1
+	$(SUITE) --name suite --flax "$$($(BIN)/python benchmarks/setup_flax.py)"
+	$(SUITE) bert-base-uncased gpt2 vit-base-patch16-224 resnet-50 --batch 8 --name batch8
+	$(SUITE) bert-large-uncased --scan-layers --name scan
 	$(BIN)/python benchmarks/perceiver.py
 	$(BIN)/python benchmarks/render.py
 

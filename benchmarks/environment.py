@@ -39,15 +39,6 @@ def processor() -> str:
     return f"{name} {wide}".strip()
 
 
-def busy_seconds() -> float:
-    """CPU time that all processes of this machine have used since it started."""
-    user, nice, system, _, _, irq, softirq, steal = map(
-        int, Path("/proc/stat").read_text("utf-8").split("\n", 1)[0].split()[1:9]
-    )
-    ticks = user + nice + system + irq + softirq + steal
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 def today() -> str:
     """The date in the names of result files."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()

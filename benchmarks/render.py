@@ -7,28 +7,41 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from results import replace
 from tables import Values, body, environment
 
+from ivyport.bench import report
+
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 
-# Result files begin with these; each section shows the newest.
+# Runs of `ivyport bench`, whose result files begin with these.
+RUNS: dict[str, tuple[str, str]] = {
+    "bench_cpu_suite": (
+        "Forward latency on a CPU",
+        "`ivyport bench`: ports to JAX against torch's modes and, where there is one, the "
+        "hand-written Flax class of transformers 4.55.4 (the last release that has them), "
+        "with the same weights, inputs and threads. The targets: 1.3 times as fast as "
+        "torch's best mode in the geometric mean, no transformer slower than it, and no "
+        "port slower than hand-written Flax.",
+    ),
+    "bench_cpu_batch8": (
+        "Batch 8",
+        "The same with eight sequences or images.",
+    ),
+    "bench_cpu_scan": (
+        "Scanned layers",
+        "`--scan-layers`: equal layers under `jax.lax.scan`, which XLA compiles once. The "
+        "target: a quarter of the compile time of 24 layers that are unrolled.",
+    ),
+    "bench_gpu": ("Forward latency on a GPU", "The same on a GPU."),
+}
+
+# Result files of the scripts here begin with these; each section shows the newest.
 SECTIONS: dict[str, tuple[str, str]] = {
-    "latency_cpu_2": (
-        "Forward latency",
-        "Ported models against the hand-written Flax classes of transformers 4.55.4 (the "
-        "last release that has them) and torch, with the same weights, inputs and "
-        "threads. The targets: at most 1.0 times Flax, and below `torch.compile` in its "
-        "best mode.",
-    ),
-    "latency_cpu_1_thread_2": (
-        "Forward latency, one thread",
-        "The same on one core. CPU time on one thread hardly depends on what else a "
-        "machine does, so its ratios are the steadiest.",
-    ),
     "perceiver_2": (
         "Perceiver in torch",
         "The haiku Perceiver (ImageNet, Fourier features) ported to torch, against "
@@ -66,9 +79,24 @@ def newest(prefix: str, folder: Path) -> Values | None:
     return values
 
 
+def runs(folder: Path) -> Iterator[str]:
+    """The sections of `RUNS`: the newest result of each, with its plot."""
+    for prefix, (title, text) in RUNS.items():
+        files = sorted(folder.glob(f"{prefix}*.json"))
+        if not files:
+            continue
+        body = report.page(report.results_of(files[-1]))
+        # The page's own title goes, and its sections are one level down.
+        body = body.partition("\n")[2].replace("\n## ", "\n### ").strip()
+        plot = files[-1].with_name(f"{files[-1].stem}_speedup.png")
+        picture = f"![{title}](../benchmarks/results/{plot.name})\n\n"
+        picture = picture if plot.is_file() else ""
+        yield f"## {title}\n\n{text}\n\n{picture}{body}\n"
+
+
 def page(folder: Path) -> str:
     """The whole page; a benchmark without a result has no section."""
-    parts = [HEAD]
+    parts = [HEAD, *runs(folder)]
     for prefix, (title, text) in SECTIONS.items():
         values = newest(prefix, folder)
         if values is not None:

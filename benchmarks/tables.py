@@ -6,8 +6,6 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cases import ENGINES, PORT
-
 Values = dict[str, Any]
 
 
@@ -27,63 +25,6 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = list(head)
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *map(list, rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _latency(values: Values) -> str:
-    cases = values["cases"].values()
-    shown = [e for e in ENGINES if any(e in c["engines"] for c in cases)]
-    rest = [e for e in shown if e != PORT]
-    times = [[_name(c), *(_ms(c["engines"].get(e, {})) for e in shown)] for c in cases]
-    wall, cpu = (
-        table(
-            ["model", *(ENGINES[e] for e in rest)],
-            [[_name(c), *(_ratio(c[key].get(e)) for e in rest)] for c in cases],
-        )
-        for key in ("port_to", "port_cpu_to")
-    )
-    others = [
-        row["others_cores"]
-        for case in cases
-        for row in case["engines"].values()
-        if "others_cores" in row
-    ]
-    return (
-        "Median milliseconds of a forward pass:\n\n"
-        f"{table(['model', *(ENGINES[e] for e in shown)], times)}\n\n"
-        "The port's time over each other engine's, below 1 where the port is faster: "
-        "median of the ratios within a round, with their quartiles:\n\n"
-        f"{wall}\n\n"
-        "The same of the CPU time that all threads of a process used. torch's threads "
-        "also spin while they wait:\n\n"
-        f"{cpu}\n\n"
-        f"{values['rounds']} rounds, {values['calls']} calls a turn, "
-        f"{values['threads']} threads, float32. A row is timed if its output is within "
-        f"{values['parity']:.0e} of torch's; the largest error was "
-        f"{_worst(values):.1e}. Meanwhile, other processes kept "
-        f"{max(others, default=0.0):.2f} cores busy (the median turn of the engine that "
-        "was disturbed most)."
-    )
-
-
-def _name(case: Values) -> str:
-    return f"{case['class']}, {case['size']}"
-
-
-def _ms(row: Values) -> str:
-    if not row:
-        return ""
-    return f"{row['median_ms']:.1f}" if "median_ms" in row else "differs"
-
-
-def _ratio(ratio: Values | None) -> str:
-    if ratio is None:
-        return ""
-    return f"{ratio['median']:.3f} ({ratio['low']:.2f}-{ratio['high']:.2f})"
-
-
-def _worst(values: Values) -> float:
-    cases = values["cases"].values()
-    return max(row["error"] for case in cases for row in case["engines"].values())
 
 
 def _port_time(values: Values) -> str:
@@ -168,7 +109,6 @@ def environment(values: Values) -> str:
 
 
 _BODIES: dict[str, tuple[str, Callable[[Values], str]]] = {
-    "latency": ("Forward latency", _latency),
     "port_time": ("Time of a port", _port_time),
     "weights_memory": ("Memory of the weight conversion", _weights_memory),
     "perceiver": ("Perceiver in torch", _perceiver),

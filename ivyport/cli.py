@@ -19,7 +19,19 @@ import typer
 import ivyport
 from ivyport.cli_bench import bench
 from ivyport.cli_jax import WeightsCommand, flax, haiku
-from ivyport.cli_port import Json, Out, To, Verify, check_port, code, port, verdict
+from ivyport.cli_port import (
+    Batch,
+    Factory,
+    Inputs,
+    Json,
+    Out,
+    To,
+    Verify,
+    check_port,
+    code,
+    port,
+    verdict,
+)
 from ivyport.cli_render import FAULT, OK, Screen
 from ivyport.core.errors import IvyportError
 
@@ -61,7 +73,7 @@ def hf(
     ] = True,
     dtype: Annotated[Dtype, typer.Option(help="Dtype to load in.")] = "float32",
     revision: Annotated[str | None, typer.Option(help="Hub revision.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Example batch size.")] = 2,
+    batch: Batch = 2,
     seq_len: Annotated[
         int | None, typer.Option(min=1, help="Example sequence length.")
     ] = None,
@@ -89,12 +101,9 @@ def hf(
 
 @app.command("torch")
 def torch_(
-    factory: Annotated[str, typer.Argument(help="pkg.module:factory")],
+    factory: Factory,
     to: To,
-    input_: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="name=dtype[dims], integers <bound. Repeatable."),
-    ] = None,
+    input_: Inputs = None,
     out: Out = None,
     params: Annotated[
         Path | None, typer.Option(help="Parameters to load, .safetensors.")

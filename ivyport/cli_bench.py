@@ -53,6 +53,10 @@ Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads. Default: all cores.")
 ]
 Tf32 = Annotated[bool, typer.Option(help="Allow TensorFloat-32, on both sides.")]
+Flax = Annotated[
+    Path | None,
+    typer.Option(help="Folder with transformers 4.55: also run its Flax classes."),
+]
 Scan = Annotated[bool, typer.Option(help="Also run JAX ports with scanned layers.")]
 Patience = Annotated[
     float, typer.Option(min=0, help="Seconds to wait for a quiet CPU.")
@@ -61,6 +65,9 @@ Timeout = Annotated[
     float, typer.Option(min=1, help="Seconds for an engine to load and compile.")
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the result files.")]
+Name = Annotated[
+    str, typer.Option(help="A word in the names of the result files.", metavar="WORD")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
@@ -77,10 +84,12 @@ def bench(
     rounds: Rounds = 10,
     threads: Threads = None,
     tf32: Tf32 = False,
+    flax: Flax = None,
     scan_layers: Scan = False,
     patience: Patience = 2.0,
     timeout: Timeout = 1800.0,
     out: Out = Path("results"),
+    name: Name = "",
     as_json: Json = False,
 ) -> None:
     """Measure how fast ports are against torch and torch.compile.
@@ -99,7 +108,7 @@ def bench(
 
         device = machine.default_device() if device is None else device
         threads = machine.cores() if threads is None else threads
-        engines = _engines(baseline, to, scan_layers=scan_layers)
+        engines = _engines(baseline, to, flax, scan_layers=scan_layers)
         entries, left_out = _entries(models, device, threads, len(engines))
         cases = cases_of(
             entries,
@@ -115,12 +124,19 @@ def bench(
         runs = RUNS[device] if runs is None else runs
         options = _options(runs, rounds, threads, tf32, patience, timeout)
         results = _results(device, options, engines, left_out)
-        stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H%M%S")
-        stem = out / f"bench_{device}_{stamp}"
+        stem = out / _stem(device, name)
         progress("measure")
         ended = _measure((entries, engines, cases), options, results, stem, seen)
     _show(results, stem, screen)
     raise typer.Exit(ended)
+
+
+def _stem(device: str, name: str) -> str:
+    """``bench_cpu_suite_2026-01-31_120000``."""
+    if name and not (name.isascii() and name.replace("-", "").isalnum()):
+        raise InputError(f"--name {name!r}: use letters, digits and dashes.")
+    stamp = datetime.datetime.now().strftime("%Y-%m-%d_%H%M%S")
+    return "_".join(part for part in ("bench", device, name, stamp) if part)
 
 
 def _options(
@@ -152,12 +168,14 @@ def _results(
 
 
 def _engines(
-    baseline: str, to: Sequence[str] | None, *, scan_layers: bool
+    baseline: str, to: Sequence[str] | None, flax: Path | None, *, scan_layers: bool
 ) -> list[Engine]:
-    from ivyport.bench.engines import baselines, ports
+    from ivyport.bench.engines import baselines, hand_written, ports
 
     targets = [name for given in to or ["jax"] for name in _names(given)]
     found = [*baselines(_names(baseline)), *ports(targets, scan_layers=scan_layers)]
+    if flax is not None:
+        found.append(hand_written(flax))
     for engine in found:
         if engine.missing:
             names = ", ".join(engine.missing)

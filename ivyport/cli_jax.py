@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ivyport.cli_port import Json, Out, To, Verify, port
+from ivyport.cli_port import Batch, Factory, Inputs, Json, Out, To, Verify, port
 from ivyport.cli_render import Screen
 
 #: What `--weights` stands for without a file.
@@ -58,7 +58,7 @@ def haiku(
         typer.Option(help="name=value, to replace a published size. Repeatable."),
     ] = None,
     out: Out = None,
-    batch: Annotated[int, typer.Option(min=1, help="Example batch size.")] = 2,
+    batch: Batch = 2,
     verify: Verify = True,
     as_json: Json = False,
 ) -> None:
@@ -80,12 +80,9 @@ def haiku(
 
 
 def flax(
-    factory: Annotated[str, typer.Argument(help="pkg.module:factory")],
+    factory: Factory,
     to: To,
-    input_: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="name=dtype[dims], integers <bound. Repeatable."),
-    ] = None,
+    input_: Inputs = None,
     out: Out = None,
     params: Annotated[
         Path | None,

@@ -24,6 +24,12 @@ Out = Annotated[
     Path | None,
     typer.Option("-o", "--out", help="Folder to write. Default: ported/<name>."),
 ]
+Factory = Annotated[str, typer.Argument(help="pkg.module:factory")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="name=dtype[dims], integers <bound. Repeatable."),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Example batch size.")]
 Verify = Annotated[bool, typer.Option(help="Compare the port with its source.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 

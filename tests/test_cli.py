@@ -16,7 +16,6 @@ import ivyport
 from ivyport.cli import app
 from ivyport.cli_render import parity_table
 
-ROOT = Path(__file__).resolve().parent.parent
 FACTORY = """
 import torch
 
@@ -146,7 +145,7 @@ def test_a_fault_is_one_json_object_with_json(here):
 @pytest.mark.parametrize(("debug", "shown"), [("0", False), ("1", True)])
 def test_the_traceback_is_shown_where_it_is_asked_for(here, monkeypatch, debug, shown):
     monkeypatch.setenv("IVYPORT_DEBUG", debug)
-    command = [sys.executable, str(ROOT / "cli.py"), "verify", "."]
+    command = [sys.executable, "-m", "ivyport", "verify", "."]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert ("Traceback" in done.stderr) == shown
@@ -155,7 +154,7 @@ def test_the_traceback_is_shown_where_it_is_asked_for(here, monkeypatch, debug, 
 
 def test_a_defect_of_the_factory_is_shown_whole_and_is_no_parity_failure(here):
     (here / "cli_factories.py").write_text("def build():\n    return 1 / 0\n")
-    command = [sys.executable, str(ROOT / "cli.py"), "torch", "cli_factories:build"]
+    command = [sys.executable, "-m", "ivyport", "torch", "cli_factories:build"]
     command += ["--to", "jax", "--input", INPUT]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 70

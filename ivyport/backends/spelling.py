@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from ivyport.backends.pyast import OMIT, Exprs, HoleFloat, HoleInt
+from ivyport.backends.pyast import OMIT, Exprs, HoleFloat, HoleInt, attribute
 from ivyport.core import dtype as dt
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
@@ -41,6 +41,44 @@ def axes(axis: tuple[int, ...], rank: int) -> Any:
     if len(axis) == 1:
         return one_axis(axis[0], rank)
     return tuple(normalize(a, rank) for a in axis)
+
+
+def other_axes(axis: int, rank: int) -> Any:
+    """All axes but one, as people write them."""
+    return axes(tuple(a for a in range(rank) if a != axis % rank), rank)
+
+
+def softmax_axis(axis: int, rank: int) -> int:
+    """Like `one_axis`, and -1 is the only axis of a vector too."""
+    return -1 if axis % max(rank, 1) == rank - 1 else one_axis(axis, rank)
+
+
+def whole(number: float) -> float:
+    """A number as people write it: 2 for 2.0."""
+    finite = abs(number) != float("inf")
+    return int(number) if finite and number == int(number) else number
+
+
+def range_bounds(start: Any, stop: Any, step: Any) -> list[Any]:
+    """The arguments of a range, its defaults left out."""
+    bounds = [stop] if start == 0 and step == 1 else [start, stop]
+    return bounds if step == 1 else [*bounds, step]
+
+
+def permuted(
+    e: Exprs, x: ast.expr, axes: tuple[int, ...], *, swap: str, permute: str
+) -> ast.expr:
+    """x with its axes in this order; `swap` and `permute` are the target's methods."""
+    rank = len(axes)
+    axes = tuple(normalize(a, rank) for a in axes)
+    moved = [i for i, a in enumerate(axes) if i != a]
+    if not moved:
+        return x
+    if moved == [rank - 2, rank - 1]:
+        return attribute(x, "T" if rank == 2 else "mT")
+    if len(moved) == 2:
+        return e.method(x, swap, *moved)
+    return e.method(x, permute, *axes)
 
 
 def demand_bool(e: Exprs) -> None:

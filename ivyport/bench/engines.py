@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 from collections.abc import Iterable
+from pathlib import Path
 
 from ivyport.core.errors import InputError
 from ivyport.targets import TARGETS, resolve_target
@@ -17,9 +18,14 @@ BASELINES: tuple[str, ...] = (
     *(f"{COMPILE}:{mode}" for mode in COMPILE_MODES),
 )
 SCAN = "jax-scan"
+FLAX = "flax"
+#: What ports are compared with: torch's modes, of which the best makes the speed-up, and
+#: the Flax classes that people wrote by hand.
+COMPARED: tuple[str, ...] = (*BASELINES, FLAX)
 
 _TORCH = "ivyport.bench.torch_engine:load"
 _JAX = "ivyport.bench.jax_engine:load"
+_FLAX = "ivyport.bench.flax_engine:load"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +77,28 @@ def baselines(names: Iterable[str]) -> list[Engine]:
         label = "torch eager" if name == EAGER else label
         found.append(Engine(name, label, "torch", ("torch", "transformers"), _TORCH))
     return found
+
+
+def hand_written(folder: Path) -> Engine:
+    """The engine of transformers 4's Flax classes, installed in a folder of their own.
+
+    Raises InputError where the folder holds no transformers, or one without Flax classes.
+    """
+    package = folder / "transformers"
+    if not (package / "modeling_flax_utils.py").is_file():
+        raise InputError(
+            f"--flax {folder}: no transformers with Flax classes there. Install the last "
+            "one: pip install --no-deps --target FOLDER transformers==4.55.4 "
+            "tokenizers==0.21.4 huggingface-hub==0.34.4 requests urllib3"
+        )
+    return Engine(
+        FLAX,
+        "hand-written Flax (transformers 4), jax.jit",
+        "jax",
+        ("jax", "flax"),
+        _FLAX,
+        path=(str(folder.resolve()),),
+    )
 
 
 def ports(targets: Iterable[str], *, scan_layers: bool = False) -> list[Engine]:

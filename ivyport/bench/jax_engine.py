@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -37,16 +38,16 @@ def load(job: Job) -> Session:
     return session(job, model, scanned)
 
 
-class _JaxSession(Session):
-    """What both modes have: inputs on the device, and what is said of it."""
+class JaxSession(Session):
+    """What JAX's engines have: inputs on the device, and what is said of it."""
 
-    def __init__(self, job: Job, model: Any, scanned: list[str]) -> None:
+    def __init__(self, job: Job, scanned: Sequence[str] = ()) -> None:
         import jax
 
-        self._job, self._scanned = job, scanned
-        self._device = jax.devices()[0]
+        self._job, self._scanned = job, list(scanned)
+        self.device = jax.devices()[0]
         # JAX's integers have 32 bits.
-        self._inputs = [
+        self.inputs = [
             {n: self._put(v) for n, v in variant.items()} for variant in job.variants()
         ]
 
@@ -55,7 +56,7 @@ class _JaxSession(Session):
         import jax.numpy as jnp
 
         kind = jnp.dtype(self._job.dtype) if value.dtype.kind == "f" else jnp.int32
-        return jax.device_put(jnp.asarray(value, kind), self._device)
+        return jax.device_put(jnp.asarray(value, kind), self.device)
 
     def read(self, output: Any) -> Arrays:
         import jax
@@ -63,15 +64,19 @@ class _JaxSession(Session):
 
         return {
             name: np.asarray(value.astype(jnp.float32))
-            for name, value in output._asdict().items()
+            for name, value in self.fields(output).items()
             if isinstance(value, jax.Array)
             and jnp.issubdtype(value.dtype, jnp.floating)
         }
 
+    def fields(self, output: Any) -> dict[str, Any]:
+        """An output's values by name; a port's output is a named tuple."""
+        return dict(output._asdict())
+
     def peak_bytes(self) -> int | None:
         if self._job.device == "cpu":
             return None
-        return int(self._device.memory_stats()["peak_bytes_in_use"])
+        return int(self.device.memory_stats()["peak_bytes_in_use"])
 
     def check_compiled(self) -> None:
         return  # jax.jit compiles everything, or raises
@@ -80,23 +85,23 @@ class _JaxSession(Session):
         import jax
 
         found: dict[str, Any] = {
-            "device": self._device.device_kind,
+            "device": self.device.device_kind,
             "default_matmul_precision": jax.config.jax_default_matmul_precision,
         }
         return found | ({"scanned": self._scanned} if self._scanned else {})
 
 
-class Forward(_JaxSession):
+class Forward(JaxSession):
     """Forward passes of a module in eval mode, as a pure function of its state."""
 
     def __init__(self, job: Job, model: Any, scanned: list[str]) -> None:
         import jax
         from flax import nnx
 
-        super().__init__(job, model, scanned)
+        super().__init__(job, scanned)
         model.eval()
         graphdef, self._state = nnx.split(model)
-        self._state = jax.device_put(self._state, self._device)
+        self._state = jax.device_put(self._state, self.device)
 
         @jax.jit
         def forward(state: Any, inputs: dict[str, Any]) -> Any:
@@ -107,7 +112,7 @@ class Forward(_JaxSession):
     def call(self, variant: int) -> Any:
         import jax
 
-        return jax.block_until_ready(self._forward(self._state, self._inputs[variant]))
+        return jax.block_until_ready(self._forward(self._state, self.inputs[variant]))
 
     def outputs(self, variant: int) -> Arrays:
         return self.read(self.call(variant))
@@ -116,7 +121,7 @@ class Forward(_JaxSession):
         raise NotImplementedError("a forward pass has no learning rate")
 
 
-class Train(_JaxSession):
+class Train(JaxSession):
     """SGD steps of a module in train mode; parameters and state are donated."""
 
     def __init__(self, job: Job, model: Any, scanned: list[str]) -> None:
@@ -124,10 +129,10 @@ class Train(_JaxSession):
         import jax.numpy as jnp
         from flax import nnx
 
-        super().__init__(job, model, scanned)
+        super().__init__(job, scanned)
         model.train()
         graphdef, *parts = nnx.split(model, nnx.Param, ...)
-        self._parts = jax.device_put(tuple(parts), self._device)
+        self._parts = jax.device_put(tuple(parts), self.device)
         self._weights = {n: jnp.asarray(v) for n, v in job.loss_weights().items()}
         self.set_rate(job.rate)
 
@@ -163,12 +168,12 @@ class Train(_JaxSession):
         import jax
 
         value, self._parts = jax.block_until_ready(
-            self._step(self._parts, self._inputs[variant], self._weights, self._rate)
+            self._step(self._parts, self.inputs[variant], self._weights, self._rate)
         )
         return value
 
     def outputs(self, variant: int) -> Arrays:
-        return self.read(self._outputs(self._parts, self._inputs[variant]))
+        return self.read(self._outputs(self._parts, self.inputs[variant]))
 
     def set_rate(self, rate: float) -> None:
         import jax.numpy as jnp

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ivyport.bench.case import FIELDS, KEY, OK, Row
-from ivyport.bench.engines import BASELINES
+from ivyport.bench.engines import COMPARED, FLAX
 from ivyport.bench.runner import Results, Rounds
 from ivyport.bench.timer import geometric_mean, quartiles_of_ratios
 from ivyport.core.errors import InputError
@@ -92,6 +92,17 @@ def read(file: Path) -> tuple[dict[str, Any], list[Row], dict[Key, Rounds]]:
     return environment, rows, read_samples(file.with_suffix(".csv"))
 
 
+def results_of(file: Path) -> Results:
+    """A result file and the samples beside it, as they were when it was written.
+
+    Raises InputError for a file that is none of ours.
+    """
+    environment, rows, samples = read(file)
+    about, details = environment.pop("engines", {}), environment.pop("details", [])
+    texts = {tuple(d[name] for name in KEY): d["detail"] for d in details}
+    return Results(environment, rows, samples, texts, about)
+
+
 def samples_csv(samples: dict[Key, Rounds]) -> str:
     """Every timed call, a line each."""
     out = io.StringIO()
@@ -135,9 +146,9 @@ def _case_key(row: Row) -> Key:
 
 
 def shown_baselines(rows: Iterable[Row]) -> list[str]:
-    """The torch modes among the rows, in the order of `BASELINES`."""
+    """What the rows compare ports with, in the order of `COMPARED`."""
     there = {row.engine for row in rows}
-    return [name for name in BASELINES if name in there]
+    return [name for name in COMPARED if name in there]
 
 
 def header(baselines: Sequence[str]) -> list[str]:
@@ -167,7 +178,7 @@ def cells(row: Row, of_case: Sequence[Row], baselines: Sequence[str]) -> list[st
     over = []
     for name in baselines:
         other = by_engine.get(name)
-        if row.engine in BASELINES or other is None:
+        if row.engine in COMPARED or other is None:
             over.append("")
         else:
             over.append(f"{(other.median_ms or 0) / (row.median_ms or 1):.2f}")
@@ -192,30 +203,43 @@ def _ms(value: float | None) -> str:
 def overall(rows: Sequence[Row]) -> list[str]:
     """Geometric means of the speed-up over the best torch mode, a line each setting.
 
-    Cases that only one side finished have no part in it, and are counted.
+    Where hand-written Flax was measured, a second line is about that. Cases that only one
+    side finished have no part in it, and are counted.
     """
     lines = []
-    settings = dict.fromkeys(
-        (r.engine, r.device, r.mode, r.dtype, r.batch)
-        for r in rows
-        if r.engine not in BASELINES
-    )
-    for engine, device, mode, dtype, batch in settings:
-        of_setting = [
-            r
-            for r in rows
-            if (r.engine, r.device, r.mode, r.dtype, r.batch)
-            == (engine, device, mode, dtype, batch)
-        ]
-        ratios = [s for r in of_setting if (s := r.speedup_vs_best_torch) is not None]
-        mean = geometric_mean(ratios)
-        if mean is not None:
-            lines.append(
-                f"{engine}, {device}, {mode}, {dtype}, batch {batch}: {mean:.2f} times "
-                f"as fast as the best torch mode (geometric mean of {len(ratios)} of "
-                f"{len(of_setting)} cases, {min(ratios):.2f} to {max(ratios):.2f})"
-            )
+    flax = {_case_key(r): r.median_ms for r in rows if r.engine == FLAX and r.median_ms}
+    settings = dict.fromkeys(_setting(r) for r in rows if r.engine not in COMPARED)
+    for setting in settings:
+        own = [r for r in rows if _setting(r) == setting]
+        engine, device, mode, dtype, batch = setting
+        head = f"{engine}, {device}, {mode}, {dtype}, batch {batch}"
+        torch = [r.speedup_vs_best_torch for r in own]
+        lines += _mean(head, "the best torch mode", torch)
+        if flax:
+            ratios = [
+                flax[_case_key(r)] / r.median_ms
+                if _case_key(r) in flax and r.median_ms
+                else None
+                for r in own
+            ]
+            lines += _mean(head, "hand-written Flax", ratios)
     return lines
+
+
+def _setting(row: Row) -> tuple[str, str, str, str, int]:
+    return (row.engine, row.device, row.mode, row.dtype, row.batch)
+
+
+def _mean(head: str, over: str, ratios: Sequence[float | None]) -> list[str]:
+    """The line of one comparison; none where no case has a ratio."""
+    known = [r for r in ratios if r is not None]
+    mean = geometric_mean(known)
+    if mean is None:
+        return []
+    return [
+        f"{head}: {mean:.2f} times as fast as {over} (geometric mean of {len(known)} "
+        f"of {len(ratios)} cases, {min(known):.2f} to {max(known):.2f})"
+    ]
 
 
 def page(results: Results) -> str:
@@ -253,7 +277,7 @@ def _spread(results: Results) -> str:
         known = {r.engine: results.samples.get(r.key) for r in group}
         for row in group:
             own = known[row.engine]
-            if row.engine in BASELINES or not own:
+            if row.engine in COMPARED or not own:
                 continue
             texts = []
             for name in baselines:

@@ -30,6 +30,8 @@ class Entry:
     source: its row in `ivyport.zoo.hf_configs.PUBLISHED`, or None for `settings` alone.
     kind: text and audio have a length, images none.
     million: parameters; gflop: operations of a forward pass at batch 1 and 128 tokens.
+    longest: the positions that the model has, where a case might ask for more.
+    by_default: whether a suite without names has it.
     """
 
     name: str
@@ -40,10 +42,14 @@ class Entry:
     gflop: float
     model_type: str = ""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    longest: int | None = None
+    by_default: bool = True
 
     def seq_len(self, wanted: int) -> int | None:
-        """The case's length, None for a model without one."""
-        return None if self.kind == IMAGE or "whisper" in self.name else wanted
+        """The case's length, at most `longest`; None for a model without one."""
+        if self.kind == IMAGE or "whisper" in self.name:
+            return None
+        return wanted if self.longest is None else min(wanted, self.longest)
 
 
 # Sizes are of the class named here, without language modelling heads: those are one
@@ -51,6 +57,10 @@ class Entry:
 _ROWS: tuple[Entry, ...] = (
     Entry("bert-base-uncased", "BertModel", "google-bert/bert-base-uncased",
           TEXT, 110, 22),
+    # 24 layers, for `--scan-layers`. Source: config.json of the published model.
+    Entry("bert-large-uncased", "BertModel", None, TEXT, 335, 79, "bert",
+          {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+           "num_attention_heads": 16}, by_default=False),
     Entry("roberta-base", "RobertaModel", "FacebookAI/roberta-base", TEXT, 125, 22),
     Entry("distilbert-base-uncased", "DistilBertModel",
           "distilbert/distilbert-base-uncased", TEXT, 66, 11),
@@ -73,7 +83,7 @@ _ROWS: tuple[Entry, ...] = (
     Entry("resnet-50", "ResNetForImageClassification", "microsoft/resnet-50",
           IMAGE, 26, 8),
     Entry("clip-vit-base-patch32", "CLIPModel", "openai/clip-vit-base-patch32",
-          TEXT, 151, 24),
+          TEXT, 151, 24, longest=77),
     Entry("wav2vec2-base", "Wav2Vec2Model", "facebook/wav2vec2-base", AUDIO, 94, 40),
     # The encoder, with a linear head on its mean.
     Entry("whisper-base-encoder", "WhisperForAudioClassification",
@@ -113,7 +123,7 @@ def _resolve(name: str) -> Entry:
     by_source = {entry.source: entry for entry in _ROWS if entry.source}
     if published in by_source:
         return by_source[published]
-    by_type = {entry.model_type: entry for entry in _ROWS if entry.model_type}
+    by_type = {e.model_type: e for e in _ROWS if e.model_type and e.by_default}
     if name in by_type:
         return by_type[name]
     close = difflib.get_close_matches(name, ENTRIES, n=3, cutoff=0.4)
@@ -161,6 +171,8 @@ def default_suite(
     """
     chosen, left_out = [], []
     for entry in _ROWS:
+        if not entry.by_default:
+            continue
         needed = resident_bytes(entry, "float32", "forward") * copies
         seconds = entry.gflop / _GFLOPS_PER_CORE[device] / cores
         if needed > memory:

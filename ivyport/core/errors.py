@@ -41,3 +41,13 @@ class WeightsError(IvyportError):
 
 class ParityError(IvyportError):
     """The port does not reproduce the source; the first drifting module is named."""
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """The error and what it was raised from, the first cause first."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        if cause in chain:
+            break
+        chain.append(cause)
+    return chain[::-1]

@@ -183,7 +183,7 @@ class Graph:
 
     `outputs` is a nested structure of values, None, constants, tuples, lists, dicts and records.
     `updates` gives the new value of a parameter (a running statistic) by its path, where no
-    operation updates it by itself.
+    operation updates it by itself; `training` says that they are made in train mode alone.
     `dims` gives each symbol's ``(lower, upper)`` bounds, upper None when unbounded.
     `attrs` are plain scalars found on the source's modules, by path: they name constants.
     `fields` says which configuration field set a module's number (``path.attribute``).
@@ -200,6 +200,7 @@ class Graph:
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     name: str = "Model"
     updates: dict[str, Value] = dataclasses.field(default_factory=dict)
+    training: bool = False
 
     def __repr__(self) -> str:
         # As an attribute of a node: graphs are equal only if they are one.
@@ -218,6 +219,25 @@ class Graph:
         return found
 
 
+def walk(structure: Any) -> Iterator[Any]:
+    """Everything in a nested structure that is no container, depth first.
+
+    >>> list(walk({"a": (1, None), "b": Record("R", (("x", [2]),))}))
+    [1, None, 2]
+    """
+    if isinstance(structure, Record):
+        for _, item in structure.fields:
+            yield from walk(item)
+    elif isinstance(structure, dict):
+        for item in structure.values():
+            yield from walk(item)
+    elif isinstance(structure, list | tuple):
+        for item in structure:
+            yield from walk(item)
+    else:
+        yield structure
+
+
 def leaves(structure: Any) -> Iterator[Value]:
     """Values in a nested structure, depth first.
 
@@ -225,30 +245,21 @@ def leaves(structure: Any) -> Iterator[Value]:
     >>> list(leaves({"a": (v, None), "b": 3})) == [v]
     True
     """
-    if isinstance(structure, Value):
-        yield structure
-    elif isinstance(structure, Record):
-        for _, item in structure.fields:
-            yield from leaves(item)
-    elif isinstance(structure, dict):
-        for item in structure.values():
-            yield from leaves(item)
-    elif isinstance(structure, list | tuple):
-        for item in structure:
-            yield from leaves(item)
+    return (item for item in walk(structure) if isinstance(item, Value))
+
+
+def map_leaves(function: Callable[[Any], Any], structure: Any) -> Any:
+    """The same structure with ``function(x)`` for everything that is no container."""
+    if isinstance(structure, Record):
+        fields = tuple((k, map_leaves(function, v)) for k, v in structure.fields)
+        return Record(structure.cls, fields)
+    if isinstance(structure, dict):
+        return {k: map_leaves(function, v) for k, v in structure.items()}
+    if isinstance(structure, list | tuple):
+        return type(structure)(map_leaves(function, v) for v in structure)
+    return function(structure)
 
 
 def map_structure(function: Callable[[Value], Any], structure: Any) -> Any:
     """The same structure with every value replaced by ``function(value)``."""
-    if isinstance(structure, Value):
-        return function(structure)
-    if isinstance(structure, Record):
-        return Record(
-            structure.cls,
-            tuple((k, map_structure(function, v)) for k, v in structure.fields),
-        )
-    if isinstance(structure, dict):
-        return {k: map_structure(function, v) for k, v in structure.items()}
-    if isinstance(structure, list | tuple):
-        return type(structure)(map_structure(function, v) for v in structure)
-    return structure
+    return map_leaves(lambda x: function(x) if isinstance(x, Value) else x, structure)

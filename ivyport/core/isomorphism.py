@@ -11,8 +11,9 @@ from collections.abc import Collection
 from typing import Any
 
 from ivyport.core.dims import Dim, DimLike, as_symbol, evaluate
+from ivyport.core.dtype import is_float
 from ivyport.core.ir import Graph, Node, Record, Scalar, Slice, TensorType, Value
-from ivyport.core.passes.match import alike
+from ivyport.core.passes.match import alike, same32
 from ivyport.core.text import attr_text
 
 DEPTH = 12
@@ -271,7 +272,7 @@ class _Matching:
             rank = max(node.inputs[0].type.rank, 1)
             x, y = (_positive(v, rank) for v in (x, y))
         if isinstance(x, int | float) and isinstance(y, int | float):
-            return _same_number(x, y)
+            return _same_number(x, y, node.outputs[0].type.dtype)
         plain = tuple(x) if isinstance(x, list) else x
         return repr(plain) == repr(y)
 
@@ -286,12 +287,14 @@ class _Matching:
         return twins and x not in self.params[0] and y not in self.params[1]
 
     def _paired(self, mine: Any, theirs: Any) -> bool:
+        dtypes = [x.type.dtype for x in mine if isinstance(x, Value)]
+        dtype = next((name for name in dtypes if is_float(name)), "")
         for x, y in zip(mine, theirs, strict=True):
             if isinstance(x, Value) and isinstance(y, Value):
                 if not self._equal(self._real(x), self._real(y)):
                     return False
             elif isinstance(x, Scalar) and isinstance(y, Scalar):
-                if not _same_number(x.value, self._renamed(y.value)):
+                if not _same_number(x.value, self._renamed(y.value), dtype):
                     return False
             elif x is not y:
                 return False
@@ -314,9 +317,14 @@ def _kinds(one: Node, other: Node) -> str | None:
     return None
 
 
-def _same_number(x: Any, y: Any) -> bool:
-    if isinstance(x, float) and isinstance(y, float) and x != x:
-        return y != y
+def _same_number(x: Any, y: Any, dtype: str) -> bool:
+    """Whether two numbers beside tensors of `dtype` are one.
+
+    A number beside float32 tensors is rounded to float32 when the operation runs, so that the
+    digits beyond it say nothing: JAX's traces lack them, torch's have them.
+    """
+    if isinstance(x, float) and isinstance(y, float):
+        return (x != x and y != y) or x == y or (dtype == "float32" and same32(x, y))
     return isinstance(x, bool) == isinstance(y, bool) and bool(x == y)
 
 

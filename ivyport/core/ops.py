@@ -19,8 +19,8 @@ API = "https://data-apis.org/array-api/2024.12/API_specification/"
 FLOAT_UNARY = [
     "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "erf", "erfinv", "exp",
     "expm1", "log", "log1p", "log2", "log10", "reciprocal", "rsqrt", "sigmoid", "sin", "sinh",
-    "softplus", "sqrt", "tan", "tanh", "silu", "relu", "log_sigmoid", "hard_swish",
-    "hard_sigmoid", "mish",
+    "softplus", "sqrt", "tan", "tanh", "silu", "relu", "relu6", "log_sigmoid",
+    "hard_swish", "hard_sigmoid", "mish",
 ]
 ANY_UNARY = ["abs", "negative", "sign", "square", "floor", "ceil", "round", "trunc"]
 PREDICATES = ["isfinite", "isinf", "isnan"]

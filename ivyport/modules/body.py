@@ -7,14 +7,14 @@ import dataclasses
 import keyword
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from ivyport.backends import pyast
-from ivyport.backends.pyast import Exprs
 from ivyport.core.dims import Dim, as_symbol
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Node, Param, Scalar, Slice, Value
-from ivyport.modules.blocks import MARKS, Blocks
+from ivyport.core.ir import Node, Scalar, Slice, Value
+from ivyport.modules.blocks import MARKS
+from ivyport.modules.owner import Owner
 from ivyport.modules.renaming import restore_names, unshadow
 from ivyport.modules.runs import Run, find_run
 from ivyport.modules.tree import CallNode
@@ -37,48 +37,6 @@ ROLES = {
     "permute_dims": "transposed",
     "full": "filled",
 }
-
-
-class Owner(Protocol):
-    """What a method needs to know about its class (`ivyport.modules.emit.ClassEmitter`)."""
-
-    exprs: Exprs
-    blocks: Callable[[Body], Blocks]  # how loops and branches are written
-
-    def child(self, call: CallNode) -> ast.expr:
-        """The bound method that makes an inner call."""
-
-    def param(self, value: Value) -> ast.expr | None:
-        """The expression of an own parameter, None if the value is none."""
-
-    def update(self, param: Param, new: ast.expr) -> ast.stmt:
-        """The statement that gives a buffer its new value."""
-
-    def any_param(self) -> ast.expr | None:
-        """The expression of some parameter in reach, None if there is none."""
-
-    def number(
-        self, where: tuple[Any, ...], value: int | float, *, shared: bool = False
-    ) -> int | float:
-        """`value`, or a hole if the class spells it as an attribute.
-
-        A number that is `shared` by several places gets an attribute only if it varies.
-        """
-
-    def dropout(self, call: CallNode, position: int, rate: float) -> ast.expr:
-        """The dropout layer of a random operation in the body."""
-
-    def container(self, run: Run) -> ast.expr:
-        """What a rolled loop iterates over."""
-
-    def loop_variable(self, run: Run) -> str:
-        """Name of the loop's variable, ``_`` for repeated calls of one module."""
-
-    def times(self, count: int) -> ast.expr:
-        """What a loop of `count` rounds iterates over."""
-
-    def leaf_operands(self, call: CallNode) -> list[Value]:
-        """Operands that an inner call passes."""
 
 
 @dataclasses.dataclass
@@ -143,22 +101,14 @@ class Body:
         )
         self.owner.exprs.spell_dim = self._spell_dim
         self.owner.exprs.spell_device = self._spell_device
-        position = 0
-        while position < len(self.call.items):
-            run = find_run(self.call.items, position, self.uses, self.call.outputs)
-            if run is not None:
-                self._loop(run)
-                position += len(run.calls)
-                continue
-            item = self.call.items[position]
-            if isinstance(item, Node) and item.op in MARKS:
-                self.blocks.mark(item, position)
-            else:
-                self._item(item, position)
-            position += 1
+        late = self.call.first_late()
+        self._items(0, late)
+        if self.call.late is None:
+            self._update()
+        elif self.call.late or self.call.updates:
+            self._train(late)
         for loop, count in self.rounds.items():
             loop.iter = self.owner.times(count)
-        self._update()
         returned = results(self)
         if returned is not None:
             self.statements.append(ast.Return(returned))
@@ -169,6 +119,34 @@ class Body:
             self.arguments, self.hidden = restore_names(
                 self.statements, self.arguments, wanted
             )
+
+    def _items(self, position: int, end: int) -> None:
+        """Emit the items from `position` up to `end`."""
+        items = self.call.items[:end]
+        while position < end:
+            run = find_run(items, position, self.uses, self.call.outputs)
+            if run is not None:
+                self._loop(run)
+                position += len(run.calls)
+                continue
+            item = items[position]
+            if isinstance(item, Node) and item.op in MARKS:
+                self.blocks.mark(item, position)
+            else:
+                self._item(item, position)
+            position += 1
+
+    def _train(self, late: int) -> None:
+        """What train mode does beside: the items from `late` on, and the updates."""
+        for value in self.call.outputs:
+            if not self._entry(value).bound:
+                self._bind(value)
+        outer, self.statements = self.statements, []
+        self._items(late, len(self.call.items))
+        self._update()
+        if self.statements:
+            outer.append(ast.If(self.owner.training(), self.statements, []))
+        self.statements = outer
 
     def _update(self) -> None:
         """Write the buffers that the call changes, after everything that reads them."""
@@ -271,7 +249,8 @@ class Body:
             operands = self.owner.leaf_operands(item)
         else:
             operands = [x for x in item.inputs if isinstance(x, Value)]
-        if not any(self.uses.get(v, 0) for v in item.outputs):
+        unused = not any(self.uses.get(v, 0) for v in item.outputs)
+        if unused and not (isinstance(item, CallNode) and item.writes()):
             self.consume(operands)
             return
         chained = isinstance(item, Node) and item.op in CHAINED
@@ -282,6 +261,9 @@ class Body:
         else:
             expr = self._node(item, position)
         self.consume(operands)
+        if unused:
+            self.statements.append(ast.Expr(expr))
+            return
         self._define(item.outputs, expr)
 
     def _node(self, node: Node, position: int) -> ast.expr:

@@ -251,7 +251,8 @@ class _Describe:
             (self.instance.relative(p.place), self.values.get(v))
             for p, v in call.updates
         )
-        return inputs, items, results, updates, tuple(random_nodes(call))
+        late = None if call.late is None else call.first_late()
+        return inputs, items, results, updates, late, tuple(random_nodes(call))
 
     def _item(self, item: Node | CallNode, call: int, position: int) -> Any:
         where = (call, position)

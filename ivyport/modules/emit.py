@@ -136,6 +136,11 @@ class ClassEmitter:
         holder = self._reach(self.me, owner.path, pyast.name("self"))
         return self.target.update(self.layouts[owner].slots[relative].on(holder), new)
 
+    def training(self) -> ast.expr:
+        """``self.training``, or what says it elsewhere."""
+        self.numbers |= self.target.modes
+        return self.target.training()
+
     def any_param(self) -> ast.expr | None:
         """The expression of some parameter in reach, None if there is none."""
         found = (self.param(value) for value in self.owners)

@@ -296,7 +296,7 @@ def _annotate_config(cls: ast.ClassDef, config: str | None) -> None:
             node.annotation = pyast.name(config)
 
 
-STANDARD = ("dataclasses", "json", "math", "pathlib")
+STANDARD = ("dataclasses", "itertools", "json", "math", "pathlib")
 
 
 def _imports(body: list[ast.stmt], framework: Framework) -> list[ast.stmt]:

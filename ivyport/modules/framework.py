@@ -6,14 +6,16 @@ import ast
 import dataclasses
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Param
 from ivyport.modules.blocks import Blocks
-from ivyport.modules.instances import LayerSpec, LeafRule
+from ivyport.modules.instances import LayerSpec, LeafRule, ParamSpec
 from ivyport.modules.layout import Naming
+from ivyport.weights.transform import Permute
 
 if TYPE_CHECKING:
     from ivyport.modules.body import Body
@@ -62,13 +64,20 @@ class Target(Protocol):
     def buffer(self, attr: str, param: Param, shape: ast.expr) -> ast.stmt:
         """``self.<attr>`` becomes a buffer of that shape."""
 
+    @property
+    def modes(self) -> dict[str, ast.expr]:
+        """Attributes that a class must set at first so that `training` can read them."""
+
+    def training(self) -> ast.expr:
+        """What says in a method whether the model trains."""
+
     def update(self, buffer: ast.expr, new: ast.expr) -> ast.stmt:
         """A buffer gets a new value; no gradient flows through it."""
 
     def read(self, expr: ast.expr) -> ast.expr:
         """The array in a parameter attribute."""
 
-    def transposed(self, exprs: Exprs, expr: ast.expr, spec: Any) -> ast.expr:
+    def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
         """A layer's parameter in the source's own layout."""
 
     def constructor(
@@ -106,6 +115,27 @@ class Framework:
     naming: Callable[[], Naming]
     load_file: str
     construct: tuple[str, str]
+
+
+def transposed(exprs: Exprs, expr: ast.expr, spec: ParamSpec, permute: str) -> ast.expr:
+    """A layer's parameter in the source's own layout; `permute` is the target's method."""
+    for transform in reversed(spec.transforms):
+        inverse = transform.inverse()
+        assert isinstance(inverse, Permute)
+        expr = (
+            pyast.attribute(expr, "T")
+            if inverse.axes == (1, 0)
+            else exprs.method(expr, permute, *inverse.axes)
+        )
+    return expr
+
+
+def parameters(arguments: list[str], config: str | None) -> list[ast.arg]:
+    """``self, config: BertConfig, size`` of a constructor."""
+    args = [ast.arg("self")]
+    if config is not None:
+        args.append(ast.arg("config", pyast.name(config)))
+    return args + [ast.arg(pyast.identifier(a)) for a in arguments]
 
 
 def framework(target: str) -> Framework:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ivyport.core.ir import Graph, Node, Param, Value
 from ivyport.modules.instances import LayerSpec, LeafRule, ParamSpec
@@ -99,3 +100,16 @@ def rank(node: Node) -> int:
 def present(params: dict[str, ParamSpec]) -> dict[str, ParamSpec]:
     """Places of the parameters that exist."""
     return {name: spec for name, spec in params.items() if name}
+
+
+def absent(**flags: str) -> dict[str, Any]:
+    """The flags whose parameter, given by its name, does not exist, switched off."""
+    return {flag: False for flag, name in flags.items() if not name}
+
+
+def features(node: Node) -> dict[str, Any]:
+    """The sizes of a `linear`, as every framework calls them."""
+    inner, outer = shape(node, 1)
+    if node.attrs["weight_layout"] == "oi":
+        inner, outer = outer, inner
+    return {"in_features": inner, "out_features": outer}

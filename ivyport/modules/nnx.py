@@ -6,6 +6,7 @@ https://flax.readthedocs.io/en/stable/api_reference/flax.nnx/nn/index.html
 from __future__ import annotations
 
 import ast
+import math
 from types import ModuleType
 from typing import Any
 
@@ -15,14 +16,16 @@ from ivyport.backends.pyast import Exprs
 from ivyport.core.ir import Node, Param, Value
 from ivyport.modules import leaves
 from ivyport.modules.blocks_lax import Functions
-from ivyport.modules.framework import Framework
+from ivyport.modules.framework import Framework, parameters, transposed
 from ivyport.modules.instances import LayerSpec, ParamSpec
 from ivyport.modules.layout import RESERVED, Naming
-from ivyport.modules.leaves import present, rank, shape
+from ivyport.modules.leaves import absent, features, present, rank, shape
 from ivyport.modules.tree import CallNode
 from ivyport.weights.transform import Permute
 
 KERNEL = ParamSpec("kernel", (Permute((1, 0)),))
+# Of a depthwise kernel that is written as a sum: each is an operation to compile.
+MOST_POINTS = 128
 
 
 def leaf(call: CallNode, params: list[Param]) -> LayerSpec | None:
@@ -40,12 +43,11 @@ def leaf(call: CallNode, params: list[Param]) -> LayerSpec | None:
 
 
 def _linear(node: Node, names: list[str]) -> LayerSpec | None:
-    transposed = node.attrs["weight_layout"] == "oi"
-    features = shape(node, 1)[::-1] if transposed else shape(node, 1)
-    numbers = {"in_features": features[0], "out_features": features[1]}
-    weight = KERNEL if transposed else ParamSpec("kernel")
+    weight = KERNEL if node.attrs["weight_layout"] == "oi" else ParamSpec("kernel")
     params = {names[0]: weight, **present({names[1]: ParamSpec("bias")})}
-    return LayerSpec("nnx.Linear", numbers, _no_bias(names[1]), params, positional=2)
+    return LayerSpec(
+        "nnx.Linear", features(node), absent(use_bias=names[1]), params, positional=2
+    )
 
 
 def _embedding(node: Node, names: list[str]) -> LayerSpec | None:
@@ -64,7 +66,7 @@ def _norm(node: Node, names: list[str]) -> LayerSpec | None:
     bias = names[1] if len(names) > 1 else ""
     # NNX's default variance, E[x^2] - E[x]^2, loses digits where the mean is large.
     exact = {"use_fast_variance": False}
-    flags = {**_no_bias(bias), **exact} if node.op == "layer_norm" else {}
+    flags = {**absent(use_bias=bias), **exact} if node.op == "layer_norm" else {}
     params = {names[0]: ParamSpec("scale"), **present({bias: ParamSpec("bias")})}
     return LayerSpec(kind, numbers, flags, params, positional=1)
 
@@ -94,8 +96,7 @@ def _batch_norm(node: Node, names: list[str]) -> LayerSpec | None:
     }
     scale, bias, mean, var = names
     params = present({scale: ParamSpec("scale"), bias: ParamSpec("bias")})
-    absent = {"use_scale": bool(scale), "use_bias": bool(bias)}
-    flags: dict[str, Any] = {name: False for name, held in absent.items() if not held}
+    flags = absent(use_scale=scale, use_bias=bias)
     if attrs["debias"]:
         params[mean] = ParamSpec("mean_ema.average")
         params[var] = ParamSpec("var_ema.average")
@@ -128,7 +129,23 @@ def _conv(node: Node, names: list[str]) -> LayerSpec | None:
     axes = (*range(2, 2 + len(kernel)), 1, 0)
     params = {names[0]: ParamSpec("kernel", (Permute(axes),))}
     params |= present({names[1]: ParamSpec("bias")})
-    return LayerSpec("nnx.Conv", numbers, _no_bias(names[1]), params, positional=2)
+    flags = absent(use_bias=names[1])
+    return LayerSpec(_conv_class(node), numbers, flags, params, positional=2)
+
+
+def _conv_class(node: Node) -> str:
+    """`nnx.Conv`, or the runtime class that is faster than it on a CPU."""
+    attrs = node.attrs
+    out, inner, *kernel = shape(node, 1)
+    if (
+        attrs["groups"] == 1
+        and {*kernel} == {1}
+        and not any(map(any, attrs["padding"]))
+    ):
+        return "PointwiseConv"
+    depthwise = inner == 1 and attrs["groups"] == out > 1
+    plain = {*attrs["dilation"]} == {1} and math.prod(kernel) <= MOST_POINTS
+    return "DepthwiseConv" if depthwise and plain else "nnx.Conv"
 
 
 def _dropout(node: Node, names: list[str]) -> LayerSpec | None:
@@ -136,10 +153,6 @@ def _dropout(node: Node, names: list[str]) -> LayerSpec | None:
     flags = {"broadcast_dims": axes} if axes else {}
     numbers = {"rate": node.attrs["rate"]}
     return LayerSpec("nnx.Dropout", numbers, flags, {}, positional=1, random=True)
-
-
-def _no_bias(name: str) -> dict[str, Any]:
-    return {} if name else {"use_bias": False}
 
 
 _RULES = {
@@ -157,7 +170,7 @@ RNGS = pyast.name("rngs")
 
 
 class NNX:
-    """How Flax NNX writes modules (`ivyport.modules.emit.Target`)."""
+    """How Flax NNX writes modules (`ivyport.modules.framework.Target`)."""
 
     blocks = Functions
     module_base = "nnx.Module"
@@ -221,6 +234,15 @@ class NNX:
         made = pyast.call(pyast.name("Buffer"), [zeros])
         return pyast.assign(pyast.attribute(pyast.name("self"), attr), made)
 
+    @property
+    def modes(self) -> dict[str, ast.expr]:
+        """``deterministic``, which `nnx.Module.train` and `eval` set where they find it."""
+        return {"deterministic": ast.Constant(True)}
+
+    def training(self) -> ast.expr:
+        """``not self.deterministic``."""
+        return ast.UnaryOp(ast.Not(), pyast.name("self.deterministic"))
+
     def update(self, buffer: ast.expr, new: ast.expr) -> ast.stmt:
         """``self.count[...] = jax.lax.stop_gradient(count)``."""
         target = ast.Subscript(buffer, ast.Constant(...), ast.Store())
@@ -233,24 +255,13 @@ class NNX:
 
     def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
         """A layer's parameter as the source lays it out."""
-        for transform in reversed(spec.transforms):
-            inverse = transform.inverse()
-            assert isinstance(inverse, Permute)
-            expr = (
-                pyast.attribute(expr, "T")
-                if inverse.axes == (1, 0)
-                else exprs.method(expr, "transpose", *inverse.axes)
-            )
-        return expr
+        return transposed(exprs, expr, spec, "transpose")
 
     def constructor(
         self, body: list[ast.stmt], arguments: list[str], config: str | None
     ) -> ast.stmt:
         """``def __init__(self, config: BertConfig, size, *, rngs: nnx.Rngs)``."""
-        args = [ast.arg("self")]
-        if config is not None:
-            args.append(ast.arg("config", pyast.name(config)))
-        args += [ast.arg(pyast.identifier(a)) for a in arguments]
+        args = parameters(arguments, config)
         rngs = ast.arg("rngs", self.exprs.name("nnx.Rngs"))
         signature = ast.arguments([], args, None, [rngs], [None], None, [])
         return ast.FunctionDef(
@@ -267,7 +278,9 @@ def _runtime() -> tuple[ModuleType, ModuleType]:
 def _naming() -> Naming:
     from flax import nnx
 
-    return Naming(RESERVED | frozenset(dir(nnx.Module)))
+    # `train` and `eval` set these on every module that has them.
+    modes = {"deterministic", "use_running_average"}
+    return Naming(RESERVED | modes | frozenset(dir(nnx.Module)))
 
 
 FRAMEWORK = Framework(

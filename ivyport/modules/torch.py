@@ -15,10 +15,10 @@ from ivyport.backends.torch import IMPORTS, RULES
 from ivyport.core.ir import Node, Param
 from ivyport.modules import leaves
 from ivyport.modules.blocks_python import Statements
-from ivyport.modules.framework import Framework
+from ivyport.modules.framework import Framework, parameters, transposed
 from ivyport.modules.instances import LayerSpec, ParamSpec
 from ivyport.modules.layout import Naming
-from ivyport.modules.leaves import present, rank, shape
+from ivyport.modules.leaves import absent, features, present, rank, shape
 from ivyport.modules.tree import CallNode
 from ivyport.weights.transform import Permute
 
@@ -41,12 +41,12 @@ def leaf(call: CallNode, params: list[Param]) -> LayerSpec | None:
 
 
 def _linear(node: Node, names: list[str]) -> LayerSpec | None:
-    transposed = node.attrs["weight_layout"] == "io"
-    features = shape(node, 1) if transposed else shape(node, 1)[::-1]
-    numbers = {"in_features": features[0], "out_features": features[1]}
-    weight = ParamSpec("weight", (Permute((1, 0)),) if transposed else ())
+    flipped = node.attrs["weight_layout"] == "io"
+    weight = ParamSpec("weight", (Permute((1, 0)),) if flipped else ())
     params = {names[0]: weight, **present({names[1]: ParamSpec("bias")})}
-    return LayerSpec("nn.Linear", numbers, _no_bias(names[1]), params, positional=2)
+    return LayerSpec(
+        "nn.Linear", features(node), absent(bias=names[1]), params, positional=2
+    )
 
 
 def _embedding(node: Node, names: list[str]) -> LayerSpec | None:
@@ -67,7 +67,7 @@ def _norm(node: Node, names: list[str]) -> LayerSpec | None:
     normalized = sizes[0] if count == 1 else sizes
     numbers = {"normalized_shape": normalized, "eps": node.attrs["eps"]}
     bias = names[1] if len(names) > 1 else ""
-    flags = _no_bias(bias) if node.op == "layer_norm" else {}
+    flags = absent(bias=bias) if node.op == "layer_norm" else {}
     params = {names[0]: ParamSpec("weight"), **present({bias: ParamSpec("bias")})}
     return LayerSpec(kind, numbers, flags, params, positional=1)
 
@@ -106,7 +106,9 @@ def _batch_norm(node: Node, names: list[str]) -> LayerSpec | None:
         return LayerSpec(kind, numbers, flags, params, positional=1)
     if attrs["unbiased"]:
         return None
-    return LayerSpec("BatchNorm", numbers, _affine(scale, bias), params, positional=1)
+    return LayerSpec(
+        "BatchNorm", numbers, absent(scale=scale, bias=bias), params, positional=1
+    )
 
 
 def _debiased(
@@ -118,13 +120,8 @@ def _debiased(
         mean: ParamSpec("mean_ema.average"),
         var: ParamSpec("var_ema.average"),
     }
-    flags = _affine(scale, bias)
+    flags = absent(scale=scale, bias=bias)
     return LayerSpec("DebiasedBatchNorm", numbers, flags, params, positional=1)
-
-
-def _affine(scale: str, bias: str) -> dict[str, Any]:
-    absent = {"scale": bool(scale), "bias": bool(bias)}
-    return {name: False for name, held in absent.items() if not held}
 
 
 def _conv(node: Node, names: list[str]) -> LayerSpec | None:
@@ -168,7 +165,7 @@ def _convolution(
 ) -> LayerSpec:
     params = {names[0]: ParamSpec("weight"), **present({names[1]: ParamSpec("bias")})}
     kind += DIMENSIONS[rank(node)]
-    return LayerSpec(kind, numbers, _no_bias(names[1]), params, positional=2)
+    return LayerSpec(kind, numbers, absent(bias=names[1]), params, positional=2)
 
 
 def _one(sizes: Any) -> Any:
@@ -183,10 +180,6 @@ def _dropout(node: Node, names: list[str]) -> LayerSpec | None:
         flags = {"axes": axes}
         return LayerSpec("SharedDropout", numbers, flags, {}, 1, random=True)
     return LayerSpec("nn.Dropout", numbers, {}, {}, positional=1, random=True)
-
-
-def _no_bias(name: str) -> dict[str, Any]:
-    return {} if name else {"bias": False}
 
 
 _RULES = {
@@ -271,6 +264,15 @@ class Torch:
         register = self.exprs.method(pyast.name("self"), "register_buffer", attr, zeros)
         return ast.Expr(register)
 
+    @property
+    def modes(self) -> dict[str, ast.expr]:
+        """None: every module of torch has its mode."""
+        return {}
+
+    def training(self) -> ast.expr:
+        """``self.training``."""
+        return pyast.name("self.training")
+
     def update(self, buffer: ast.expr, new: ast.expr) -> ast.stmt:
         """``self.count = count.detach()``."""
         return pyast.assign(buffer, self.exprs.method(new, "detach"))
@@ -281,24 +283,13 @@ class Torch:
 
     def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
         """A layer's parameter as the source lays it out."""
-        for transform in reversed(spec.transforms):
-            inverse = transform.inverse()
-            assert isinstance(inverse, Permute)
-            expr = (
-                pyast.attribute(expr, "T")
-                if inverse.axes == (1, 0)
-                else exprs.method(expr, "permute", *inverse.axes)
-            )
-        return expr
+        return transposed(exprs, expr, spec, "permute")
 
     def constructor(
         self, body: list[ast.stmt], arguments: list[str], config: str | None
     ) -> ast.stmt:
         """``def __init__(self, config: BertConfig, size): super().__init__()``."""
-        args = [ast.arg("self")]
-        if config is not None:
-            args.append(ast.arg("config", pyast.name(config)))
-        args += [ast.arg(pyast.identifier(a)) for a in arguments]
+        args = parameters(arguments, config)
         signature = ast.arguments([], args, None, [], [], None, [])
         first = ast.parse("super().__init__()").body
         return ast.FunctionDef("__init__", signature, [*first, *body], [], lineno=0)

@@ -27,6 +27,8 @@ class CallNode:
         outputs: values made inside and used outside.
         params: parameters and buffers used inside that this module or its children own.
         updates: buffers that the call writes at its end, with their new values.
+        late: the operations at the end that only serve updates of train mode; None where
+            updates are made in both modes.
     """
 
     stack: tuple[Scope, ...]
@@ -36,6 +38,7 @@ class CallNode:
     outputs: list[Value] = dataclasses.field(default_factory=list)
     params: list[Param] = dataclasses.field(default_factory=list)
     updates: list[tuple[Param, Value]] = dataclasses.field(default_factory=list)
+    late: frozenset[Node] | None = None
     alias: str = ""
     group: object = None  # calls of one class and method are equal here
     method: str = "__call__"
@@ -57,6 +60,19 @@ class CallNode:
                 yield from item.nodes()
             else:
                 yield item
+
+    def first_late(self) -> int:
+        """Where the items begin that only serve updates of train mode."""
+        found = (
+            i
+            for i, item in enumerate(self.items)
+            if self.late and all(n in self.late for n in _nodes(item))
+        )
+        return next(found, len(self.items))
+
+    def writes(self) -> bool:
+        """Whether this call or one inside updates buffers."""
+        return any(call.updates for call in self.calls())
 
     def calls(self) -> Iterator[CallNode]:
         """This call and every call inside, outermost first."""
@@ -88,6 +104,9 @@ def build(graph: Graph) -> CallNode:
     owners = {p.value: p.owner for p in graph.params.values()}
     _inline_stateless(root, owners)
     connect(root, graph)
+    if graph.training:
+        _defer(root)
+        connect(root, graph)
     return root
 
 
@@ -199,6 +218,47 @@ def _assign_updates(root: CallNode, graph: Graph) -> None:
         while stack not in calls or not under(param.owner, stack[-1].path):
             stack = stack[:-1]
         calls[stack].updates.append((param, value))
+
+
+def _defer(call: CallNode) -> None:
+    """Put what only serves updates last, in every call that is made in both modes."""
+    needed = set(call.outputs)
+    kept: list[list[Node | CallNode]] = []
+    late: list[list[Node | CallNode]] = []
+    for unit in reversed(_units(call.items)):
+        if any(v in needed for v in unit[-1].outputs):
+            needed.update(v for item in unit for v in _read(item))
+            kept.insert(0, unit)
+        else:
+            late.insert(0, unit)
+    call.items = [item for unit in (*kept, *late) for item in unit]
+    call.late = frozenset(n for unit in late for item in unit for n in _nodes(item))
+    for unit in kept:
+        (first, *rest) = unit
+        if isinstance(first, CallNode) and not rest:
+            _defer(first)
+
+
+def _units(items: Sequence[Node | CallNode]) -> list[list[Node | CallNode]]:
+    """The items, those of a loop or of branches together."""
+    units: list[list[Node | CallNode]] = []
+    position = 0
+    while position < len(items):
+        item = items[position]
+        end = position
+        if isinstance(item, Node) and item.op == "control_begin":
+            end = closing(items, position)
+        units.append(list(items[position : end + 1]))
+        position = end + 1
+    return units
+
+
+def _read(item: Node | CallNode) -> list[Value]:
+    return item.inputs if isinstance(item, CallNode) else list(item.values())
+
+
+def _nodes(item: Node | CallNode) -> Iterator[Node]:
+    return item.nodes() if isinstance(item, CallNode) else iter([item])
 
 
 def _inline_stateless(call: CallNode, owners: dict[Value, str]) -> None:

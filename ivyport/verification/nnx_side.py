@@ -128,6 +128,17 @@ class NNXSide:
         lowered = jax.jit(jax.grad(loss, has_aux=True)).lower(*arguments)
         return Compiled(lowered.compile(), static)
 
+    def outputs(
+        self,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        parameters: Arrays,
+        *,
+        train: bool = False,
+    ) -> Flat:
+        """The outputs with other parameters, of the program that is compiled already."""
+        return self.gradients(inputs, weights, parameters, train=train).outputs
+
     def stepped(self, gradients: Lazy, rate: float) -> Arrays:
         """Parameters after one SGD step; `gradients` are used up."""
         return stepped(gradients, self.values, rate, self._wide)

@@ -2,8 +2,8 @@
 
 On the traced inputs: every output and the gradient of every parameter, of a seeded
 scalar of the outputs. On fresh inputs of other sizes: every output. Then one training
-step, with batch norm in train mode where the source has it, and dropout off. Both sides
-compute at full precision, and neither model is changed.
+step, in train mode where the source has batch norm or writes other state, and dropout
+off. Both sides compute at full precision, and neither model is changed.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ class _Verification:
             expected = self.source.gradients(draw_weights, train=True)
         # A batch of one position has no variance; that is the example's fault.
         except ValueError as error:
-            self.notes.append(f"batch norm is not trained: {error}")
+            self.notes.append(f"train mode is not compared: {error}")
             return
         weights = expected.weights
         try:

@@ -166,6 +166,16 @@ class PortSide(Protocol):
         `parameters` are made by `stepped`. In train mode dropout is off.
         """
 
+    def outputs(
+        self,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        parameters: Any,
+        *,
+        train: bool = False,
+    ) -> Flat:
+        """The outputs of `gradients` after a call of that with the same `weights`."""
+
     def stepped(self, gradients: Lazy, rate: float) -> Any:
         """Parameters after one SGD step; `gradients` are used up."""
 

@@ -18,8 +18,9 @@ from torch import nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from ivyport.core.dtype import to_numpy
+from ivyport.core import dtype as dt
 from ivyport.frontends.torch.session import preserved, quiet
+from ivyport.frontends.torch.tensors import to_numpy
 from ivyport.verification.compare import Array, flatten
 from ivyport.verification.sides import Lazy
 
@@ -76,11 +77,11 @@ class Weights:
             if self.owner[name] == name
         }
 
-    def trained(self) -> Tensors:
-        """Leaves of autograd that share the memory of the float parameters."""
+    def trained(self, parameters: Tensors) -> Tensors:
+        """Leaves of autograd that share the memory of the floats among `parameters`."""
         return {
             name: tensor.detach().requires_grad_()
-            for name, tensor in self.parameters.items()
+            for name, tensor in parameters.items()
             if tensor.is_floating_point()
         }
 
@@ -120,23 +121,13 @@ class Weights:
 
 def lazy(tensors: Mapping[str, torch.Tensor]) -> Lazy:
     """Tensors by name that are read as numpy arrays."""
-    return Lazy(tensors, to_array)
-
-
-def to_array(tensor: torch.Tensor) -> Array:
-    """A numpy array on the tensor's memory where it is on the CPU."""
-    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
-    if tensor.dtype == torch.bfloat16:
-        bits: Array = tensor.contiguous().view(torch.int16).numpy()
-        return bits.view(to_numpy("bfloat16"))
-    array: Array = tensor.numpy()
-    return array
+    return Lazy(tensors, to_numpy)
 
 
 def from_array(array: Array) -> torch.Tensor:
     """A torch tensor on a copy of the array."""
     array = np.array(array, order="C")
-    if array.dtype == to_numpy("bfloat16"):
+    if array.dtype == dt.to_numpy("bfloat16"):
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
+from ivyport.frontends.torch.tensors import to_numpy
 from ivyport.verification.compare import Array, Flat, flatten
 from ivyport.verification.sides import Lazy, PortFails, Record, Result, located
 from ivyport.verification.torch_calls import (
@@ -23,7 +24,6 @@ from ivyport.verification.torch_calls import (
     from_array,
     full_precision,
     lazy,
-    to_array,
 )
 from ivyport.verification.watch import Watcher
 
@@ -71,16 +71,25 @@ class TorchPort:
         """Outputs, gradients of the sum of ``weights * output``, and buffers."""
         given = parameters or self._weights.parameters
         with torch.enable_grad(), _located():
-            leaves = {
-                name: tensor.detach().requires_grad_()
-                for name, tensor in given.items()
-                if tensor.is_floating_point()
-            }
+            leaves = self._weights.trained(given)
             # The source's padding rows are trained as well.
             with TrainPadding(leaves, set()):
                 raw, buffers = self._call(inputs, {**given, **leaves}, train)
             gradients = differentiate(raw, leaves, weights)
         return Result(_outputs(raw), weights, gradients, lazy(buffers))
+
+    def outputs(
+        self,
+        inputs: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        parameters: Tensors,
+        *,
+        train: bool = False,
+    ) -> Flat:
+        """The outputs with other parameters, of a forward alone."""
+        del weights
+        with torch.no_grad(), _located():
+            return _outputs(self._call(inputs, parameters, train)[0])
 
     def stepped(self, gradients: Lazy, rate: float) -> Tensors:
         """Parameters after one SGD step; `gradients` are used up."""
@@ -130,14 +139,14 @@ def _tied(model: nn.Module) -> dict[str, str]:
 
 def _outputs(raw: Any) -> Flat:
     def leaf(value: Any) -> Any:
-        return to_array(value) if isinstance(value, torch.Tensor) else value
+        return to_numpy(value) if isinstance(value, torch.Tensor) else value
 
     return flatten(raw, leaf)
 
 
 def _copied(value: Any) -> Array:
     """An array of an activation, which the forward may go on to write to."""
-    return to_array(value).copy()
+    return to_numpy(value).copy()
 
 
 def _drop_nothing(model: nn.Module) -> None:

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ivyport.frontends.torch.session import hf_configs, preserved
 from ivyport.frontends.torch.structure import named_tensors
+from ivyport.frontends.torch.tensors import to_numpy
 from ivyport.frontends.torch.trace import tensor_aliases
 from ivyport.verification.compare import Array, Flat, flatten, is_array
 from ivyport.verification.sides import Activation, Lazy, Result, WeightsOf
@@ -24,7 +25,6 @@ from ivyport.verification.torch_calls import (
     from_array,
     full_precision,
     lazy,
-    to_array,
 )
 
 #: A cache object cannot be an output of the port; records keep the outputs' names.
@@ -67,7 +67,7 @@ class TorchSide:
         """The tensors inside of `kwargs`, by default the traced ones."""
         given = self.kwargs if kwargs is None else kwargs
         return {
-            leaf: to_array(tensor)
+            leaf: to_numpy(tensor)
             for name, value in given.items()
             for leaf, tensor in named_tensors(name, value)
         }
@@ -89,10 +89,10 @@ class TorchSide:
     def gradients(self, weights_of: WeightsOf, *, train: bool = False) -> Result:
         """Outputs on the traced inputs, and gradients by the parameters' names."""
         with torch.enable_grad():
-            leaves = self._weights.trained()
+            given = self._weights.parameters
+            leaves = self._weights.trained(given)
             with TrainPadding(leaves, self.padding):
-                parameters = {**self._weights.parameters, **leaves}
-                raw, buffers = self._call(None, parameters, train)
+                raw, buffers = self._call(None, {**given, **leaves}, train)
             outputs = self._outputs(raw)
             weights = weights_of(outputs)
             gradients = differentiate(raw, leaves, weights)
@@ -114,7 +114,7 @@ class TorchSide:
             counts[name] = call + 1
             tensors = [v for v in flatten(output).leaves.values() if torch.is_tensor(v)]
             if tensors:
-                array = to_array(tensors[0].detach()).copy()
+                array = to_numpy(tensors[0]).copy()
                 cls = type(module).__name__
                 found.append(Activation(name, cls, call, array))
 
@@ -165,7 +165,7 @@ class TorchSide:
     def _outputs(self, raw: Any) -> Flat:
         def leaf(value: Any) -> Any:
             if isinstance(value, torch.Tensor):
-                return to_array(value.detach())
+                return to_numpy(value)
             if is_array(value):
                 # Objects that the trace does not know either (a cache) are no outputs.
                 self.lost.add(type(value).__name__)

@@ -32,7 +32,7 @@ STEP_CHANGE = 1e-2
 #: source itself. More is no rounding of the model but of a formula of the port.
 BEYOND_ROUNDING = 1e-2
 
-TRAIN = Entry("train_step", note="batch norm in train mode")
+TRAIN = Entry("train_step", note="in train mode")
 STEP = Entry("train_step", note="after one step of SGD")
 
 
@@ -62,22 +62,29 @@ class Pair:
         expected: Result,
         actual: Result,
     ) -> list[ReportRow]:
-        """Gradients in eval mode, and a step unless batch norm has one of its own.
+        """Gradients in eval mode, and a step unless train mode has one of its own.
 
         The gradients are used up.
         """
-        rows = compare_gradients(
-            actual.gradients,
-            expected.gradients,
-            self.weight_map,
-            Entry("gradient"),
-            self.tolerance,
-            sources=self.source.owner,
-            targets=self.port.owner,
-        )
+        rows = self._gradients(expected, actual, Entry("gradient"))
         if not self.source.has_statistics():
             rows += self._after_step(inputs, expected, actual, train=False)
         return rows
+
+    def _gradients(
+        self, expected: Result, actual: Result, entry: Entry, name: str = "{}"
+    ) -> list[ReportRow]:
+        """One row a parameter; `name` is what a row is called after the port's name."""
+        return compare_gradients(
+            actual.gradients,
+            expected.gradients,
+            self.weight_map,
+            entry,
+            self.tolerance,
+            sources=self.source.owner,
+            targets=self.port.owner,
+            name=name.format,
+        )
 
     def train_rows(
         self,
@@ -85,7 +92,7 @@ class Pair:
         expected: Result,
         actual: Result,
     ) -> list[ReportRow]:
-        """Batch norm in train mode: outputs, running statistics, gradients, a step.
+        """Train mode: outputs, running statistics and other state, gradients, a step.
 
         The gradients are used up.
         """
@@ -100,16 +107,7 @@ class Pair:
         )
         if not comparable(actual.outputs, expected):
             return rows
-        rows += compare_gradients(
-            actual.gradients,
-            expected.gradients,
-            self.weight_map,
-            TRAIN,
-            self.tolerance,
-            sources=self.source.owner,
-            targets=self.port.owner,
-            name=lambda target: f"gradient of {target}",
-        )
+        rows += self._gradients(expected, actual, TRAIN, "gradient of {}")
         return rows + self._after_step(inputs, expected, actual, train=True)
 
     def again(
@@ -148,10 +146,11 @@ class Pair:
             return []
         rate = STEP_CHANGE * _spread(expected.outputs, expected.weights) / norm
         parameters = self.source.stepped(expected.gradients, rate)
-        ours = self.source.forward(parameters=parameters, train=train)
+        ours = self.source.forward(parameters=parameters, train=train).outputs
+        del parameters  # as large as the model
         stepped = self.port.stepped(actual.gradients, rate)
-        theirs = self.port.gradients(inputs, expected.weights, stepped, train=train)
-        return self._outputs(theirs.outputs, ours.outputs, STEP)
+        theirs = self.port.outputs(inputs, expected.weights, stepped, train=train)
+        return self._outputs(theirs, ours, STEP)
 
 
 def settle(

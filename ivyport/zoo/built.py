@@ -1,9 +1,9 @@
-"""What every origin of a model gives."""
+"""What every origin of a model gives, and how it is recorded."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,3 +32,15 @@ class Built:
     def weights(self) -> dict[str, Any]:
         """`params`, `state` and `rng` as `ivyport.port` and `ivyport.verify` take them."""
         return {"params": self.params, "state": self.state, "rng": self.rng}
+
+
+class Recorded(Protocol):
+    """A dataclass that says where a model came from; `kind` names the class."""
+
+    kind: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+def origin_to_json(origin: Recorded) -> dict[str, Any]:
+    """The origin as JSON-ready data; `zoo.origin.origin_from_json` reads it back."""
+    return {"kind": origin.kind, "rebuild": dataclasses.asdict(origin)}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from ivyport.core.errors import InputError, SourceError
 from ivyport.targets import require
-from ivyport.zoo.built import Built
+from ivyport.zoo.built import Built, origin_to_json
 from ivyport.zoo.hf_hub import safe_name
 from ivyport.zoo.inputs import sample_inputs
 
@@ -65,7 +65,7 @@ class HaikuOrigin:
             model.transformed,
             dict(model.inputs),
             safe_name(what.replace(" ", "_")),
-            {"kind": self.kind, "rebuild": dataclasses.asdict(pinned)},
+            origin_to_json(pinned),
             notes,
             params=params,
             state=state,
@@ -120,6 +120,5 @@ class FlaxOrigin:
             params = flax_factory.variables(module, arrays, path, self.seed)
         elif path is not None:
             flax_factory.load_into(module, path)
-        record = {"kind": self.kind, "rebuild": dataclasses.asdict(self)}
-        name = safe_name(type(module).__name__)
+        name, record = safe_name(type(module).__name__), origin_to_json(self)
         return Built(module, arrays, name, record, params=params, rng=self.seed)

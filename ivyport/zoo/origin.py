@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from ivyport.core.errors import SourceError
 from ivyport.targets import require
-from ivyport.zoo.built import Built
+from ivyport.zoo.built import Built, origin_to_json
 from ivyport.zoo.hf_hub import safe_name
 from ivyport.zoo.inputs import read_inputs, sample_inputs, to_torch
 from ivyport.zoo.jax_origin import FlaxOrigin, HaikuOrigin
@@ -100,11 +100,6 @@ Origin = HFOrigin | TorchOrigin | HaikuOrigin | FlaxOrigin
 _KINDS: dict[str, type[Origin]] = {
     origin.kind: origin for origin in (HFOrigin, TorchOrigin, HaikuOrigin, FlaxOrigin)
 }
-
-
-def origin_to_json(origin: Origin) -> dict[str, Any]:
-    """The origin as JSON-ready data; `origin_from_json` reads it back."""
-    return {"kind": origin.kind, "rebuild": dataclasses.asdict(origin)}
 
 
 def origin_from_json(record: Mapping[str, Any]) -> Origin:

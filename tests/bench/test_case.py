@@ -6,7 +6,7 @@ import pytest
 
 from ivyport.bench import suite
 from ivyport.bench.case import FIELDS, Case, Row
-from ivyport.bench.engines import BASELINES, SCAN, baselines, ports
+from ivyport.bench.engines import BASELINES, SCAN, baselines, hand_written, ports
 from ivyport.bench.runner import cases_of
 from ivyport.core.errors import InputError
 
@@ -112,12 +112,13 @@ def test_the_default_suite_fits_the_machine():
     names = [entry.name for entry in small]
     assert "bert-base-uncased" in names
     assert "Llama-3.2-1B" not in names
-    assert len(names) + len(left_out) == len(suite.ENTRIES)
+    by_default = [entry for entry in suite.ENTRIES.values() if entry.by_default]
+    assert len(names) + len(left_out) == len(by_default)
     assert any("Llama-3.2-1B: 5 engines need" in text for text in left_out)
     large, left_out = suite.default_suite(
         device="gpu", cores=16, memory=75 * 10**9, copies=5
     )
-    assert len(large) == len(suite.ENTRIES)
+    assert large == by_default
     assert not left_out
 
 
@@ -125,6 +126,21 @@ def test_engines_by_name():
     found = [*baselines(BASELINES), *ports(["jax", "nnx"], scan_layers=True)]
     assert [e.name for e in found] == [*BASELINES, "jax", SCAN]
     assert [e.is_baseline for e in found] == [True] * 4 + [False] * 2
+
+
+def test_a_length_is_at_most_the_models_own():
+    [clip] = suite.resolve(["clip-vit-base-patch32"])
+    assert [clip.seq_len(16), clip.seq_len(128)] == [16, 77]
+
+
+def test_a_folder_without_flax_classes_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no transformers with Flax classes there"):
+        hand_written(tmp_path)
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "modeling_flax_utils.py").touch()
+    engine = hand_written(tmp_path)
+    assert engine.path == (str(tmp_path),)
+    assert not engine.is_baseline
 
 
 def test_unknown_engines_are_refused():

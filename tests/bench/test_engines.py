@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("flax")
 
-from ivyport.bench import prepare, scanning, session, suite, worker
+from ivyport.bench import flax_engine, prepare, scanning, session, suite, worker
 from ivyport.bench.engines import SCAN, Engine, baselines, ports
 
 
@@ -210,3 +210,29 @@ def test_what_torch_cannot_compile_is_no_win(tmp_path, monkeypatch):
     with pytest.raises(session.CompileError) as caught:
         worker.start(job(baselines(["compile"])[0]))
     assert session.status_of(caught.value) == COMPILE_FAILED
+
+
+class _HandWritten:
+    """What `flax_engine` needs of a Flax class: parameters, and a call."""
+
+    def __init__(self, embedding):
+        self.params = {"embedding": embedding}
+
+    def __call__(self, input_ids, attention_mask, *, params):
+        return {"hidden": params["embedding"][input_ids], "cache": None}
+
+
+def test_a_hand_written_class_is_called_with_its_parameters(tmp_path):
+    job = made(tmp_path, "bert")(Engine("flax", "", "jax", (), ""))
+    embedding = np.random.default_rng(0).normal(size=(100, 4)).astype("float32")
+    forward = flax_engine.Forward(job, _HandWritten(embedding))
+    ids = job.variants()[1]["input_ids"]
+    found = forward.read(forward.call(1))
+    assert found.keys() == {"hidden"}
+    np.testing.assert_array_equal(found["hidden"], embedding[ids])
+
+
+def test_transformers_without_flax_classes_is_not_applicable(tmp_path):
+    job = made(tmp_path, "bert")(Engine("flax", "", "jax", (), ""))
+    with pytest.raises(session.NotApplicableError, match="no FlaxBertModel"):
+        flax_engine.load(job)

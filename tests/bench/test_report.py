@@ -158,3 +158,11 @@ def test_environments_are_compared():
         "jax: 0.10.2, then 0.11.0",
         "torch: absent, then 2.13",
     ]
+
+
+def test_a_result_is_read_back_as_it_was(tmp_path):
+    found = results()
+    [file, *_] = report.write(found, tmp_path / "bench")
+    again = report.results_of(file)
+    assert report.to_json(again) == json.loads(file.read_text())
+    assert report.page(again) == report.page(found)

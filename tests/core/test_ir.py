@@ -13,7 +13,9 @@ from ivyport.core.ir import (
     TensorType,
     Value,
     leaves,
+    map_leaves,
     map_structure,
+    walk,
 )
 
 B = symbol("B")
@@ -86,6 +88,12 @@ def test_structures() -> None:
     assert type(mapped["a"]) is tuple
     assert type(mapped["b"]) is list
     assert list(leaves("text")) == []
+    assert list(walk(structure)) == [x, None, y, 3, z, None]
+    assert map_leaves(lambda leaf: leaf is None, structure) == {
+        "a": (False, True),
+        "b": [False, False],
+        "c": Record("Out", (("d", False), ("e", True))),
+    }
 
 
 def test_uses() -> None:

@@ -87,6 +87,24 @@ def test_a_difference_is_named(change: dict[str, Any], words: str) -> None:
         assert words in found
 
 
+@pytest.mark.parametrize(
+    ("dtype", "other", "same"),
+    [
+        ("float32", 0.10000000149011612, True),
+        ("float32", 0.10000001, False),
+        ("float64", 0.10000000149011612, False),
+    ],
+)
+def test_numbers_are_those_of_the_tensors_precision(
+    dtype: str, other: float, same: bool
+) -> None:
+    def of(number: float) -> Graph:
+        b = Draft()
+        return b.graph(b.multiply(b.input("x", 3, dtype=dtype), number))
+
+    assert (difference(of(0.1), of(other)) is None) == same
+
+
 def test_what_is_ignored() -> None:
     one, other = model(), model(dropout=0.1, eps=1e-6)
     assert difference(one, other, ignore_ops={"dropout"}) is not None

@@ -118,6 +118,7 @@ UNARY = [
     *_unary("tanh", torch.tanh),
     *_unary("silu", F.silu, f32(B, 3), WIDE),
     *_unary("relu", F.relu, f32(B, 3), SPECIAL),
+    *_unary("relu6", F.relu6, f32(B, 3), WIDE),
     *_unary("log_sigmoid", F.logsigmoid, f32(B, 3), WIDE),
     *_unary("hard_swish", F.hardswish, f32(B, 3), WIDE),
     *_unary("hard_sigmoid", F.hardsigmoid, f32(B, 3), WIDE),

@@ -5,13 +5,13 @@ import json
 import pytest
 
 from ivyport.core.errors import SourceError
+from ivyport.zoo.built import origin_to_json
 from ivyport.zoo.origin import (
     FlaxOrigin,
     HaikuOrigin,
     HFOrigin,
     TorchOrigin,
     origin_from_json,
-    origin_to_json,
 )
 
 

@@ -6,9 +6,15 @@ that imports it. Importing this package does not import JAX; importing `_rt` doe
 
 from __future__ import annotations
 
+from ivyport.backends import operators
 from ivyport.backends.jax import rules_array, rules_lax, rules_nn
 
-RULES = {**rules_array.RULES, **rules_nn.RULES, **rules_lax.RULES}
+RULES = {
+    **operators.RULES,
+    **rules_array.RULES,
+    **rules_nn.RULES,
+    **rules_lax.RULES,
+}
 
 IMPORTS = {
     "jax": "import jax",

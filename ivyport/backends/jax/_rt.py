@@ -12,16 +12,19 @@ def attention(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    mask: jax.Array,
-    dropout: nnx.Dropout,
+    mask: jax.Array | None = None,
+    dropout: nnx.Dropout | None = None,
 ) -> jax.Array:
-    """softmax(Q K^T / sqrt(hs)) V with dropout; Q, K, V are (B, S, nh, hs)."""
-    if dropout.deterministic or dropout.rate == 0.0:
-        return jax.nn.dot_product_attention(query, key, value, mask=mask)
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / query.shape[-1] ** 0.5
-    scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    weights = dropout(jax.nn.softmax(scores, axis=-1))
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+    """softmax(Q K^T / sqrt(hs)) V; Q, K, V are (B, S, nh, hs)."""
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.matmul(query, key.mT, preferred_element_type=wide)
+    scores /= query.shape[-1] ** 0.5
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(wide).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    weights = weights if dropout is None else dropout(weights)
+    return (weights @ value).swapaxes(1, 2)
 
 
 def attention_with_dropout(
@@ -35,15 +38,9 @@ def attention_with_dropout(
     scale: float | None = None,
     is_causal: bool = False,
 ) -> jax.Array:
-    """`jax.nn.dot_product_attention` with dropout on the weights in training.
-
-    A query that may attend to nothing gives zeros, as in PyTorch.
-    """
+    """Attention with dropout on the weights; zeros for a query that may see nothing."""
     options = {"bias": bias, "mask": mask, "scale": scale, "is_causal": is_causal}
-    if dropout.deterministic or dropout.rate == 0.0:
-        x = jax.nn.dot_product_attention(query, key, value, **options)
-    else:
-        x = weighted_sum(query, key, value, dropout, **options)
+    x = weighted_sum(query, key, value, dropout, **options)
     return x if mask is None else jnp.where(mask.any(axis=-1).mT[..., None], x, 0)
 
 
@@ -57,9 +54,8 @@ def masked_attention(
     is_causal: bool = False,
 ) -> jax.Array:
     """Dot-product attention; a query that may attend to nothing gives zeros."""
-    x = jax.nn.dot_product_attention(
-        query, key, value, mask=mask, scale=scale, is_causal=is_causal
-    )
+    options = {"mask": mask, "scale": scale, "is_causal": is_causal}
+    x = weighted_sum(query, key, value, **options)
     return jnp.where(mask.any(axis=-1).mT[..., None], x, 0)
 
 
@@ -78,20 +74,22 @@ def weighted_sum(
 
     Q is (B, S, nh, hs); K (B, T, nkv, hs) and V (B, T, nkv, vs) serve groups of heads.
     """
-    groups = query.shape[-2] // key.shape[-2]
-    key, value = (jnp.repeat(x, groups, axis=-2) for x in (key, value))
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = jnp.einsum("...qhd,...khd->...hqk", query, key) * scale
-    lowest = jnp.finfo(scores.dtype).min
+    query, key, value = (x.swapaxes(-2, -3) for x in (query, key, value))
+    groups = query.shape[-3] // key.shape[-3]
+    key, value = (jnp.repeat(x, groups, axis=-3) for x in (key, value))
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.matmul(query, key.mT, preferred_element_type=wide)
+    scores *= query.shape[-1] ** -0.5 if scale is None else scale
+    lowest = jnp.finfo(wide).min
     if bias is not None:
         scores += bias
     if mask is not None:
         scores = jnp.where(mask, scores, lowest)
     if is_causal:
         scores = jnp.where(jnp.tri(*scores.shape[-2:], dtype=bool), scores, lowest)
-    weights = jax.nn.softmax(scores, axis=-1)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     weights = weights if dropout is None else dropout(weights)
-    return jnp.einsum("...hqk,...khd->...qhd", weights, value)
+    return (weights @ value).swapaxes(-2, -3)
 
 
 def layer_norm(

@@ -10,49 +10,30 @@ before emission. What an operation means is said where it is defined.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 from typing import Any
 
 from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
 from ivyport.backends.spelling import (
     axes,
     colons,
-    demand_bool,
     demand_float,
     is_hole,
     one_axis,
     over_trailing_axes,
+    permuted,
+    range_bounds,
     tidy,
     unless,
+    whole,
 )
 from ivyport.core import dtype as dt
-from ivyport.core.dims import Dim, DimLike, as_symbol
+from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Slice, TensorType, Value
 from ivyport.core.ops import normalize
 
 RULES, emits = rule_table()
 
-INFIX = {
-    "add": "+",
-    "subtract": "-",
-    "multiply": "*",
-    "floor_divide": "//",
-    "remainder": "%",
-    "pow": "**",
-    "equal": "==",
-    "not_equal": "!=",
-    "less": "<",
-    "less_equal": "<=",
-    "greater": ">",
-    "greater_equal": ">=",
-    "bitwise_and": "&",
-    "bitwise_or": "|",
-    "bitwise_xor": "^",
-    "bitwise_left_shift": "<<",
-    "bitwise_right_shift": ">>",
-}
-LOGICAL = {"logical_and": "&", "logical_or": "|", "logical_xor": "^"}
 PROMOTED = ("int8", "int16", "uint8", "uint16")  # jnp.sum and jnp.prod widen these
 
 
@@ -72,6 +53,13 @@ def activation(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"jax.nn.{e.node.op}", x)
 
 
+@emits("relu6")
+def relu6(e: Exprs, x: ast.expr) -> ast.expr:
+    # Where x is 0 or 6 its slope is 0, as torch's; that of `jax.nn.relu6` is a half. Units
+    # that a ReLU before them silenced are 0 exactly.
+    return e.call("jax.lax.clamp", 0.0, x, 6.0)
+
+
 @emits("erf", "rsqrt")
 def lax_function(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"jax.lax.{e.node.op}", x)
@@ -87,52 +75,9 @@ def binary_function(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
     return e.call(f"jnp.{e.node.op}", x, y)
 
 
-def _infix(operator: str) -> Callable[..., ast.expr]:
-    def rule(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
-        return e.binary(operator, x, y)
-
-    return rule
-
-
-def _logical(operator: str) -> Callable[..., ast.expr]:
-    def rule(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
-        demand_bool(e)
-        return e.binary(operator, x, y)
-
-    return rule
-
-
-for _op, _operator in INFIX.items():
-    emits(_op)(_infix(_operator))
-for _op, _operator in LOGICAL.items():
-    emits(_op)(_logical(_operator))
-
-
-@emits("divide")
-def divide(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
-    demand_float(e)
-    return e.binary("/", x, y)
-
-
-@emits("negative")
-def negative(e: Exprs, x: ast.expr) -> ast.expr:
-    return e.unary("-", x)
-
-
 @emits("floor", "ceil", "round", "trunc")
 def rounding(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"jnp.{e.node.op}", x) if dt.is_float(e.out.dtype) else x
-
-
-@emits("logical_not")
-def logical_not(e: Exprs, x: ast.expr) -> ast.expr:
-    demand_bool(e)
-    return e.unary("~", x)
-
-
-@emits("bitwise_invert")
-def bitwise_invert(e: Exprs, x: ast.expr) -> ast.expr:
-    return e.unary("~", x)
 
 
 @emits("astype")
@@ -200,9 +145,8 @@ def moment(
     keepdims: bool,
 ) -> ast.expr:
     demand_float(e)
-    degrees = int(correction) if correction == int(correction) else correction
     return e.method(
-        x, e.node.op, **_reduction(e, axis, keepdims), ddof=unless(degrees, 0)
+        x, e.node.op, **_reduction(e, axis, keepdims), ddof=unless(whole(correction), 0)
     )
 
 
@@ -227,12 +171,11 @@ def vector_norm(
     e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool, ord: float
 ) -> ast.expr:
     demand_float(e)
-    order = int(ord) if abs(ord) != float("inf") and ord == int(ord) else ord
     return e.call(
         "jnp.linalg.vector_norm",
         x,
         **_reduction(e, axis, keepdims),
-        ord=unless(order, 2),
+        ord=unless(whole(ord), 2),
     )
 
 
@@ -244,29 +187,9 @@ def cumulative_sum(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
 # ---- shape
 
 
-@emits("reshape")
-def reshape(e: Exprs, x: ast.expr, *, shape: tuple[DimLike, ...]) -> ast.expr:
-    # One computed size becomes -1; a named one (B, S) reads better as its name.
-    computed = [
-        i for i, d in enumerate(shape) if isinstance(d, Dim) and not as_symbol(d)
-    ]
-    if len(computed) == 1 and -1 not in shape:
-        shape = tuple(-1 if i == computed[0] else d for i, d in enumerate(shape))
-    return e.method(x, "reshape", *(shape or ((),)))
-
-
 @emits("permute_dims")
 def permute_dims(e: Exprs, x: ast.expr, *, axes: tuple[int, ...]) -> ast.expr:
-    rank = len(axes)
-    axes = tuple(normalize(a, rank) for a in axes)
-    moved = [i for i, a in enumerate(axes) if i != a]
-    if not moved:
-        return x
-    if moved == [rank - 2, rank - 1]:
-        return attribute(x, "T" if rank == 2 else "mT")
-    if len(moved) == 2:
-        return e.method(x, "swapaxes", *moved)
-    return e.method(x, "transpose", *axes)
+    return permuted(e, x, axes, swap="swapaxes", permute="transpose")
 
 
 @emits("broadcast_to")
@@ -371,12 +294,6 @@ def triangle(e: Exprs, x: ast.expr, *, k: int) -> ast.expr:
 # ---- indexing
 
 
-@emits("getitem")
-def getitem(e: Exprs, x: ast.expr, *, index: tuple[Any, ...]) -> ast.expr:
-    items = tidy(index, e.type(0).shape)
-    return e.index(x, items) if items else x
-
-
 @emits("slice_update")
 def slice_update(
     e: Exprs, x: ast.expr, values: ast.expr, *, index: tuple[Any, ...]
@@ -447,10 +364,11 @@ def scatter(
 def arange(e: Exprs, *, start: Any, stop: Any, step: Any, dtype: str) -> ast.expr:
     numbers = (start, stop, step)
     default = "float32" if any(isinstance(n, float) for n in numbers) else "int32"
-    bounds = [stop] if start == 0 and step == 1 else [start, stop]
-    if step != 1:
-        bounds.append(step)
-    return e.call("jnp.arange", *bounds, dtype=_unless_dtype(e, dtype, default))
+    return e.call(
+        "jnp.arange",
+        *range_bounds(start, stop, step),
+        dtype=_unless_dtype(e, dtype, default),
+    )
 
 
 @emits("linspace")
@@ -512,11 +430,6 @@ def topk(e: Exprs, x: ast.expr, *, k: DimLike, axis: int, largest: bool) -> ast.
 @emits("bincount")
 def bincount(e: Exprs, x: ast.expr, *, length: int) -> ast.expr:
     return e.call("jnp.bincount", x, length=length)
-
-
-@emits("matmul")
-def matmul(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
-    return e.binary("@", x, y)
 
 
 @emits("einsum")

@@ -6,6 +6,7 @@ that imports it. Importing this package does not import torch; importing `_rt` d
 
 from __future__ import annotations
 
+from ivyport.backends import operators
 from ivyport.backends.torch import (
     rules_array,
     rules_index,
@@ -15,6 +16,7 @@ from ivyport.backends.torch import (
 )
 
 RULES = {
+    **operators.RULES,
     **rules_array.RULES,
     **rules_index.RULES,
     **rules_nn.RULES,

@@ -10,17 +10,19 @@ is defined.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 from typing import Any
 
-from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
+from ivyport.backends.pyast import OMIT, Exprs, rule_table
 from ivyport.backends.spelling import (
     axes,
     demand_bool,
     demand_float,
     is_hole,
     one_axis,
+    permuted,
+    range_bounds,
     unless,
+    whole,
 )
 from ivyport.backends.torch.spell import (
     cast,
@@ -32,32 +34,12 @@ from ivyport.backends.torch.spell import (
 )
 from ivyport.backends.torch.spell import dtype as dtype_of
 from ivyport.core import dtype as dt
-from ivyport.core.dims import Dim, DimLike, as_symbol
+from ivyport.core.dims import Dim, DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ops import normalize
 
 RULES, emits = rule_table()
 
-INFIX = {
-    "add": "+",
-    "subtract": "-",
-    "multiply": "*",
-    "floor_divide": "//",
-    "remainder": "%",
-    "pow": "**",
-    "equal": "==",
-    "not_equal": "!=",
-    "less": "<",
-    "less_equal": "<=",
-    "greater": ">",
-    "greater_equal": ">=",
-    "bitwise_and": "&",
-    "bitwise_or": "|",
-    "bitwise_xor": "^",
-    "bitwise_left_shift": "<<",
-    "bitwise_right_shift": ">>",
-}
-LOGICAL = {"logical_and": "&", "logical_or": "|", "logical_xor": "^"}
 FUNCTIONAL = {"log_sigmoid": "logsigmoid", "hard_swish": "hardswish",
               "hard_sigmoid": "hardsigmoid"}  # fmt: skip
 
@@ -73,7 +55,8 @@ def torch_function(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"torch.{e.node.op}", x)
 
 
-@emits("softplus", "silu", "relu", "log_sigmoid", "mish", "hard_swish", "hard_sigmoid")
+@emits("softplus", "silu", "relu", "relu6", "log_sigmoid", "mish")
+@emits("hard_swish", "hard_sigmoid")
 def activation(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"F.{FUNCTIONAL.get(e.node.op, e.node.op)}", x)
 
@@ -93,52 +76,9 @@ def atan2(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
     return e.call("torch.atan2", tensor(e, x, 0), tensor(e, y, 1))
 
 
-def _infix(operator: str) -> Callable[..., ast.expr]:
-    def rule(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
-        return e.binary(operator, x, y)
-
-    return rule
-
-
-def _logical(operator: str) -> Callable[..., ast.expr]:
-    def rule(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
-        demand_bool(e)
-        return e.binary(operator, x, y)
-
-    return rule
-
-
-for _op, _operator in INFIX.items():
-    emits(_op)(_infix(_operator))
-for _op, _operator in LOGICAL.items():
-    emits(_op)(_logical(_operator))
-
-
-@emits("divide")
-def divide(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
-    demand_float(e)
-    return e.binary("/", x, y)
-
-
-@emits("negative")
-def negative(e: Exprs, x: ast.expr) -> ast.expr:
-    return e.unary("-", x)
-
-
 @emits("floor", "ceil", "round", "trunc")
 def rounding(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"torch.{e.node.op}", x) if dt.is_float(e.out.dtype) else x
-
-
-@emits("logical_not")
-def logical_not(e: Exprs, x: ast.expr) -> ast.expr:
-    demand_bool(e)
-    return e.unary("~", x)
-
-
-@emits("bitwise_invert")
-def bitwise_invert(e: Exprs, x: ast.expr) -> ast.expr:
-    return e.unary("~", x)
 
 
 @emits("astype")
@@ -228,9 +168,11 @@ def moment(
     keepdims: bool,
 ) -> ast.expr:
     demand_float(e)
-    degrees = int(correction) if correction == int(correction) else correction
     return e.method(
-        x, e.node.op, **_over(e, axis, keepdims), correction=unless(degrees, 1)
+        x,
+        e.node.op,
+        **_over(e, axis, keepdims),
+        correction=unless(whole(correction), 1),
     )
 
 
@@ -258,9 +200,8 @@ def vector_norm(
     e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool, ord: float
 ) -> ast.expr:
     demand_float(e)
-    order = int(ord) if abs(ord) != float("inf") and ord == int(ord) else ord
     over = _over(e, axis, keepdims)
-    return e.call("torch.linalg.vector_norm", x, unless(order, 2), **over)
+    return e.call("torch.linalg.vector_norm", x, unless(whole(ord), 2), **over)
 
 
 @emits("cumulative_sum")
@@ -271,29 +212,9 @@ def cumulative_sum(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
 # ---- shape
 
 
-@emits("reshape")
-def reshape(e: Exprs, x: ast.expr, *, shape: tuple[DimLike, ...]) -> ast.expr:
-    # One computed size becomes -1; a named one (B, S) reads better as its name.
-    computed = [
-        i for i, d in enumerate(shape) if isinstance(d, Dim) and not as_symbol(d)
-    ]
-    if len(computed) == 1 and -1 not in shape:
-        shape = tuple(-1 if i == computed[0] else d for i, d in enumerate(shape))
-    return e.method(x, "reshape", *(shape or ((),)))
-
-
 @emits("permute_dims")
 def permute_dims(e: Exprs, x: ast.expr, *, axes: tuple[int, ...]) -> ast.expr:
-    rank = len(axes)
-    axes = tuple(normalize(a, rank) for a in axes)
-    moved = [i for i, a in enumerate(axes) if i != a]
-    if not moved:
-        return x
-    if moved == [rank - 2, rank - 1]:
-        return attribute(x, "T" if rank == 2 else "mT")
-    if len(moved) == 2:
-        return e.method(x, "transpose", *moved)
-    return e.method(x, "permute", *axes)
+    return permuted(e, x, axes, swap="transpose", permute="permute")
 
 
 @emits("broadcast_to")
@@ -391,12 +312,9 @@ def triangle(e: Exprs, x: ast.expr, *, k: int) -> ast.expr:
 def arange(e: Exprs, *, start: Any, stop: Any, step: Any, dtype: str) -> ast.expr:
     numbers = (start, stop, step)
     default = "float32" if any(isinstance(n, float) for n in numbers) else "int64"
-    bounds = [stop] if start == 0 and step == 1 else [start, stop]
-    if step != 1:
-        bounds.append(step)
     return e.call(
         "torch.arange",
-        *bounds,
+        *range_bounds(start, stop, step),
         dtype=dtype_unless(e, dtype, default),
         device=e.device(),
     )
@@ -459,11 +377,6 @@ def topk(e: Exprs, x: ast.expr, *, k: DimLike, axis: int, largest: bool) -> ast.
 @emits("bincount")
 def bincount(e: Exprs, x: ast.expr, *, length: int) -> ast.expr:
     return e.rt("bincount", x, length)
-
-
-@emits("matmul")
-def matmul(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
-    return e.binary("@", x, y)
 
 
 @emits("einsum")

@@ -25,12 +25,6 @@ RULES, emits = rule_table()
 REDUCTIONS = {"add": "sum", "max": "amax", "min": "amin", "mul": "prod"}
 
 
-@emits("getitem")
-def getitem(e: Exprs, x: ast.expr, *, index: tuple[Any, ...]) -> ast.expr:
-    items = tidy(index, e.type(0).shape)
-    return e.index(x, items) if items else x
-
-
 @emits("slice_update")
 def slice_update(
     e: Exprs, x: ast.expr, values: ast.expr, *, index: tuple[Any, ...]

@@ -11,7 +11,13 @@ import ast
 from typing import Any
 
 from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
-from ivyport.backends.spelling import axes, is_hole, one_axis, present, unless
+from ivyport.backends.spelling import (
+    one_axis,
+    other_axes,
+    present,
+    softmax_axis,
+    unless,
+)
 from ivyport.backends.torch.spell import (
     as_dtype_of_input,
     back,
@@ -188,9 +194,8 @@ def batch_norm(
 
 @emits("weight_norm")
 def weight_norm(e: Exprs, v: ast.expr, g: ast.expr, *, axis: int) -> ast.expr:
-    rank = e.type(0).rank
-    others = tuple(a for a in range(rank) if a != axis % rank)
-    return e.rt("weight_norm", v, g, dim=axes(others, rank))
+    others = other_axes(axis, e.type(0).rank)
+    return e.rt("weight_norm", v, g, dim=others)
 
 
 # ---- activations
@@ -198,9 +203,7 @@ def weight_norm(e: Exprs, v: ast.expr, g: ast.expr, *, axis: int) -> ast.expr:
 
 @emits("softmax", "log_softmax")
 def softmax(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
-    rank = e.out.rank
-    along = -1 if axis % max(rank, 1) == rank - 1 else one_axis(axis, rank)
-    return e.call(f"F.{e.node.op}", x, dim=along)
+    return e.call(f"F.{e.node.op}", x, dim=softmax_axis(axis, e.out.rank))
 
 
 @emits("gelu")
@@ -216,17 +219,6 @@ def leaky_relu(e: Exprs, x: ast.expr, *, negative_slope: float) -> ast.expr:
 @emits("elu")
 def elu(e: Exprs, x: ast.expr, *, alpha: float) -> ast.expr:
     return e.call("F.elu", x, unless(alpha, 1.0))
-
-
-@emits("dropout")
-def dropout(
-    e: Exprs, x: ast.expr, *, rate: float, broadcast: tuple[int, ...]
-) -> ast.expr:
-    if e.dropout_module is not None:
-        return e.call(e.dropout_module, x)
-    if rate == 0.0 and not is_hole(rate):
-        return x
-    raise GraphError(f"dropout of {rate} has no nn.Dropout to draw from")
 
 
 # ---- attention

@@ -7,19 +7,15 @@ from typing import Any
 from ivyport.core.build import Builder
 from ivyport.core.dims import Dim, DimLike
 from ivyport.core.ir import NewAxis, Node, Slice, Value
+from ivyport.core.passes.match import constant, made_by
 from ivyport.core.passes.rewrite import Rule
 
 FULL = Slice()
 
 
-def _made_by(value: Any, op: str) -> Node | None:
-    producer = value.producer if isinstance(value, Value) else None
-    return producer if producer is not None and producer.op == op else None
-
-
 def merge_indices(b: Builder, node: Node) -> Value | None:
     """``x[:, 0][None]`` is ``x[None, :, 0]``."""
-    inner = _made_by(node.inputs[0], "getitem")
+    inner = made_by(node.inputs[0], "getitem")
     if inner is None or not isinstance(inner.inputs[0], Value):
         return None
     x = inner.inputs[0]
@@ -77,7 +73,7 @@ def trim_index(b: Builder, node: Node) -> Value | None:
 
 def slice_range(b: Builder, node: Node) -> Value | None:
     """``arange(n)[a:b]`` is ``arange(a, b)``; new axes stay an index."""
-    line = _made_by(node.inputs[0], "arange")
+    line = made_by(node.inputs[0], "arange")
     if (
         line is None
         or line.attrs["step"] != 1
@@ -103,9 +99,7 @@ def slice_range(b: Builder, node: Node) -> Value | None:
 def shift_range(b: Builder, node: Node) -> Value | None:
     """``arange(n) + k`` is ``arange(k, n + k)``."""
     x, y = node.inputs
-    from ivyport.core.passes.simplify import constant
-
-    line, offset = _made_by(x, "arange"), constant(y)
+    line, offset = made_by(x, "arange"), constant(y)
     integers = isinstance(offset, int | Dim) and not isinstance(offset, bool)
     if line is None or not integers or line.attrs["step"] != 1 or isinstance(y, Value):
         return None
@@ -117,11 +111,11 @@ def shift_range(b: Builder, node: Node) -> Value | None:
 
 def _range_axis(value: Any, size: DimLike) -> int | None:
     """The axis along which `value` runs 0 ... size - 1 while it is constant elsewhere."""
-    line = _made_by(value, "arange")
+    line = made_by(value, "arange")
     axis = 0
     if line is None:
-        view = _made_by(value, "getitem")
-        line = _made_by(view.inputs[0], "arange") if view else None
+        view = made_by(value, "getitem")
+        line = made_by(view.inputs[0], "arange") if view else None
         if view is None or line is None:
             return None
         index = view.attrs["index"]
@@ -157,7 +151,7 @@ def index_by_ranges(b: Builder, node: Node) -> Value | None:
 
 def gather_constant(b: Builder, node: Node) -> Value | None:
     """Picking from a tensor of one value gives that value."""
-    source = _made_by(node.inputs[0], "full")
+    source = made_by(node.inputs[0], "full")
     if source is None:
         return None
     type_ = node.output.type
@@ -180,7 +174,7 @@ def gather_rows(b: Builder, node: Node) -> Value | None:
 def swap_index_permute(b: Builder, node: Node) -> Value | None:
     """A permutation that only moves axes of size one is an index with new axes."""
     x = node.inputs[0]
-    if not isinstance(x, Value) or _made_by(x, "getitem") is None:
+    if not isinstance(x, Value) or made_by(x, "getitem") is None:
         return None
     inner = x.producer
     assert inner is not None

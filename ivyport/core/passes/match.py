@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ivyport.core import opdef
 from ivyport.core.dims import Dim, DimLike, product
 from ivyport.core.ir import NewAxis, Node, Scalar, Slice, Value
 
 Axes = tuple[int | None, ...]
+VIEWS = ("getitem", "reshape", "broadcast_to", "permute_dims")
 STOPS = ("stop_gradient",)
 """Operations whose value is their operand's, but not their gradient."""
 
@@ -28,20 +30,28 @@ def made_by(value: Any, *ops: str) -> Node | None:
 
 
 def constant(operand: Any) -> bool | int | float | Dim | None:
-    """The one number (or size) that an operand holds everywhere; None if it is not known."""
-    if isinstance(operand, Scalar):
-        return operand.value
-    node = made_by(operand, "full")
-    if node is not None:
-        return node.attrs["value"]
-    node = made_by(operand, "getitem", "reshape", "broadcast_to", "permute_dims")
-    if node is not None:
-        return constant(node.inputs[0])
-    node = made_by(operand, "astype")
-    if node is not None:
-        value = constant(node.inputs[0])
-        return value if isinstance(value, Dim) else None
-    return None
+    """The one number (or size) that an operand holds everywhere; None if it is not known.
+
+    A constant that was cast is none: its value depends on both dtypes.
+    """
+    while True:
+        if isinstance(operand, Scalar):
+            return operand.value
+        node = made_by(operand, "full", *VIEWS)
+        if node is None:
+            return None
+        if node.op == "full":
+            return node.attrs["value"]
+        operand = node.inputs[0]
+
+
+def constant_or_cast_size(operand: Any) -> bool | int | float | Dim | None:
+    """`constant`, and symbolic sizes that were cast, as a mean casts what it divides by."""
+    node = made_by(operand, "astype", *VIEWS)
+    if node is None:
+        return constant(operand)
+    value = constant_or_cast_size(node.inputs[0])
+    return None if node.op == "astype" and not isinstance(value, Dim) else value
 
 
 def number(operand: Any) -> float | None:
@@ -102,7 +112,7 @@ def alike(a: Any, b: Any, depth: int = 6) -> bool:
     one, other = a.producer, b.producer
     if one is None or other is None or depth == 0 or one.op != other.op:
         return False
-    if one.op in ("dropout", "attention") or one.op.startswith("random"):
+    if opdef.get(one.op).random:
         return False
     return (
         one.outputs.index(a) == other.outputs.index(b)
@@ -289,7 +299,7 @@ def extent(x: Value, axes: tuple[int, ...]) -> DimLike:
 
 def equals_size(operand: Any, size: DimLike) -> bool:
     """Whether an operand is that size, a number or symbolic."""
-    value = constant(operand)
+    value = constant_or_cast_size(operand)
     if isinstance(value, Dim) or isinstance(size, Dim):
         return value == size
     return value is not None and not isinstance(value, bool) and value == size

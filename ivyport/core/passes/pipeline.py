@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ivyport.core.control import all_nodes, hoist
+from ivyport.core.control import all_nodes, bodies, hoist
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph
 from ivyport.core.passes.fold import fold_params
@@ -14,9 +14,11 @@ from ivyport.core.passes.localize import localize
 from ivyport.core.passes.narrow import narrow
 from ivyport.core.passes.padding import split_padding
 from ivyport.core.passes.peel import peel_layers
+from ivyport.core.passes.pooling import pools_to_means
 from ivyport.core.passes.raising import raise_layers
 from ivyport.core.passes.share import share_layers
 from ivyport.core.passes.simplify import simplify
+from ivyport.core.passes.undropped import undrop_loops
 from ivyport.core.verify import verify
 
 
@@ -30,18 +32,22 @@ class Policy:
         narrow: whether the target computes in 32 bits.
         statements: whether control flow is written as Python's own.
         even: whether its convolutions pad both ends of an axis alike.
+        pools: whether it has average pools to any size.
     """
 
     images: str
     attention: str
     narrow: bool
     even: bool
+    pools: bool
     statements: bool = False
 
 
 POLICIES = {
-    "jax": Policy("channels_last", "bshd", narrow=True, even=False),
-    "torch": Policy("channels_first", "bhsd", narrow=False, even=True, statements=True),
+    "jax": Policy("channels_last", "bshd", narrow=True, even=False, pools=False),
+    "torch": Policy(
+        "channels_first", "bhsd", narrow=False, even=True, pools=True, statements=True
+    ),
 }
 
 
@@ -57,10 +63,10 @@ def for_target(graph: Graph, target: str) -> list[str]:
         raise GraphError(f"no passes for target {target!r}")
     policy = POLICIES[target]
     verify(graph)
-    raise_layers(graph)  # before reshapes are joined: some hold a layer together
-    simplify(graph)
-    verify(graph)
     raise_layers(graph)
+    if any(map(bodies, graph.nodes)):
+        # Which captured values are weights shows in a graph that is raised.
+        raise_layers(graph)
     verify(graph)
     assign_layouts(graph, images=policy.images, attention=policy.attention)
     verify(graph)
@@ -69,11 +75,13 @@ def for_target(graph: Graph, target: str) -> list[str]:
     fold_params(graph)
     if policy.even:
         split_padding(graph)
+    if not policy.pools:
+        pools_to_means(graph)
     peel_layers(graph)
     localize(graph)
     share_layers(graph)
     verify(graph)
-    notes = _control_notes(graph) if policy.statements else []
+    notes = _control_notes(graph) if policy.statements else undrop_loops(graph)
     return notes + (narrow(graph) if policy.narrow else [])
 
 

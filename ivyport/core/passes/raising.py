@@ -6,8 +6,6 @@ import math
 from collections.abc import Set
 from typing import Any
 
-import numpy as np
-
 from ivyport.core.build import Builder
 from ivyport.core.control import bodies, captured, prune
 from ivyport.core.ir import Graph, NewAxis, Node, Scalar, Slice, Value
@@ -22,9 +20,10 @@ from ivyport.core.passes import (
     raising_softmax,
 )
 from ivyport.core.passes.dce import eliminate
+from ivyport.core.passes.match import constant, made_by, number, same32
 from ivyport.core.passes.raising_statistics import attach_statistics
 from ivyport.core.passes.rewrite import Rule, apply_rules
-from ivyport.core.passes.simplify import constant, simplify
+from ivyport.core.passes.simplify import simplify
 
 LIMIT = 30
 PARTS = (
@@ -59,12 +58,13 @@ def raise_layers(graph: Graph, weights: Set[Value] = frozenset()) -> None:
     # A variance must be one before what divides by its root is looked at: ``mean(square(..))``
     # of centred values would pass for that of an RMS norm.
     parts = _joined(*PARTS, linears)
+    simplify(graph)
     for table in (parts, _joined(RULES, *LAYERS, parts)):
         for _ in range(LIMIT):
-            simplify(graph)
             if not apply_rules(graph, table):
                 break
             eliminate(graph)
+            simplify(graph)
     if graph.updates:
         attach_statistics(graph)
         eliminate(graph)
@@ -78,16 +78,11 @@ def _joined(*tables: dict[str, list[Rule]]) -> dict[str, list[Rule]]:
     return found
 
 
-def _node(x: Any, op: str) -> Node | None:
-    producer = x.producer if isinstance(x, Value) else None
-    return producer if producer is not None and producer.op == op else None
-
-
 def _either(node: Node, op: str) -> tuple[Node, Any] | None:
     """Of a commutative node's operands, the one made by `op`, and the other."""
     x, y = node.inputs
     for one, other in ((x, y), (y, x)):
-        made = _node(one, op)
+        made = made_by(one, op)
         if made is not None:
             return made, other
     return None
@@ -104,11 +99,6 @@ def _scalar(node: Node | None, op: str) -> tuple[Any, float] | None:
     return None
 
 
-def _same(a: float, b: float) -> bool:
-    """Equal as float32 numbers."""
-    return bool(np.float32(a) == np.float32(b))
-
-
 def rms_norm(b: Builder, node: Node) -> Value | None:
     """weight * (x * rsqrt(mean(x^2, -1) + eps))."""
     found = _either(node, "multiply")
@@ -119,11 +109,11 @@ def rms_norm(b: Builder, node: Node) -> Value | None:
     if scaled is None or not isinstance(weight, Value) or weight.type.rank != 1:
         return None
     root, x = scaled
-    total = _node(root.inputs[0], "add")
+    total = made_by(root.inputs[0], "add")
     shifted = _scalar(total, "add")
     if shifted is None or not isinstance(x, Value):
         return None
-    mean = _node(shifted[0], "mean")
+    mean = made_by(shifted[0], "mean")
     if mean is None or not mean.attrs["keepdims"]:
         return None
     axes = tuple(a % x.type.rank for a in mean.attrs["axis"] or ())
@@ -135,10 +125,10 @@ def rms_norm(b: Builder, node: Node) -> Value | None:
 
 
 def _is_square(value: Any, x: Value) -> bool:
-    square = _node(value, "square")
+    square = made_by(value, "square")
     if square is not None:
         return square.inputs[0] is x
-    power = _node(value, "pow")
+    power = made_by(value, "pow")
     if power is not None:
         exponent = power.inputs[1]
         return (
@@ -146,7 +136,7 @@ def _is_square(value: Any, x: Value) -> bool:
             and isinstance(exponent, Scalar)
             and exponent.value == 2
         )
-    product = _node(value, "multiply")
+    product = made_by(value, "multiply")
     return product is not None and product.inputs[0] is x and product.inputs[1] is x
 
 
@@ -157,24 +147,24 @@ def gelu_tanh(b: Builder, node: Node) -> Value | None:
         return None
     one, half = found
     shifted = _scalar(one, "add")
-    halved = _scalar(_node(half, "multiply"), "multiply")
+    halved = _scalar(made_by(half, "multiply"), "multiply")
     if shifted is None or halved is None or shifted[1] != 1 or halved[1] != 0.5:
         return None
     x = halved[0]
-    tanh = _node(shifted[0], "tanh")
+    tanh = made_by(shifted[0], "tanh")
     if tanh is None or not isinstance(x, Value):
         return None
-    scaled = _scalar(_node(tanh.inputs[0], "multiply"), "multiply")
-    if scaled is None or not _same(scaled[1], math.sqrt(2 / math.pi)):
+    scaled = _scalar(made_by(tanh.inputs[0], "multiply"), "multiply")
+    if scaled is None or not same32(scaled[1], math.sqrt(2 / math.pi)):
         return None
-    total = _node(scaled[0], "add")
+    total = made_by(scaled[0], "add")
     parts = _either(total, "multiply") if total is not None else None
     if parts is None or parts[1] is not x:
         return None
     cubic = _scalar(parts[0], "multiply")
-    if cubic is None or not _same(cubic[1], 0.044715):
+    if cubic is None or not same32(cubic[1], 0.044715):
         return None
-    cube = _node(cubic[0], "pow")
+    cube = made_by(cubic[0], "pow")
     exponent = cube.inputs[1] if cube is not None else None
     if cube is None or cube.inputs[0] is not x:
         return None
@@ -185,10 +175,10 @@ def gelu_tanh(b: Builder, node: Node) -> Value | None:
 
 def flattened_linear(b: Builder, node: Node) -> Value | None:
     """A linear between two reshapes that only merge leading axes and split them again."""
-    linear = _node(node.inputs[0], "linear")
+    linear = made_by(node.inputs[0], "linear")
     if linear is None:
         return None
-    flat = _node(linear.inputs[0], "reshape")
+    flat = made_by(linear.inputs[0], "reshape")
     source = flat.inputs[0] if flat is not None else None
     if not isinstance(source, Value) or source.type.rank < 2:
         return None
@@ -207,34 +197,49 @@ def default_scale(b: Builder, node: Node) -> Value | None:
     if scale is None or not isinstance(query, Value):
         return None
     size = query.type.shape[-1]
-    if not isinstance(size, int) or not _same(scale, size**-0.5):
+    if not isinstance(size, int) or not same32(scale, size**-0.5):
         return None
     return b.attention(*node.inputs, **{**node.attrs, "scale": None})
 
 
 def grouped_heads(b: Builder, node: Node) -> Value | None:
     """Keys and values repeated for groups of query heads: attention groups them itself."""
-    sources = [_unrepeated(node.inputs[i], node.attrs["layout"]) for i in (1, 2)]
+    query, key, value, mask = node.inputs
+    if node.attrs["layout"] == "bhsd":
+        sources = [_unrepeated(x) for x in (key, value)]
+    else:
+        turned = [made_by(x, "permute_dims") for x in (key, value)]
+        if any(t is None or t.attrs["axes"] != TURN for t in turned):
+            return None
+        sources = [_unrepeated(t.inputs[0]) for t in turned if t is not None]
+        sources = [s and b.permute_dims(s, axes=TURN) for s in sources]
     if any(s is None for s in sources):
         return None
-    query, _, _, mask = node.inputs
     return b.attention(query, *sources, mask, **node.attrs)
 
 
 def open_mask(b: Builder, node: Node) -> Value | None:
-    """A mask that is true everywhere says nothing."""
+    """A mask that is true everywhere, or adds zero, says nothing."""
     query, key, value, mask = node.inputs
-    if constant(mask) is not True:
+    if constant(mask) is not True and (mask is None or number(mask) != 0):
         return None
     return b.attention(query, key, value, None, **node.attrs)
 
 
-def _unrepeated(x: Any, layout: str) -> Value | None:
+TURN = (
+    0,
+    2,
+    1,
+    3,
+)  # between (batch, heads, length, size) and (batch, length, heads, size)
+
+
+def _unrepeated(x: Any) -> Value | None:
     """The tensor of which every head was repeated, for (batch, heads, length, size)."""
-    flat = _node(x, "reshape")
-    wide = _node(flat.inputs[0], "broadcast_to") if flat is not None else None
-    cut = _node(wide.inputs[0], "getitem") if wide is not None else None
-    if cut is None or layout != "bhsd" or not isinstance(x, Value) or x.type.rank != 4:
+    flat = made_by(x, "reshape")
+    wide = made_by(flat.inputs[0], "broadcast_to") if flat is not None else None
+    cut = made_by(wide.inputs[0], "getitem") if wide is not None else None
+    if cut is None or not isinstance(x, Value) or x.type.rank != 4:
         return None
     index = (Slice(), Slice(), NewAxis())
     source = cut.inputs[0]

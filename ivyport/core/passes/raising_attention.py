@@ -30,12 +30,14 @@ from ivyport.core.passes.contraction import (
     unitless,
 )
 from ivyport.core.passes.match import (
+    View,
     constant,
     decimal,
     floating,
     made_by,
     number,
     pairs,
+    reduced,
     split,
     view,
 )
@@ -439,4 +441,49 @@ def _counts(line: Any, letter: str, item: Labelled) -> bool:
     return all((axis == 0) == (i == place) for i, axis in enumerate(seen.axes))
 
 
-RULES: dict[str, list[Rule]] = {"matmul": [attention], "einsum": [attention]}
+def blind_queries(b: Builder, node: Node) -> Value | None:
+    """where(any(mask, keys), attention, 0): zeros for queries that see nothing.
+
+    They are what attention by a bool mask gives, and what made the mask numbers goes.
+    """
+    seen, result, other = node.inputs
+    inner = made_by(result, "attention")
+    if inner is None or number(other) != 0 or not isinstance(seen, Value):
+        return None
+    mask = _bool_mask(inner.inputs[3])
+    if mask is None or not _sees(seen, mask, inner.attrs["layout"]):
+        return None
+    return b.attention(*inner.inputs[:3], mask, **inner.attrs)
+
+
+def _bool_mask(mask: Any) -> Value | None:
+    """The bool mask that an attention's mask is, or that it is the numbers of."""
+    numbers = made_by(mask, "where")
+    if numbers is not None:
+        mask, zero, never = numbers.inputs
+        low = number(never)
+        if number(zero) != 0 or low is None or low > NEVER:
+            return None
+    return mask if isinstance(mask, Value) and mask.type.dtype == "bool" else None
+
+
+def _sees(seen: Value, mask: Value, layout: str) -> bool:
+    """Whether `seen` tells of each query, in the axes of that layout, if it sees a key."""
+    shown = view(seen)
+    axes = (*(None,) * (4 - seen.type.rank), *shown.axes)
+    if layout == "bshd":
+        axes = (axes[0], axes[2], axes[1], axes[3])
+    rank = mask.type.rank
+    if rank > 4 or any(a is not None for a in axes[: 4 - rank]):
+        return False
+    found = reduced(View(shown.base, axes[4 - rank :]), mask, "any")
+    if found is None or rank - 1 not in found[1]:
+        return False
+    return all(mask.type.shape[a] == 1 for a in found[1] if a != rank - 1)
+
+
+RULES: dict[str, list[Rule]] = {
+    "matmul": [attention],
+    "einsum": [attention],
+    "where": [blind_queries],
+}

@@ -157,11 +157,11 @@ def gated(b: Builder, node: Node) -> Value | None:
 
 def hard_sigmoid(b: Builder, node: Node) -> Value | None:
     """clip(x + 3, 0, 6) / 6."""
-    clipped = made_by(node.inputs[0], "clip")
+    clipped = made_by(node.inputs[0], "clip") or made_by(node.inputs[0], "relu6")
     if clipped is None or number(node.inputs[1]) != 6:
         return None
     found = split(made_by(clipped.inputs[0], "add"))
-    bounds = (clipped.attrs["min"], clipped.attrs["max"])
+    bounds = (clipped.attrs.get("min", 0), clipped.attrs.get("max", 6))
     if found is None or found[1] != 3 or bounds != (0, 6):
         return None
     return b.hard_sigmoid(found[0])

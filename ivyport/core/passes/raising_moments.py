@@ -7,7 +7,7 @@ from ivyport.core.dims import Dim
 from ivyport.core.ir import Node, Value
 from ivyport.core.passes.match import (
     axes_of,
-    constant,
+    constant_or_cast_size,
     correspondence,
     equals_size,
     extent,
@@ -84,7 +84,7 @@ def var_corrected(b: Builder, node: Node) -> Value | None:
     found = _spread(total) if total is not None else None
     if found is None or total is None:
         return None
-    size, divisor = extent(*found), constant(node.inputs[1])
+    size, divisor = extent(*found), constant_or_cast_size(node.inputs[1])
     if isinstance(divisor, float) and divisor.is_integer():
         divisor = int(divisor)
     if not isinstance(divisor, int | Dim):
@@ -142,7 +142,7 @@ def defined(b: Builder, node: Node) -> Value | None:
     x = spread.inputs[0]
     assert isinstance(x, Value)
     expected = extent(x, axes_of(spread)) - spread.attrs["correction"]
-    left = constant(test.inputs[0])
+    left = constant_or_cast_size(test.inputs[0])
     if other is None or other == other or left is None or left != expected:
         return None
     if spread.attrs["correction"] != 0 or spread.output.type != node.output.type:

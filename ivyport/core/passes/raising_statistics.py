@@ -13,14 +13,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ivyport.core.build import Builder
-from ivyport.core.dims import product
+from ivyport.core.dims import Dim, product
 from ivyport.core.ir import Graph, Node, Param, Value
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.match import (
     STOPS,
     alike,
     axes_of,
+    constant_or_cast_size,
     decimal,
+    extent,
     floating,
     made_by,
     number,
@@ -45,6 +47,7 @@ class Statistic:
     """A running average that an update computes: of what, kept how.
 
     `param` holds the average that eval mode reads; `others` are the updates that serve it alone.
+    `unbiased` is a variance with Bessel's correction.
     """
 
     param: Param
@@ -52,7 +55,8 @@ class Statistic:
     source: Value
     axes: tuple[int, ...]
     momentum: float
-    debias: bool
+    unbiased: bool = False
+    debias: bool = False
     others: tuple[str, ...] = ()
 
 
@@ -79,12 +83,14 @@ def _attach(b: Builder, graph: Graph, node: Node, found: list[Statistic]) -> Non
     mean, var = mine["mean"], mine["var"]
     if (mean.momentum, mean.debias) != (var.momentum, var.debias):
         return
+    if var.debias and var.unbiased:
+        return  # no library has such a layer
     size = x.type.shape[channels]
     if any(product(s.param.type.shape) != size for s in (mean, var)):
         return
     statistics = [b.resize(s.param.value, (size,)) for s in (mean, var)]
     node.inputs = (x, scale, bias, *statistics)
-    node.attrs.update(momentum=mean.momentum, unbiased=False, debias=mean.debias)
+    node.attrs.update(momentum=mean.momentum, unbiased=var.unbiased, debias=mean.debias)
     for s in (mean, var):
         for path in (s.param.path, *s.others):
             graph.updates.pop(path, None)
@@ -114,20 +120,53 @@ def _average(param: Param | None, value: Value) -> Statistic | None:
         return None
     total = made_by(view(value, through=STOPS).base, "add")
     for old, new in pairs(total):
-        kept, taken = split(made_by(old, "multiply")), split(made_by(new, "multiply"))
+        kept, taken = split(made_by(old, "multiply")), _weighted(new)
         if kept is None or taken is None or view(kept[0]).base is not param.value:
             continue
-        node = made_by(view(taken[0], through=STOPS).base, "mean", "var")
+        node, weight, unbiased = taken
         keep = decimal(kept[1])
         # 1 - keep was rounded to float32 by the source, or computed in float32.
-        rounded = same32(taken[1], 1 - keep) or abs(taken[1] - (1 - keep)) < 1e-7
-        if node is None or not rounded or not isinstance(node.inputs[0], Value):
+        if not same32(weight, 1 - keep) and abs(weight - (1 - keep)) >= 1e-7:
             continue
-        if node.op == "var" and node.attrs["correction"] != 0:
-            continue
+        source = node.inputs[0]
+        assert isinstance(source, Value)
         momentum = round(1 - keep, 7)
-        return Statistic(param, node.op, node.inputs[0], axes_of(node), momentum, False)
+        return Statistic(param, node.op, source, axes_of(node), momentum, unbiased)
     return None
+
+
+def _weighted(value: Any) -> tuple[Node, float, bool] | None:
+    """The mean or variance in ``weight * statistic``, the weight, and whether it is unbiased.
+
+    Unbiased is ``var(correction=1)`` or ``var * n / (n - 1)``, n being the number of elements.
+    """
+    above: list[bool | int | float | Dim] = []
+    below: list[bool | int | float | Dim] = []
+    while (node := made_by(value, "multiply", "divide")) is not None:
+        x, y = node.inputs
+        if node.op == "multiply" and constant_or_cast_size(x) is not None:
+            x, y = y, x
+        factor = constant_or_cast_size(y)
+        if factor is None:
+            return None
+        (above if node.op == "multiply" else below).append(factor)
+        value = x
+    if not isinstance(value, Value):
+        return None
+    found = made_by(view(value, through=STOPS).base, "mean", "var")
+    if found is None or not isinstance(found.inputs[0], Value):
+        return None
+    count = extent(found.inputs[0], axes_of(found))
+    corrected = found.op == "var" and found.attrs["correction"] == 1
+    if found.op == "var" and count in above and count - 1 in below and not corrected:
+        above.remove(count)
+        below.remove(count - 1)
+        corrected = True
+    elif found.op == "var" and found.attrs["correction"] not in (0, 1):
+        return None
+    if below or len(above) != 1 or isinstance(above[0], bool | Dim):
+        return None
+    return found, float(above[0]), corrected
 
 
 def _debiased(

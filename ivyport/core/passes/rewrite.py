@@ -22,12 +22,16 @@ def apply_rules(graph: Graph, rules: dict[str, list[Rule]]) -> bool:
     replaced: dict[Value, Value] = {}
     changed = False
     for node in graph.nodes:
-        node.inputs = tuple(
-            replaced.get(x, x) if isinstance(x, Value) else x for x in node.inputs
-        )
+        if replaced:
+            node.inputs = tuple(
+                replaced.get(x, x) if isinstance(x, Value) else x for x in node.inputs
+            )
+        if node.op not in rules:
+            nodes.append(node)
+            continue
         builder.scope, builder.src = node.scope, node.src
         answer = None
-        for rule in rules.get(node.op, ()):
+        for rule in rules[node.op]:
             mark = len(nodes)
             answer = rule(builder, node)
             if answer is not None:

@@ -18,6 +18,7 @@ from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph, NewAxis, Node, Operand, Scalar, Slice, Value
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.indexing import INDEX_RULES
+from ivyport.core.passes.match import constant, made_by
 from ivyport.core.passes.rewrite import Rule, apply_rules
 
 FULL = Slice()
@@ -38,26 +39,6 @@ def _value(node: Node, position: int = 0) -> Value:
     operand = node.inputs[position]
     assert isinstance(operand, Value)
     return operand
-
-
-def made_by(value: Any, op: str) -> Node | None:
-    """The node that made `value`, if it is an `op`."""
-    producer = value.producer if isinstance(value, Value) else None
-    return producer if producer is not None and producer.op == op else None
-
-
-def constant(operand: Any) -> bool | int | float | Dim | None:
-    """The one number that an operand holds everywhere, None if it is not known."""
-    if isinstance(operand, Scalar):
-        return operand.value
-    node = made_by(operand, "full")
-    if node is not None:
-        return node.attrs["value"]
-    for op in ("getitem", "reshape", "broadcast_to", "permute_dims"):
-        node = made_by(operand, op)
-        if node is not None:
-            return constant(node.inputs[0])
-    return None
 
 
 def _identity(b: Builder, node: Node) -> Value | None:
@@ -114,6 +95,14 @@ def _fold_bool(b: Builder, node: Node) -> Value | None:
     return None
 
 
+def _logical(b: Builder, node: Node) -> Value | None:
+    """Bitwise operations of bools are logical ones: one name for both."""
+    if node.output.type.dtype != "bool":
+        return None
+    op = "not" if node.op == "bitwise_invert" else node.op.removeprefix("bitwise_")
+    return b.node(f"logical_{op}", node.inputs, {}).output
+
+
 def _bounds(operand: Any) -> tuple[int | None, int | None]:
     """Least and greatest value of an integer operand, None where unknown."""
     value = constant(operand)
@@ -127,11 +116,8 @@ def _bounds(operand: Any) -> tuple[int | None, int | None]:
     ):
         stop = node.attrs["stop"]
         return node.attrs["start"], stop - 1 if isinstance(stop, int) else None
-    for op in ("getitem", "reshape", "broadcast_to", "astype"):
-        node = made_by(operand, op)
-        if node is not None:
-            return _bounds(node.inputs[0])
-    return None, None
+    node = made_by(operand, "getitem", "reshape", "broadcast_to", "astype")
+    return _bounds(node.inputs[0]) if node is not None else (None, None)
 
 
 def _decide(b: Builder, node: Node) -> Value | None:
@@ -312,6 +298,29 @@ def _unbroadcast(b: Builder, node: Node) -> Value | None:
     return made.output if made.output.type == node.output.type else None
 
 
+def _narrow_mask(b: Builder, node: Node) -> Value | None:
+    """A mask that is spread over the batch while it is made need not be: attention does it."""
+    maker = made_by(node.inputs[3], "where", "add", "logical_and")
+    if maker is None:
+        return None
+    operands: list[Operand] = []
+    for x in maker.inputs:
+        spread = made_by(x, "broadcast_to", "full")
+        if spread is None:
+            operands.append(x)
+        elif spread.op == "full":
+            type_ = spread.output.type
+            value = spread.attrs["value"]
+            operands.append(b.full(shape=(), value=value, dtype=type_.dtype))
+        else:
+            operands.append(_value(spread))
+    made = b.node(maker.op, tuple(operands), maker.attrs).output
+    if made.type == maker.output.type:
+        return None
+    query, key, value_, _ = node.inputs
+    return b.attention(query, key, value_, made, **node.attrs)
+
+
 def _is_held(value: Value) -> bool:
     """Whether it is a float parameter or input: such a one stays with the module it belongs to."""
     node = value.producer
@@ -323,26 +332,33 @@ def _is_held(value: Value) -> bool:
 
 def _share(graph: Graph) -> bool:
     """Equal nodes of one call become one, unless they draw random numbers."""
-    seen: dict[Any, Node] = {}
+    seen: dict[Any, list[Node]] = {}
     replaced: dict[Value, Value] = {}
     kept = []
     for node in graph.nodes:
-        node.inputs = tuple(
-            replaced.get(x, x) if isinstance(x, Value) else x for x in node.inputs
-        )
-        operands = tuple(x if isinstance(x, Value) else repr(x) for x in node.inputs)
-        key = (node.op, operands, repr(node.attrs), node.scope)
-        twin = seen.get(key)
-        if twin is None or opdef.get(node.op).random or node.op == "batch_norm":
-            seen[key] = node
-            kept.append(node)
-            continue
-        replaced.update(zip(node.outputs, twin.outputs, strict=True))
+        if replaced:
+            node.inputs = tuple(
+                replaced.get(x, x) if isinstance(x, Value) else x for x in node.inputs
+            )
+        if not opdef.get(node.op).random and node.op != "batch_norm":
+            operands = (x if isinstance(x, Value) else repr(x) for x in node.inputs)
+            alike = seen.setdefault((node.op, *operands), [])
+            twin = next((other for other in alike if _same(other, node)), None)
+            if twin is not None:
+                replaced.update(zip(node.outputs, twin.outputs, strict=True))
+                continue
+            alike.append(node)
+        kept.append(node)
     if replaced:
         from ivyport.core.passes.rewrite import substitute
 
         substitute(graph, kept, replaced)
     return bool(replaced)
+
+
+def _same(one: Node, other: Node) -> bool:
+    """Whether nodes of one operation and one call have the same attributes."""
+    return one.scope == other.scope and repr(one.attrs) == repr(other.attrs)
 
 
 def _table() -> dict[str, list[Rule]]:
@@ -358,6 +374,7 @@ def _table() -> dict[str, list[Rule]]:
     )
     add("add subtract multiply divide", _neutral)
     add("bitwise_and bitwise_or logical_and logical_or", _fold_bool)
+    add("bitwise_and bitwise_or bitwise_xor bitwise_invert", _logical)
     add("less greater_equal", _decide)
     add("astype bitwise_invert logical_not negative", _fold_elementwise)
     add("astype", _cast_chain)
@@ -369,6 +386,7 @@ def _table() -> dict[str, list[Rule]]:
     add("sqrt", _sqrt)
     for op, rules in INDEX_RULES.items():
         add(op, *rules)
+    add("attention", _narrow_mask)
     add(
         "add subtract multiply divide bitwise_and bitwise_or logical_and logical_or where "
         "equal not_equal less less_equal greater greater_equal attention",

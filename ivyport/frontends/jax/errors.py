@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from ivyport.core.errors import InputError, IvyportError, TraceError
+from ivyport.core.errors import InputError, IvyportError, TraceError, causes
 
 _HERE = str(Path(__file__).parent)
 _KEPT_LINES = 4
@@ -39,7 +39,7 @@ def source_frame(
 ) -> traceback.FrameSummary | None:
     """The innermost frame of the source, or of a library between it and jax."""
     skipped = (*library_files(), *skipped)
-    for current in _chain(error):
+    for current in causes(error):
         frames = list(traceback.extract_tb(current.__traceback__))
         first = next(
             (i for i, f in enumerate(frames) if f.filename.startswith(_HERE)), -1
@@ -48,16 +48,6 @@ def source_frame(
         if inside:
             return inside[-1]
     return None
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what it was raised from, the first cause first."""
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        if cause in chain:
-            break
-        chain.append(cause)
-    return chain[::-1]
 
 
 def place(error: BaseException, skipped: tuple[str, ...] = ()) -> str:
@@ -86,8 +76,8 @@ def _loaded(*names: tuple[str, str]) -> tuple[type[BaseException], ...]:
 def is_guard(error: BaseException) -> bool:
     """Whether Python code had to know the size of a symbolic dimension."""
     inconclusive = jax.errors.InconclusiveDimensionOperation
-    return any(isinstance(e, inconclusive) for e in _chain(error)) or any(
-        isinstance(e, TypeError) and "DimExpr" in str(e) for e in _chain(error)
+    return any(isinstance(e, inconclusive) for e in causes(error)) or any(
+        isinstance(e, TypeError) and "DimExpr" in str(e) for e in causes(error)
     )
 
 
@@ -177,7 +167,7 @@ def _static(symbols: Iterable[tuple[str, str, int]]) -> dict[str, dict[int, None
 
 
 def _guard_error(error: BaseException, at: Circumstances) -> TraceError:
-    text = "\n".join(str(e) for e in _chain(error))
+    text = "\n".join(str(e) for e in causes(error))
     found = _GUARD.search(text)
     expression = found.group(1) if found else brief(error)
     named = [s for s in at.symbols if re.search(rf"\b{re.escape(s[0])}\b", expression)]

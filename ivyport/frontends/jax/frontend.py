@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ivyport.core.errors import TraceError, UnsupportedOpsError
-from ivyport.core.ir import Graph, Param, Scope, Value
+from ivyport.core.ir import Graph, Param, Scope, Value, map_leaves
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.raising import raise_layers
 from ivyport.core.passes.raising_statistics import raise_running
@@ -21,8 +21,8 @@ from ivyport.frontends.jax.reconcile import reconcile
 from ivyport.frontends.jax.registry import Found, Key
 from ivyport.frontends.jax.sizes import type_of
 from ivyport.frontends.jax.sources import Source, open_source
-from ivyport.frontends.jax.structure import rebuild
 from ivyport.frontends.jax.trace import Capture, capture, capture_free
+from ivyport.frontends.nested import Leaf
 
 
 @dataclasses.dataclass
@@ -76,7 +76,7 @@ def to_graph(
     graph = lowered.graph(keep_updates=not opened.has_train)
     notes += lowered.notes
     if trained is not None:
-        notes += _reconciled(graph, opened, trained, places, plan, lowered.constants)
+        notes += _reconciled(graph, opened, trained, places, plan, lowered)
     eliminate(graph)
     verify(graph)
     tensors |= lowered.constants
@@ -121,10 +121,10 @@ def _reconciled(
     trained: Capture,
     places: Places,
     plan: dims_.Plan,
-    constants: Mapping[str, np.ndarray],
+    evaluated: Assembly,
 ) -> list[str]:
     try:
-        assembly = Assembly(source, trained, places, plan, constants)
+        assembly = Assembly(source, trained, places, plan, evaluated.constants)
         train = assembly.graph(keep_updates=True)
     except UnsupportedOpsError as error:
         first = "; ".join(line.strip() for line in str(error).split("\n")[1:3])
@@ -135,7 +135,13 @@ def _reconciled(
     raise_layers(train)
     raise_layers(graph)
     raise_running(graph, train)
-    return reconcile(graph, train)
+    notes = reconcile(graph, train)
+    evaluated.constants.update(
+        (path, array)
+        for path, array in assembly.constants.items()
+        if path in graph.params
+    )
+    return notes
 
 
 def _places(source: Source, captures: Sequence[Capture]) -> Places:
@@ -215,7 +221,10 @@ class Assembly:
             inputs=inputs,
             params={p.path: p for p in everything},
             nodes=lowering.builder.nodes,
-            outputs=rebuild(captured.output, lambda i: results[i]),
+            outputs=map_leaves(
+                lambda x: results[x.index] if isinstance(x, Leaf) else x,
+                captured.output,
+            ),
             dims=dims_.bounds(self.plan),
             calls=lowering.calls,
             attrs=self._attrs(),

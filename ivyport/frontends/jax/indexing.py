@@ -12,7 +12,8 @@ import dataclasses
 from ivyport.core.dims import Dim, DimLike
 from ivyport.core.ir import Scalar, Slice, Value
 from ivyport.core.ops import broadcast
-from ivyport.frontends.jax.registry import JaxBuilder, constant
+from ivyport.core.passes.match import constant
+from ivyport.frontends.jax.registry import JaxBuilder
 
 Axes = tuple[int, ...]
 

@@ -16,6 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from ivyport.core import dims as dm
 from ivyport.core.errors import GraphError, UnsupportedOpsError
+from ivyport.core.gaps import NO_RULE, Gap, report
 from ivyport.core.ir import (
     Call,
     Graph,
@@ -28,7 +29,6 @@ from ivyport.core.ir import (
 )
 from ivyport.frontends.jax import calls, rules
 from ivyport.frontends.jax.constants import as_nodes
-from ivyport.frontends.jax.gaps import Gap, report
 from ivyport.frontends.jax.lines import source_of
 from ivyport.frontends.jax.registry import Found, JaxBuilder, Key, apply
 from ivyport.frontends.jax.sizes import KEY, number, type_of
@@ -36,6 +36,7 @@ from ivyport.frontends.jax.unroll import Unrolled
 
 Env = dict[Var, Found]
 MARK = "ivyport_call"
+RULES = "ivyport/frontends/jax/rules_*.py"
 
 
 class Scopes(Protocol):
@@ -120,7 +121,7 @@ class Lowering:
         """
         outputs = self.jaxpr(self.closed, self.invars)
         if self._gaps:
-            raise UnsupportedOpsError(report(self._gaps))
+            raise UnsupportedOpsError(report(self._gaps, RULES))
         self.unrolled.settle(outputs)
         return outputs
 
@@ -208,7 +209,7 @@ class Lowering:
             return self._plumbing(name)
         rule = rules.RULES.get(name)
         if rule is None:
-            raise GraphError("no rule")
+            raise GraphError(NO_RULE)
         return self._checked(apply(rule, b, operands, eqn.params))
 
     def _named(

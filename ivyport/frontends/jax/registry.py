@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ivyport.core.build import Builder
-from ivyport.core.dims import Dim, DimLike
+from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Scalar, TensorType, Value
 from ivyport.frontends.jax.sizes import to_dim
@@ -126,17 +126,3 @@ def apply(
     if missing:
         raise GraphError(f"parameters {sorted(missing)} are missing in this JAX")
     return rule(b, *operands, **passed)
-
-
-def constant(operand: Any) -> bool | int | float | Dim | None:
-    """The one number that an operand holds everywhere, None if it is not known."""
-    if isinstance(operand, Scalar):
-        return operand.value
-    while isinstance(operand, Value) and operand.producer is not None:
-        node = operand.producer
-        if node.op == "full":
-            return node.attrs["value"]
-        if node.op not in ("getitem", "reshape", "broadcast_to", "permute_dims"):
-            return None
-        operand = node.inputs[0]
-    return None

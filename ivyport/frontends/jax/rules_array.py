@@ -9,7 +9,8 @@ from typing import Any
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Scalar, Slice, Value
-from ivyport.frontends.jax.registry import JaxBuilder, constant, lowers
+from ivyport.core.passes.match import constant
+from ivyport.frontends.jax.registry import JaxBuilder, lowers
 from ivyport.frontends.jax.sizes import dtype_name
 
 Number = Value | Scalar

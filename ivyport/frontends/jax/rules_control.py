@@ -9,8 +9,9 @@ from typing import Any
 from ivyport.core.dims import Dim
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Scalar
+from ivyport.core.passes.match import constant
 from ivyport.frontends.jax import loops
-from ivyport.frontends.jax.registry import Found, JaxBuilder, constant, lowers
+from ivyport.frontends.jax.registry import Found, JaxBuilder, lowers
 
 
 @lowers("platform_index")

@@ -19,7 +19,8 @@ from ivyport.core import dtype as dt
 from ivyport.core.dims import Dim
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Scalar, Value
-from ivyport.frontends.jax.registry import JaxBuilder, constant, lowers
+from ivyport.core.passes.match import constant
+from ivyport.frontends.jax.registry import JaxBuilder, lowers
 from ivyport.frontends.jax.sizes import dtype_name, number
 
 Number = Value | Scalar

@@ -10,6 +10,7 @@ import numpy as np
 from ivyport.core import dtype as dt
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Scalar, Slice, Value
+from ivyport.core.passes.match import constant
 from ivyport.frontends.jax.indexing import (
     Plan,
     Windows,
@@ -20,7 +21,7 @@ from ivyport.frontends.jax.indexing import (
     plan,
     unwrapped,
 )
-from ivyport.frontends.jax.registry import JaxBuilder, constant, lowers
+from ivyport.frontends.jax.registry import JaxBuilder, lowers
 
 
 @lowers("gather")

@@ -15,12 +15,14 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from ivyport.core import dtype as dt
 from ivyport.core.ir import Scalar, Value
+from ivyport.core.passes.match import constant
 from ivyport.frontends.jax import calls
-from ivyport.frontends.jax.registry import Found, JaxBuilder, constant, names
+from ivyport.frontends.jax.registry import Found, JaxBuilder, names
 from ivyport.frontends.jax.sizes import dtype_name, number
 
 UNARY = {
     "relu": "relu",
+    "relu6": "relu6",
     "silu": "silu",
     "swish": "silu",
     "softplus": "softplus",
@@ -72,11 +74,6 @@ def _unary(op: str) -> Callable[..., Value | None]:
 
 for _function, _op in UNARY.items():
     names(_function)(_unary(_op))
-
-
-@names("relu6")
-def relu6(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
-    return b.clip(operands[0], min=0.0, max=6.0) if _float(operands) else None
 
 
 @names("leaky_relu")

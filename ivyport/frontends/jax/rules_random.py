@@ -11,11 +11,11 @@ from jax.extend.core import ClosedJaxpr
 from ivyport.core import dtype as dt
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Scalar, Value
+from ivyport.core.passes.match import constant
 from ivyport.frontends.jax.registry import (
     Found,
     JaxBuilder,
     Key,
-    constant,
     lowers,
     names,
 )

@@ -10,6 +10,7 @@ from jax.extend.core import ClosedJaxpr
 
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Slice, Value
+from ivyport.core.passes.match import constant
 from ivyport.frontends.jax.indexing import (
     Plan,
     Windows,
@@ -20,7 +21,7 @@ from ivyport.frontends.jax.indexing import (
     plan,
     unwrapped,
 )
-from ivyport.frontends.jax.registry import JaxBuilder, constant, lowers
+from ivyport.frontends.jax.registry import JaxBuilder, lowers
 
 MODES = {
     "scatter": "set",

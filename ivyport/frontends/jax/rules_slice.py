@@ -9,7 +9,8 @@ from typing import Any
 from ivyport.core.dims import Dim, DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Slice, Value
-from ivyport.frontends.jax.registry import Found, JaxBuilder, constant, lowers
+from ivyport.core.passes.match import constant
+from ivyport.frontends.jax.registry import Found, JaxBuilder, lowers
 
 FULL = Slice()
 

@@ -13,12 +13,12 @@ from ivyport.core.dims import DimLike, product
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Value
 from ivyport.core.ops_nn import spatial_axes
+from ivyport.core.passes.match import constant
 from ivyport.frontends.jax.registry import (
     RULES,
     Found,
     JaxBuilder,
     Key,
-    constant,
     lowers,
 )
 from ivyport.frontends.jax.rules_array import padded

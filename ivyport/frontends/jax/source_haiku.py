@@ -22,7 +22,7 @@ from ivyport.frontends.jax.sources import (
     camel_case,
     function_name,
 )
-from ivyport.frontends.jax.structure import qualified_name
+from ivyport.frontends.nested import qualified_name
 
 _HIDDEN = ("name", "module_name")
 

@@ -17,7 +17,7 @@ from ivyport.core.errors import InputError
 from ivyport.frontends.jax.mismatch import Trees, shapes
 from ivyport.frontends.jax.scopes import Path, ScopeTable, bind_names, plain_scalars
 from ivyport.frontends.jax.sources import TRAIN_ARGUMENTS, Arrays, Bound, Leaf, Source
-from ivyport.frontends.jax.structure import qualified_name
+from ivyport.frontends.nested import qualified_name
 
 _HIDDEN = ("name", "parent")
 # Written by `sow` and `perturb` for whoever asks; no state of the model.

@@ -13,7 +13,7 @@ from flax import nnx
 
 from ivyport.frontends.jax.scopes import Path, ScopeTable, bind_names, plain_scalars
 from ivyport.frontends.jax.sources import Arrays, Bound, Leaf, Source
-from ivyport.frontends.jax.structure import qualified_name
+from ivyport.frontends.nested import qualified_name
 
 Keys = tuple[Any, ...]
 _PATH = "ivyport_path"  # metadata of a variable: where the source holds it

@@ -16,29 +16,16 @@ import numpy as np
 from jax.export import is_symbolic_dim
 
 from ivyport.core.ir import Record
-
-
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-    """An array of the output: its position among the flat outputs."""
-
-    index: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Opaque:
-    """A value of a kind that a port cannot hold."""
-
-    cls: str
-
+from ivyport.frontends.nested import (
+    Leaf,
+    Opaque,
+    named,
+    qualified_name,
+    record_fields,
+)
 
 ARRAYS = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)
 CONSTANTS = (int, float, bool, str, complex, type(None), np.dtype)
-
-
-def qualified_name(cls: type) -> str:
-    """`module.QualName` of a class."""
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def is_array(value: Any) -> bool:
@@ -46,37 +33,9 @@ def is_array(value: Any) -> bool:
     return isinstance(value, ARRAYS)
 
 
-def record_fields(value: Any) -> list[tuple[str, Any]] | None:
-    """(name, value) of each field of a dataclass or named tuple; None for other objects."""
-    if isinstance(value, (*ARRAYS, type)):
-        return None
-    if dataclasses.is_dataclass(value):
-        return [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
-    if isinstance(value, tuple):
-        names = getattr(type(value), "_fields", None)
-        if names is not None:
-            return list(zip(names, value, strict=True))
-    return None
-
-
-def _items(value: Any) -> list[tuple[Any, Any]] | None:
-    fields = record_fields(value)
-    if fields is not None:
-        return list(fields)
-    if isinstance(value, Mapping):
-        return list(value.items())
-    if isinstance(value, tuple | list):
-        return list(enumerate(value))
-    return None
-
-
 def named_arrays(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     """Arrays inside the argument `name`: itself, or `name_0`, `name_key` for nested ones."""
-    if is_array(value):
-        yield name, value
-        return
-    for key, item in _items(value) or ():
-        yield from named_arrays(f"{name}_{key}", item)
+    return named(name, value, is_array)
 
 
 def fill(name: str, value: Any, arrays: Mapping[str, Any]) -> Any:
@@ -132,32 +91,3 @@ def flatten(output: Any) -> tuple[Any, list[Any]]:
         return Leaf(len(flat) - 1)
 
     return describe(output, leaf), flat
-
-
-def rebuild(structure: Any, leaf: Callable[[int], Any]) -> Any:
-    """The structure with each `Leaf` replaced by `leaf(index)`."""
-    if isinstance(structure, Leaf):
-        return leaf(structure.index)
-    if isinstance(structure, Record):
-        fields = tuple((k, rebuild(v, leaf)) for k, v in structure.fields)
-        return Record(structure.cls, fields)
-    if isinstance(structure, dict):
-        return {k: rebuild(v, leaf) for k, v in structure.items()}
-    if isinstance(structure, list | tuple):
-        return type(structure)(rebuild(v, leaf) for v in structure)
-    return structure
-
-
-def opaque(structure: Any) -> Iterator[str]:
-    """Classes of the values that a port cannot hold."""
-    if isinstance(structure, Opaque):
-        yield structure.cls
-    elif isinstance(structure, Record):
-        for _, item in structure.fields:
-            yield from opaque(item)
-    elif isinstance(structure, dict):
-        for item in structure.values():
-            yield from opaque(item)
-    elif isinstance(structure, list | tuple):
-        for item in structure:
-            yield from opaque(item)

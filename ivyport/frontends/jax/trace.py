@@ -15,7 +15,7 @@ import jax
 from jax.extend.core import ClosedJaxpr
 
 from ivyport.core.errors import IvyportError, TraceError
-from ivyport.core.ir import Scope
+from ivyport.core.ir import Scope, walk
 from ivyport.frontends.jax import dims as dims_
 from ivyport.frontends.jax.errors import (
     Circumstances,
@@ -28,7 +28,8 @@ from ivyport.frontends.jax.errors import (
 from ivyport.frontends.jax.mismatch import shapes
 from ivyport.frontends.jax.scopes import ScopeTable
 from ivyport.frontends.jax.sources import Source
-from ivyport.frontends.jax.structure import flatten, opaque
+from ivyport.frontends.jax.structure import flatten
+from ivyport.frontends.nested import Opaque
 
 
 @dataclasses.dataclass
@@ -36,7 +37,7 @@ class Capture:
     """One traced mode of a source.
 
     The jaxpr's arguments are the parameters, the buffers, the inputs, in their own orders, and a
-    key if `keyed`. Its results are the arrays of `output` (a structure with a `structure.Leaf` for
+    key if `keyed`. Its results are the arrays of `output` (a structure with a `nested.Leaf` for
     each) and then the new values of the buffers in `updated`.
     """
 
@@ -136,7 +137,7 @@ def capture_free(source: Source, plan: dims_.Plan) -> tuple[Capture, dims_.Plan]
 
 
 def _demand_outputs(source: Source, output: Any, count: int) -> None:
-    foreign = sorted(set(opaque(output)))
+    foreign = sorted({x.cls for x in walk(output) if isinstance(x, Opaque)})
     if foreign:
         raise TraceError(
             f"{source.name} returns {', '.join(foreign)}, which a port cannot return: ask "

@@ -19,8 +19,8 @@ from torch import fx
 from torch.export import Dim
 
 from ivyport.core.errors import InputError
+from ivyport.frontends.nested import record_fields
 from ivyport.frontends.torch.hooks import Recorder
-from ivyport.frontends.torch.structure import record_fields
 
 # torch bounds sizes that depend on data by the range of 64-bit integers.
 _HUGE = 2**62

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from ivyport.core.errors import TraceError
+from ivyport.core.errors import TraceError, causes
 
 _TORCH = str(Path(torch.__file__).parent)
 _NUMPY = str(Path(np.__file__).parent)
@@ -38,23 +38,13 @@ def is_data_dependent(error: BaseException) -> bool:
 
 def source_frame(error: BaseException) -> traceback.FrameSummary | None:
     """The innermost frame of the model or of a library between it and torch."""
-    for current in _chain(error):
+    for current in causes(error):
         frames = _frames(current.__traceback__)
         ours = [f for f in frames if not f.filename.startswith(_SKIPPED)]
         inside = [f for f in ours if _below_export(frames, f)]
         if inside:
             return inside[-1]
     return None
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what it was raised from, the first cause first."""
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        if cause in chain:
-            break
-        chain.append(cause)
-    return chain[::-1]
 
 
 def _frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:

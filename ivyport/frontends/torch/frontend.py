@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from ivyport.core.ir import Call, Graph, Record, Scope, Value
+from ivyport.core.ir import Call, Graph, Record, Scope, Value, map_leaves
 from ivyport.core.passes.dce import eliminate
-from ivyport.frontends.torch import structure
+from ivyport.frontends.nested import Leaf, Opaque
 from ivyport.frontends.torch.lower import Lowered, Lowering
 from ivyport.frontends.torch.provenance import proven_fields
 from ivyport.frontends.torch.reconcile import reconcile
+from ivyport.frontends.torch.structure import Size
 from ivyport.frontends.torch.trace import TorchTrace, trace
 
 Names = dict[str, str]
@@ -109,17 +110,12 @@ def _assemble(
 
 
 def _outputs(spec: Any, flat: list[Any]) -> Any:
-    if isinstance(spec, structure.Leaf):
-        return flat[spec.index]
-    if isinstance(spec, structure.Record):
-        return Record(spec.cls, tuple((k, _outputs(v, flat)) for k, v in spec.fields))
-    if isinstance(spec, dict):
-        return {k: _outputs(v, flat) for k, v in spec.items()}
-    if isinstance(spec, list | tuple):
-        return type(spec)(_outputs(v, flat) for v in spec)
-    if isinstance(spec, structure.Opaque | structure.Size):
-        return None
-    return spec
+    def value(leaf: Any) -> Any:
+        if isinstance(leaf, Leaf):
+            return flat[leaf.index]
+        return None if isinstance(leaf, Opaque | Size) else leaf
+
+    return map_leaves(value, spec)
 
 
 def _calls(native: TorchTrace, env: Mapping[Any, Any]) -> list[Call]:
@@ -142,7 +138,7 @@ def _flatten(name: str, arg: Any, env: Mapping[Any, Any]) -> list[tuple[str, Val
         value = env.get(arg)
         return [(name, value)] if isinstance(value, Value) else []
     items: list[tuple[str, Any]] = []
-    if isinstance(arg, structure.Record):
+    if isinstance(arg, Record):
         items = list(arg.fields)
     elif isinstance(arg, dict):
         items = [(str(k), v) for k, v in arg.items()]

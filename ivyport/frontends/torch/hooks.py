@@ -23,16 +23,9 @@ from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
 from torch.fx.experimental.symbolic_shapes import is_symbolic
 
 from ivyport.core.errors import TraceError
-from ivyport.frontends.torch.structure import (
-    Leaf,
-    Opaque,
-    Record,
-    Size,
-    describe,
-    named_tensors,
-    qualified_name,
-    walk,
-)
+from ivyport.core.ir import map_leaves, walk
+from ivyport.frontends.nested import Leaf, Opaque, qualified_name
+from ivyport.frontends.torch.structure import Size, describe, named_tensors
 
 _TAG = "ivyport"
 
@@ -272,19 +265,14 @@ class Recorder:
 
 
 def _resolved(call: ModuleCall, nodes: Mapping[int, fx.Node]) -> ModuleCall:
-    def find(value: Any) -> Any:
+    def node(value: Any) -> Any:
         if isinstance(value, _Ref):
             return nodes.get(value.number, Opaque("torch.Tensor"))
-        if isinstance(value, Record):
-            return Record(value.cls, tuple((k, find(v)) for k, v in value.fields))
-        if isinstance(value, (tuple, list)):
-            return type(value)(find(item) for item in value)
-        if isinstance(value, dict):
-            return {key: find(item) for key, item in value.items()}
         return value
 
-    args = tuple((name, find(value)) for name, value in call.args)
-    return dataclasses.replace(call, args=args, outputs=find(call.outputs))
+    args = tuple((name, map_leaves(node, value)) for name, value in call.args)
+    outputs = map_leaves(node, call.outputs)
+    return dataclasses.replace(call, args=args, outputs=outputs)
 
 
 def module_names(model: torch.nn.Module) -> dict[torch.nn.Module, tuple[str, ...]]:

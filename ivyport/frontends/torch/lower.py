@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import operator
 from typing import Any
@@ -15,6 +14,7 @@ from torch.fx import Node as FxNode
 from ivyport.core import dims as dm
 from ivyport.core.build import Builder
 from ivyport.core.errors import GraphError, UnsupportedOpsError
+from ivyport.core.gaps import NO_RULE, Gap, report
 from ivyport.core.ir import Param, Scope, Source, TensorType, Value
 from ivyport.core.naming import Made, assigned_names
 from ivyport.frontends.torch import registry, rules
@@ -22,6 +22,7 @@ from ivyport.frontends.torch.naming import frames
 from ivyport.frontends.torch.sizes import dtype_name, size
 from ivyport.frontends.torch.views import Views
 
+RULES = "ivyport/frontends/torch/rules_*.py"
 NOISE = {
     torch.ops.aten._assert_tensor_metadata.default,
     torch.ops.aten._assert_scalar.default,
@@ -30,15 +31,6 @@ NOISE = {
     torch.ops.aten.sym_constrain_range.default,
     torch._check,
 }
-
-
-@dataclasses.dataclass
-class Gap:
-    """An operation without a rule, or one whose rule refused."""
-
-    target: str
-    where: str
-    reason: str
 
 
 @dataclasses.dataclass
@@ -100,7 +92,7 @@ class Lowering:
             elif node.op == "output":
                 outputs = [self._argument(a) for a in node.args[0]]
         if self.gaps:
-            raise UnsupportedOpsError(_gap_report(self.gaps))
+            raise UnsupportedOpsError(report(self.gaps, RULES))
         self._name_values()
         return Lowered(
             self.inputs, self.params, self.builder, self.env, outputs, self.mutated
@@ -238,7 +230,7 @@ class Lowering:
             return getattr(self.builder, registry.RENAMED[target])(*args)
         rule = registry.RULES.get(target) or rules.NAMED.get(target._schema.name)
         if rule is None:
-            raise GraphError("no rule")
+            raise GraphError(NO_RULE)
         bound = registry.bind(target, args, kwargs)
         return registry.apply(rule, self.builder, target, bound)
 
@@ -332,25 +324,3 @@ class Lowering:
             value = self.env.get(node)
             if isinstance(value, Value) and value.producer is not None:
                 value.names.update(names)
-
-
-def _gap_report(gaps: list[Gap]) -> str:
-    groups: dict[tuple[str, str], list[Gap]] = collections.defaultdict(list)
-    for gap in gaps:
-        groups[gap.target, gap.reason].append(gap)
-    lines = []
-    for (target, reason), members in sorted(groups.items(), key=lambda g: -len(g[1])):
-        detail = "" if reason == "no rule" else f": {reason}"
-        lines.append(f"  {len(members):4d} x {target}{detail}")
-        lines += [f"           in {where}" for where in _places(members)]
-    return (
-        f"{len(groups)} operations of this model cannot be ported yet:\n"
-        + "\n".join(lines)
-        + "\nEach needs one rule in ivyport/frontends/torch/rules_*.py."
-    )
-
-
-def _places(members: list[Gap]) -> list[str]:
-    places = list(dict.fromkeys(m.where for m in members))
-    more = [f"... and {len(places) - 3} more places"] if len(places) > 3 else []
-    return places[:3] + more

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from ivyport.frontends.nested import qualified_name
 from ivyport.frontends.torch.hooks import ModuleCall
 from ivyport.frontends.torch.session import hf_configs
-from ivyport.frontends.torch.structure import qualified_name
 
 # Rates that switch such a mechanism off when they are 0: attributes of the module or
 # of its config.

@@ -400,6 +400,8 @@ def hardtanh(
 ) -> Value:
     """x within [min_val, max_val]."""
     dtype = input.type.dtype
+    if (min_val, max_val) == (0, 6) and dt.is_float(dtype):
+        return b.relu6(input)
     return b.clip(input, min=number_as(min_val, dtype), max=number_as(max_val, dtype))
 
 

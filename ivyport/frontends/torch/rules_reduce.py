@@ -33,30 +33,25 @@ def axes_of(x: Value, dim: Axes) -> tuple[int, ...] | None:
     return tuple(dim) or None
 
 
-@lowers(aten.sum.default, aten.sum.dim_IntList)
-def sum(
-    b: Builder,
-    input: Value,
-    dim: Axes = None,
-    keepdim: bool = False,
-    dtype: str | None = None,
-) -> Value:
-    """Sum in `dtype`; integers and bools are summed as int64."""
-    x = b.cast(input, dtype or widened(input))
-    return b.sum(x, axis=axes_of(x, dim), keepdims=keepdim)
+def _accumulated(name: str) -> Callable[..., Value]:
+    """Sum or product in `dtype`; of integers and bools in int64."""
+
+    def rule(
+        b: Builder,
+        input: Value,
+        dim: Axes = None,
+        keepdim: bool = False,
+        dtype: str | None = None,
+    ) -> Value:
+        x = b.cast(input, dtype or widened(input))
+        attrs = {"axis": axes_of(x, dim), "keepdims": keepdim}
+        return b.node(name, (x,), attrs).output
+
+    return rule
 
 
-@lowers(aten.prod.default, aten.prod.dim_int)
-def prod(
-    b: Builder,
-    input: Value,
-    dim: Axes = None,
-    keepdim: bool = False,
-    dtype: str | None = None,
-) -> Value:
-    """Product in `dtype`; integers and bools are multiplied as int64."""
-    x = b.cast(input, dtype or widened(input))
-    return b.prod(x, axis=axes_of(x, dim), keepdims=keepdim)
+lowers(aten.sum.default, aten.sum.dim_IntList)(_accumulated("sum"))
+lowers(aten.prod.default, aten.prod.dim_int)(_accumulated("prod"))
 
 
 @lowers(aten.mean.default, aten.mean.dim)

@@ -15,34 +15,8 @@ from typing import Any
 
 import torch
 
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """A dataclass, `ModelOutput` or named tuple: its class and its fields, None ones
-    included.
-
-    `cls` is the qualified class name; `fields` are (name, nested value) in declaration
-    order.
-    """
-
-    cls: str
-    fields: tuple[tuple[str, Any], ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-    """A tensor of the root output: position in the program's flat user outputs."""
-
-    index: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Opaque:
-    """A value without an fx node: an object of another kind, or a tensor that is dead
-    code.
-    """
-
-    cls: str
+from ivyport.core.ir import Record
+from ivyport.frontends.nested import Opaque, named, qualified_name, record_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,11 +30,6 @@ class Size:
 
 SCALARS = (int, float, bool, str, complex, type(None), torch.dtype, torch.device)
 SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
-
-
-def qualified_name(cls: type) -> str:
-    """`module.QualName` of a class, as `nn_module_stack` writes it."""
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def describe(value: Any, leaf: Callable[[Any], Any]) -> Any:
@@ -88,49 +57,8 @@ def describe(value: Any, leaf: Callable[[Any], Any]) -> Any:
     return Opaque(qualified_name(type(value)))
 
 
-def record_fields(value: Any) -> list[tuple[str, Any]] | None:
-    """(name, value) of each field of a dataclass or named tuple; None for any other
-    object.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
-    if isinstance(value, tuple):
-        names = getattr(type(value), "_fields", None)
-        if names is not None:
-            return list(zip(names, value, strict=True))
-    return None
-
-
-def walk(value: Any) -> Iterator[Any]:
-    """Every leaf of a described value, in order."""
-    if isinstance(value, Record):
-        for _, item in value.fields:
-            yield from walk(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from walk(item)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from walk(item)
-    else:
-        yield value
-
-
 def named_tensors(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
     """Tensors inside the argument `name`: itself, or `name_0`, `name_key` for nested
     ones.
     """
-    if isinstance(value, torch.Tensor):
-        yield name, value
-        return
-    fields = record_fields(value)
-    if fields is not None:
-        items: list[tuple[Any, Any]] = list(fields)
-    elif isinstance(value, (tuple, list)) and not isinstance(value, torch.Size):
-        items = list(enumerate(value))
-    elif isinstance(value, Mapping):
-        items = list(value.items())
-    else:
-        return
-    for key, item in items:
-        yield from named_tensors(f"{name}_{key}", item)
+    return named(name, value, torch.is_tensor)

@@ -10,10 +10,9 @@ import torch
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    """The tensor's memory as an array; a copy only if it is on a device."""
-    tensor = tensor.detach()
-    if tensor.device.type != "cpu":
-        tensor = tensor.cpu()
+    """The tensor's memory as an array; a copy only if it is on a device, or a view that
+    torch conjugates or negates when it is read."""
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
     if tensor.dtype == torch.bfloat16:
         return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
     return tensor.numpy()

@@ -22,13 +22,14 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree
 
 from ivyport.core.errors import InputError, IvyportError
+from ivyport.frontends.nested import qualified_name
 from ivyport.frontends.torch import dims as dims_
 from ivyport.frontends.torch.errors import brief, is_data_dependent, trace_error
 from ivyport.frontends.torch.hooks import ModuleCall, Recorder, module_names
 from ivyport.frontends.torch.randomness import Quieting, agrees
 from ivyport.frontends.torch.regions import tidy
 from ivyport.frontends.torch.session import preserved, quiet, switch_configs
-from ivyport.frontends.torch.structure import named_tensors, qualified_name
+from ivyport.frontends.torch.structure import named_tensors
 
 _DRAWS = "it draws from a random generator of Python or numpy"
 
@@ -42,7 +43,7 @@ class TorchTrace:
     `program` is the eval capture. Both programs are un-decomposed and *not*
     functionalised (`add_`, `index_put_` occur), their `no_grad` regions are inlined,
     and their root returns a flat tuple of tensors whose structure is `output_spec`
-    (leaves are `structure.Leaf`). `train_program` is None when no train capture was
+    (leaves are `nested.Leaf`). `train_program` is None when no train capture was
     asked for.
 
     `module_attrs` has the public scalar attributes of each module; `module_classes`

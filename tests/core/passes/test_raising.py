@@ -217,3 +217,23 @@ def test_default_scale_goes_and_another_stays() -> None:
     assert default.nodes[-1].attrs["scale"] is None
     other = preserves(attend(0.3, identity), raise_layers, rtol=1e-5)
     assert other.nodes[-1].attrs["scale"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "stays"),
+    [
+        (True, "bool", False),
+        (0.0, "float32", False),
+        (False, "bool", True),
+        (1.0, "float32", True),
+    ],
+)
+def test_a_mask_that_says_nothing_goes(
+    value: bool | float, dtype: str, stays: bool
+) -> None:
+    b = Draft()
+    x = b.input("x", B, 2, 6, 4)
+    mask = b.full(shape=(1, 1, 6, 6), value=value, dtype=dtype)
+    graph = b.graph(b.attention(x, x, x, mask))
+    raise_layers(graph)
+    assert (graph.nodes[-1].inputs[3] is not None) == stays

@@ -154,6 +154,59 @@ def test_a_query_that_sees_nothing_averages_as_in_the_source() -> None:
     case.holds()
 
 
+HEADS = {"one mask for all heads": 1, "a mask a head": 2}
+
+
+def zeros_where_blind(
+    q: jax.Array, k: jax.Array, mask: jax.Array, seen: jax.Array, other: float = 0.0
+) -> jax.Array:
+    """Attention, and another value where `seen`, (batch, heads, query), is false."""
+    x = jax.nn.dot_product_attention(q, k, k, mask=mask)
+    return jnp.where(seen.mT[..., None], x, other)
+
+
+@pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS)
+def test_zeros_for_queries_that_see_nothing_are_the_mask_s(heads: int) -> None:
+    def function(q: jax.Array, k: jax.Array, mask: jax.Array) -> jax.Array:
+        mask = mask & (jnp.arange(5) != 2)[:, None]
+        return zeros_where_blind(q, k, mask, mask.any(-1))
+
+    case = plain(function, QUERY, KEY, spec(B, heads, 5, 7, dtype=bool))
+    graph = case.raised()
+    node = graph.nodes[-1]
+    assert node.op == "attention"
+    assert node.inputs[3].type.dtype == "bool"  # type: ignore[union-attr]
+    assert "any" not in {n.op for n in graph.nodes}
+    case.holds()
+
+
+def otherwise(kind: str) -> Callable[..., Any]:
+    def function(q: jax.Array, k: jax.Array, mask: jax.Array) -> jax.Array:
+        if kind == "ones":
+            return zeros_where_blind(q, k, mask, mask.any(-1), 1.0)
+        if kind == "of all heads":
+            seen = jnp.broadcast_to(mask.any((1, 3))[:, None], (q.shape[0], 2, 5))
+        elif kind == "keys that are seen":
+            seen = mask.any(-2)
+        elif kind == "another mask":
+            seen = (~mask).any(-1)
+        else:
+            assert kind == "all keys"
+            seen = mask.all(-1)
+        return zeros_where_blind(q, k, mask, seen)
+
+    return function
+
+
+@pytest.mark.parametrize(
+    "kind", ["ones", "of all heads", "keys that are seen", "another mask", "all keys"]
+)
+def test_other_values_than_zero_where_blind_stay(kind: str) -> None:
+    case = plain(otherwise(kind), QUERY, spec(B, 5, 2, 4), spec(B, 2, 5, 5, dtype=bool))
+    assert case.raised().nodes[-1].op == "where"
+    case.holds()
+
+
 @pytest.mark.parametrize("library", ["haiku", "linen", "linen, one draw a head"])
 def test_dropout_of_the_weights_joins(library: str) -> None:
     def perceiver(q: jax.Array, k: jax.Array) -> jax.Array:

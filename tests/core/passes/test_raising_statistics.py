@@ -137,10 +137,51 @@ def test_without_a_train_graph_nothing_moves() -> None:
     made.holds()
 
 
-@pytest.mark.parametrize("what", ["sum", "unequal", "trained", "unbiased"])
+FIXED = spec(3, 4, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("way", "shape"),
+    [
+        ("ddof", FIXED),
+        ("after", IMAGE),
+        ("after", FIXED),
+        ("before", IMAGE),
+        ("before", FIXED),
+    ],
+)
+def test_unbiased_variance(way: str, shape: Any) -> None:
+    def function(p: Any, s: Any, x: Any) -> Any:
+        count = x.size // x.shape[-1]
+        mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        out = (x - mean) * jax.lax.rsqrt(var + 1e-5)
+        new = {"mean": 0.9 * s["mean"] + 0.1 * mean}
+        if way == "ddof":
+            taken = 0.1 * x.var((0, 1, 2), ddof=1)
+        elif way == "after":
+            taken = 0.1 * var * count / (count - 1)
+        else:
+            taken = (var * count / (count - 1)) * 0.1
+        return out, {**new, "var": 0.9 * s["var"] + taken}
+
+    state = {"mean": np.zeros(8, np.float32), "var": np.ones(8, np.float32)}
+    graph = case(function, shape, state=state, updates=True).graph
+    raise_layers(graph)
+    (node,) = graph.nodes
+    assert node.attrs["unbiased"]
+    assert node.attrs["momentum"] == 0.1
+    assert graph.updates == {}
+
+
+@pytest.mark.parametrize("what", ["sum", "unequal", "trained", "scaled", "uncounted"])
 def test_other_updates_stay(what: str) -> None:
     def function(p: Any, s: Any, x: Any) -> Any:
-        mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2), ddof=int(what == "unbiased"))
+        mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        count = x.size // x.shape[-1]
+        if what == "scaled":
+            var = var * (count + 1) / count
+        if what == "uncounted":
+            var = var / (count - 1)
         out = (x - mean) * jax.lax.rsqrt(x.var((0, 1, 2)) + 1e-5)
         keep = 0.8 if what == "unequal" else 0.9
         new = {"mean": 0.9 * s["mean"] + 0.1 * mean, "var": keep * s["var"]}

@@ -131,6 +131,34 @@ def test_bitwise_and_of_integers_with_one_is_no_identity() -> None:
     assert simplified(lambda b, x: b.bitwise_and(x, 1), "int32") == ["bitwise_and"]
 
 
+def test_bitwise_operations_of_bools_are_logical_ones() -> None:
+    def make(b: Draft, x: Value) -> Value:
+        return b.bitwise_xor(b.bitwise_or(x, b.bitwise_invert(x)), x)
+
+    found = simplified(make, "bool")
+    assert found == ["logical_not", "logical_or", "logical_xor"]
+    assert simplified(make, "int32") == ["bitwise_invert", "bitwise_or", "bitwise_xor"]
+
+
+@pytest.mark.parametrize("spread", ["mask", "number"])
+def test_a_mask_of_attention_is_not_spread_over_the_batch(spread: str) -> None:
+    def make(b: Draft, x: Value) -> Value:
+        q = b.reshape(x, shape=(B, S, 2, 2))
+        bias, open_ = b.input("bias", 1, 2, S, S), b.input("m", S, S, dtype="bool")
+        other = -3e38
+        if spread == "mask":
+            open_ = b.broadcast_to(open_, shape=(B, 1, S, S))
+        else:
+            other = b.full(shape=(B, 2, S, S), value=-3e38, dtype="float32")
+        mask = b.where(open_, bias, other)
+        assert mask.type.shape == (B, 2, S, S)
+        return b.attention(q, q, q, mask, layout="bshd")
+
+    graph = preserves(case(make), simplify, rtol=0)
+    assert ops(graph) == ["reshape", "where", "attention"]
+    assert graph.nodes[1].output.type.shape == (1, 2, S, S)
+
+
 def test_a_mask_that_ranges_decide() -> None:
     def make(b: Draft, x: Value) -> Value:
         line = b.arange(start=0, stop=S, step=1, dtype="int64")

@@ -74,7 +74,7 @@ UNARY = {
     "leaky_relu": (nn.leaky_relu, X),
     "elu": (nn.elu, X),
     "log_softmax": (nn.log_softmax, X),
-    "clip": (nn.relu6, X * 9),
+    "relu6": (nn.relu6, X * 9),
     "tril": (jnp.tril, X),
     "triu": (jnp.triu, X),
 }

@@ -18,8 +18,9 @@ from ivyport.core.errors import InputError, SourceError, TraceError
 from ivyport.core.ir import Record
 from ivyport.frontends.jax.dims import Plan, plan_dims, symbolic
 from ivyport.frontends.jax.sources import as_key, camel_case, open_source
-from ivyport.frontends.jax.structure import Leaf, fill, named_arrays
+from ivyport.frontends.jax.structure import fill, named_arrays
 from ivyport.frontends.jax.trace import capture, capture_free
+from ivyport.frontends.nested import Leaf
 from tests.frontends.jax.tiny_sources import KEY, SOURCES, Tiny, X, tiny
 
 EVAL = {"deterministic": True}

@@ -342,7 +342,7 @@ ROWS: list[Sample] = [
     row("clamp_min_-t", lambda x, y: A.clamp_min_.Tensor(x.clone(), y), x, normal(4)),
     row("clamp_max_-t", lambda x, y: A.clamp_max_.Tensor(x.clone(), y), x, normal(4)),
     row("hardtanh", lambda x: F.hardtanh(x, -0.3, 0.7), x, ops="clip"),
-    row("relu6-functional", F.relu6, x, ops="clip"),
+    row("relu6-functional", F.relu6, x, ops="relu6"),
     # Selection.
     row("where", torch.where, truth("B", 1), x, normal(4), ops="where"),
     row("where-promoted", torch.where, truth("B", 4), whole, normal(4)),

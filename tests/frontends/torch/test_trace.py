@@ -12,7 +12,8 @@ from torch._subclasses import FakeTensorMode
 from torch.utils import _pytree
 
 from ivyport.core.errors import InputError, TraceError
-from ivyport.frontends.torch.structure import Leaf, Opaque, Record, walk
+from ivyport.core.ir import Record, walk
+from ivyport.frontends.nested import Leaf, Opaque
 from ivyport.frontends.torch.trace import TorchTrace, trace
 from tests.frontends.torch.tiny_models import TINY, tokens
 

@@ -38,16 +38,19 @@ def attention(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    mask: jax.Array,
-    dropout: nnx.Dropout,
+    mask: jax.Array | None = None,
+    dropout: nnx.Dropout | None = None,
 ) -> jax.Array:
-    """softmax(Q K^T / sqrt(hs)) V with dropout; Q, K, V are (B, S, nh, hs)."""
-    if dropout.deterministic or dropout.rate == 0.0:
-        return jax.nn.dot_product_attention(query, key, value, mask=mask)
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / query.shape[-1] ** 0.5
-    scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    weights = dropout(jax.nn.softmax(scores, axis=-1))
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, value)
+    """softmax(Q K^T / sqrt(hs)) V; Q, K, V are (B, S, nh, hs)."""
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    wide = jnp.promote_types(query.dtype, jnp.float32)
+    scores = jnp.matmul(query, key.mT, preferred_element_type=wide)
+    scores /= query.shape[-1] ** 0.5
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(wide).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    weights = weights if dropout is None else dropout(weights)
+    return (weights @ value).swapaxes(1, 2)
 
 
 def load_pretrained(make, folder):
@@ -127,7 +130,11 @@ class BertSelfAttention(nnx.Module):
             B, S, -1, self.attention_head_size
         )
         attn_output = attention(
-            query_layer, key_layer, value_layer, attention_mask, self.dropout
+            query_layer,
+            key_layer,
+            value_layer,
+            mask=attention_mask,
+            dropout=self.dropout,
         )
         return attn_output.reshape(B, S, -1)
 

@@ -37,6 +37,19 @@ class BatchNorm(nnx.BatchNorm):
         return y * self.scale[...] + self.bias[...]
 
 
+class PointwiseConv(nnx.Conv):
+    """Convolution of single points: on a CPU a matrix product, which uses all cores."""
+
+    def __call__(self, x):
+        whole = super().__call__
+        return jax.lax.platform_dependent(x, cpu=self.product, default=whole)
+
+    def product(self, x):
+        x = x[:, *(slice(None, None, stride) for stride in self.strides)]
+        x = x @ self.kernel[...].reshape(self.in_features, self.out_features)
+        return x if self.bias is None else x + self.bias[...]
+
+
 def load_pretrained(make, folder):
     """Fill the model that `make` builds with `folder`'s safetensors, name by name.
 
@@ -99,7 +112,7 @@ class ResNetEmbeddings(nnx.Module):
 
 class ResNetShortCut(nnx.Module):
     def __init__(self, in_features, out_features, strides, *, rngs: nnx.Rngs):
-        self.convolution = nnx.Conv(
+        self.convolution = PointwiseConv(
             in_features,
             out_features,
             kernel_size=(1, 1),
@@ -117,22 +130,13 @@ class ResNetShortCut(nnx.Module):
 
 
 class ResNetConvLayer2(nnx.Module):
-    def __init__(
-        self,
-        in_features,
-        out_features,
-        kernel_size,
-        strides,
-        padding,
-        *,
-        rngs: nnx.Rngs,
-    ):
-        self.convolution = nnx.Conv(
+    def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
+        self.convolution = PointwiseConv(
             in_features,
             out_features,
-            kernel_size=(kernel_size, kernel_size),
-            strides=(strides, strides),
-            padding=(padding, padding),
+            kernel_size=(1, 1),
+            strides=(1, 1),
+            padding=(0, 0),
             use_bias=False,
             rngs=rngs,
         )
@@ -145,8 +149,27 @@ class ResNetConvLayer2(nnx.Module):
 
 
 class ResNetConvLayer3(nnx.Module):
-    def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
+    def __init__(self, in_features, strides, *, rngs: nnx.Rngs):
         self.convolution = nnx.Conv(
+            in_features,
+            in_features,
+            kernel_size=(3, 3),
+            strides=(strides, strides),
+            padding=(1, 1),
+            use_bias=False,
+            rngs=rngs,
+        )
+        self.normalization = BatchNorm(
+            in_features, momentum=0.9, epsilon=1e-05, rngs=rngs
+        )
+
+    def __call__(self, hidden_states):
+        return jax.nn.relu(self.normalization(self.convolution(hidden_states)))
+
+
+class ResNetConvLayer4(nnx.Module):
+    def __init__(self, in_features, out_features, *, rngs: nnx.Rngs):
+        self.convolution = PointwiseConv(
             in_features,
             out_features,
             kernel_size=(1, 1),
@@ -176,32 +199,21 @@ class ResNetBottleNeckLayer(nnx.Module):
         self.layer = nnx.List(
             [
                 ResNetConvLayer2(
-                    in_features=in_features,
-                    out_features=hidden_features,
-                    kernel_size=1,
-                    strides=1,
-                    padding=0,
-                    rngs=rngs,
-                ),
-                ResNetConvLayer2(
-                    in_features=hidden_features,
-                    out_features=hidden_features,
-                    kernel_size=3,
-                    strides=strides,
-                    padding=1,
-                    rngs=rngs,
+                    in_features=in_features, out_features=hidden_features, rngs=rngs
                 ),
                 ResNetConvLayer3(
+                    in_features=hidden_features, strides=strides, rngs=rngs
+                ),
+                ResNetConvLayer4(
                     in_features=hidden_features, out_features=out_features, rngs=rngs
                 ),
             ]
         )
 
     def __call__(self, hidden_state):
-        hidden_states = hidden_state
-        for layer in self.layer[:2]:
-            hidden_states = layer(hidden_states)
-        return jax.nn.relu(self.layer[2](hidden_states) + self.shortcut(hidden_state))
+        hidden_states = self.layer[2](self.layer[1](self.layer[0](hidden_state)))
+        residual = self.shortcut(hidden_state)
+        return jax.nn.relu(hidden_states + residual)
 
 
 class ResNetStage(nnx.Module):
@@ -228,31 +240,17 @@ class ResNetBottleNeckLayer2(nnx.Module):
     def __init__(self, *, rngs: nnx.Rngs):
         self.layer = nnx.List(
             [
-                ResNetConvLayer2(
-                    in_features=20,
-                    out_features=5,
-                    kernel_size=1,
-                    strides=1,
-                    padding=0,
-                    rngs=rngs,
-                ),
-                ResNetConvLayer2(
-                    in_features=5,
-                    out_features=5,
-                    kernel_size=3,
-                    strides=1,
-                    padding=1,
-                    rngs=rngs,
-                ),
-                ResNetConvLayer3(in_features=5, out_features=20, rngs=rngs),
+                ResNetConvLayer2(in_features=20, out_features=5, rngs=rngs),
+                ResNetConvLayer3(in_features=5, strides=1, rngs=rngs),
+                ResNetConvLayer4(in_features=5, out_features=20, rngs=rngs),
             ]
         )
 
     def __call__(self, hidden_state):
-        hidden_states = hidden_state
-        for layer in self.layer[:2]:
-            hidden_states = layer(hidden_states)
-        return jax.nn.relu(self.layer[2](hidden_states) + hidden_state)
+        hidden_state = (
+            self.layer[2](self.layer[1](self.layer[0](hidden_state))) + hidden_state
+        )
+        return jax.nn.relu(hidden_state)
 
 
 class ResNetStage2(nnx.Module):

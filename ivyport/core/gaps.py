@@ -1,0 +1,56 @@
+"""The report of operations that cannot be lowered, all of a model's at once."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+NO_RULE = "no rule"
+PLACES = 3  # that are named for each operation
+
+
+@dataclasses.dataclass(frozen=True)
+class Gap:
+    """An operation of the source without a rule, or one whose rule refused.
+
+    `where` is the module and the source line, `reason` is `NO_RULE` or the rule's own.
+    """
+
+    operation: str
+    where: str
+    reason: str
+
+
+def report(gaps: list[Gap], rules: str) -> str:
+    """The text of an `UnsupportedOpsError`: counts, reasons, modules and source lines.
+
+    The most frequent ones come first. `rules` says where rules are written.
+    """
+    groups: dict[tuple[str, str], list[Gap]] = collections.defaultdict(list)
+    for gap in gaps:
+        groups[gap.operation, gap.reason].append(gap)
+    lines = []
+    for (operation, reason), members in sorted(
+        groups.items(), key=lambda group: (-len(group[1]), group[0])
+    ):
+        detail = "" if reason == NO_RULE else f": {reason}"
+        lines.append(f"  {len(members):4d} x {operation}{detail}")
+        lines += [f"           in {where}" for where in _places(members)]
+    one = len(groups) == 1
+    return (
+        f"{len(groups)} {'operation' if one else 'operations'} of this model cannot be "
+        "ported yet:\n"
+        + "\n".join(lines)
+        + f"\n{'It' if one else 'Each'} needs one rule in {rules}."
+    )
+
+
+def _places(members: list[Gap]) -> list[str]:
+    places = list(dict.fromkeys(m.where for m in members))
+    more = len(places) - PLACES
+    if more <= 0:
+        return places
+    return [
+        *places[:PLACES],
+        f"... and {more} more {'place' if more == 1 else 'places'}",
+    ]

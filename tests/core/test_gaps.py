@@ -1,0 +1,39 @@
+"""The report of operations that cannot be lowered."""
+
+from __future__ import annotations
+
+from ivyport.core.gaps import NO_RULE, Gap, report
+
+RULES = "rules_*.py"
+
+
+def test_the_most_frequent_come_first_and_ties_in_order_of_their_names() -> None:
+    gaps = [Gap("svd", "b", NO_RULE), Gap("fft", "a", NO_RULE)]
+    gaps += [Gap("lu", place, "of complex numbers") for place in "ab"]
+    assert report(gaps, RULES) == (
+        "3 operations of this model cannot be ported yet:\n"
+        "     2 x lu: of complex numbers\n"
+        "           in a\n"
+        "           in b\n"
+        "     1 x fft\n"
+        "           in a\n"
+        "     1 x svd\n"
+        "           in b\n"
+        "Each needs one rule in rules_*.py."
+    )
+    swapped = [gaps[1], gaps[0], *gaps[2:]]
+    assert report(swapped, RULES) == report(gaps, RULES)
+
+
+def test_one_operation_at_many_places() -> None:
+    def gaps(places: str) -> list[Gap]:
+        return [Gap("fft", place, NO_RULE) for place in places]
+
+    assert report(gaps("aaa"), RULES) == (
+        "1 operation of this model cannot be ported yet:\n"
+        "     3 x fft\n"
+        "           in a\n"
+        "It needs one rule in rules_*.py."
+    )
+    assert "in c\n           in ... and 1 more place\n" in report(gaps("abcd"), RULES)
+    assert "in c\n           in ... and 2 more places\n" in report(gaps("abcde"), RULES)
