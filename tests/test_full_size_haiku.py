@@ -21,8 +21,12 @@ NETS = [
 ]
 PERCEIVERS = [("perceiver", variant) for variant in ENTRIES["perceiver"].variants]
 # Attention between 182,528 pixels and 2,048 latents takes 1.5 GB an image, several times over
-# for gradients. The parameters do not depend on the image's size.
-SIZES = {"optical-flow": {"image_size": (92, 124)}}
+# for gradients; between 50,176 and 512, a tenth of it in float64 too. The parameters of these
+# do not depend on the image's size.
+SIZES = {
+    "optical-flow": {"image_size": (92, 124)},
+    "imagenet-fourier": {"image_size": (112, 112)},
+}
 
 
 @pytest.mark.full

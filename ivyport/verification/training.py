@@ -31,6 +31,7 @@ STEP_CHANGE = 1e-2
 #: Relative errors in float32 that float64 excuses: up to this, or ten times those of the
 #: source itself. More is no rounding of the model but of a formula of the port.
 BEYOND_ROUNDING = 1e-2
+VANISHED = 1e-6  # of the largest tensor's size
 
 TRAIN = Entry("train_step", note="in train mode")
 STEP = Entry("train_step", note="after one step of SGD")
@@ -164,25 +165,55 @@ def settle(
     """Let float64 decide about the rows that fail, where all of them fail by little.
 
     A row that passes there, within `EXACT`, holds the errors in float64 and says what
-    they were. A model that cannot run in float64 keeps its rows.
+    they were. A model that cannot run in float64 keeps its rows. What is rounding alone has
+    no size of its own in float64: its error there is taken over its size in float32.
     """
     failing = [row for row in rows if not row.passed]
     # Integers, another shape and NaN are no matter of rounding.
     if not failing or not all(r.tolerance and r.max_rel < math.inf for r in failing):
         return rows
     wide = pair.widened()
+    worst = max((r.max_rel for r in failing if not _vanishes(r, rows)), default=0.0)
     try:
         limit = BEYOND_ROUNDING
-        if max(row.max_rel for row in failing) > limit:
+        if worst > limit:
             limit = max(limit, 10 * _rounding(pair, wide, weights, train))
-        if max(row.max_rel for row in failing) > limit:
+        if worst > limit:
             return rows
         exact = wide.again(inputs, weights, train=train)
     # A module may demand float32, on either side: then nothing is excused.
     except (RuntimeError, TypeError, ValueError, PortFails):
         return rows
-    passing = {(r.kind, r.name, r.note): r for r in exact if r.passed}
-    return [_settled(row, passing.get((row.kind, row.name, row.note))) for row in rows]
+    found = {(r.kind, r.name, r.note): r for r in exact}
+    settled = []
+    for row in rows:
+        decided = found.get((row.kind, row.name, row.note))
+        if decided is not None and not decided.passed and _vanishes(row, rows):
+            decided = _beside(decided, _size(row))
+        good = decided is not None and decided.passed
+        settled.append(_settled(row, decided) if good else row)
+    return settled
+
+
+def _size(row: ReportRow) -> float:
+    """The largest magnitude of the source's tensor, infinite where the row does not tell."""
+    return row.max_abs / row.max_rel if row.max_rel else math.inf
+
+
+def _vanishes(row: ReportRow, rows: list[ReportRow]) -> bool:
+    """Whether a tensor is so small beside others of its kind that all of it is rounding.
+
+    The mean of a batch norm behind a convolution of what a batch norm without a bias made
+    is 0 in exact arithmetic.
+    """
+    sizes = [_size(r) for r in rows if r.kind == row.kind and r.max_rel]
+    return _size(row) < VANISHED * max(sizes, default=0.0)
+
+
+def _beside(exact: ReportRow, size: float) -> ReportRow:
+    """A row in float64 whose error is taken over what float32 showed."""
+    error = exact.max_abs / size
+    return dataclasses.replace(exact, max_rel=error, passed=error <= exact.tolerance)
 
 
 def _rounding(
