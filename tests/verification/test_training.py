@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,9 @@ import torch
 from flax import nnx
 from torch import nn
 
-from ivyport.verification import run
+import ivyport
+from ivyport.core.report import ReportRow
+from ivyport.verification import run, training
 from ivyport.weights.mapping import Row, WeightMap
 
 
@@ -105,3 +109,29 @@ def test_a_half_precision_model_holds():
     assert found.precision == "bfloat16 at full precision"
     tolerances = {row.tolerance for row in found.rows}
     assert tolerances == {3.2e-2, 1.3e-1}
+
+
+def test_a_mean_that_is_zero_in_exact_arithmetic(tmp_path):
+    """What batch norm makes has the mean 0, and so has any product of it."""
+    torch.manual_seed(0)
+    source = nn.Sequential(
+        nn.BatchNorm1d(8), nn.Linear(8, 8, bias=False), nn.BatchNorm1d(8)
+    )
+    kwargs = {"input": torch.randn(64, 8)}
+    found = ivyport.port(source, "jax", tmp_path / "port", kwargs=kwargs).report
+    assert found is not None
+    assert found.passed, found
+    [row] = [r for r in found.rows if r.name.endswith("2.mean")]
+    assert "in float32" in row.note
+    assert row.max_rel < 1e-6
+
+
+def test_what_float64_shows_too_is_no_rounding():
+    size = 1e-10
+    wrong = ReportRow("mean", "train_step", "(8,)", 2e-9, 20.0, 1e-6, False)
+    assert not training._beside(wrong, size).passed
+    rounding = dataclasses.replace(wrong, max_abs=1e-19, max_rel=1.0)
+    assert training._beside(rounding, size).passed
+    others = [wrong, ReportRow("var", "train_step", "(8,)", 1e-7, 1e-7, 1e-4, True)]
+    assert training._vanishes(wrong, others)
+    assert not training._vanishes(others[1], others)
