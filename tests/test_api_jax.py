@@ -19,6 +19,7 @@ from flax import nnx  # noqa: E402
 
 import ivyport  # noqa: E402
 from ivyport.core.errors import InputError  # noqa: E402
+from ivyport.core.report import ReportRow  # noqa: E402
 from ivyport.weights.convert import send_home  # noqa: E402
 from tests.porting import leaves  # noqa: E402
 from tests.support import as_numpy, assert_close  # noqa: E402
@@ -196,13 +197,26 @@ def test_weights_go_home(name: str, tmp_path: Path) -> None:
         assert home[path].tobytes() == np.asarray(array).tobytes(), path
 
 
+def _is_rounding_of_keys(row: ReportRow) -> bool:
+    return (
+        row.kind == "gradient"
+        and row.name.endswith("attention.key.bias")
+        and row.max_abs < 1e-5
+    )
+
+
 @pytest.mark.parametrize("name", ["haiku", "linen", "linen images", "nnx"])
 def test_to_jax(name: str) -> None:
     source, args, given = CASES[name]()
     ported = ivyport.transpile(source, "jax", args, **given)
     assert isinstance(ported, nnx.Module)
     report = ivyport.verify(source, ported, **given)
-    assert report.passed, [r for r in report.rows if not r.passed]
+    failed = [row for row in report.rows if not row.passed]
+    # The bias of keys has no gradient in exact arithmetic. Float64 cannot say so here:
+    # `jax.nn.dot_product_attention`, which the source calls, makes its scores in float32.
+    if name == "nnx":
+        failed = [r for r in failed if not _is_rounding_of_keys(r)]
+    assert not failed
 
 
 def test_native_layers_and_names() -> None:
