@@ -1,6 +1,6 @@
 """The haiku zoo at its published sizes, with random weights, ported to torch.
 
-Run by `make test-full`. Minutes a model, and up to 16 GiB of memory for the largest.
+Run by `make test-full`. Minutes a model, and up to 18 GiB of memory for the largest.
 """
 
 from __future__ import annotations
