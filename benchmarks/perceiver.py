@@ -10,7 +10,6 @@ ratio is taken within a round. The port is timed if its outputs are haiku's.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from typing import Any
 
 from environment import environment, today
 from results import save
+
+from ivyport.bench.torch_engine import from_port
 
 HERE = Path(__file__).resolve().parent
 PARITY = 1e-5
@@ -66,14 +67,7 @@ def calls(folder: Path) -> tuple[dict[str, Callable[[], Any]], dict[str, float]]
         PerceiverForImageClassificationFourier,
     )
 
-    file = folder / "port" / "modeling_perceiver.py"
-    spec = importlib.util.spec_from_file_location("modeling_perceiver", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    port = module.PerceiverClassifier.from_pretrained(folder / "port")
+    port = from_port(folder / "port")
     golden = np.load(folder / "golden.npz")
     images = torch.from_numpy(golden["images"])
     with torch.no_grad():

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from results import replace
 from tables import Values, body, environment
 
 from ivyport.bench import report
@@ -109,7 +108,7 @@ def main() -> None:
     """Write the page; with --check, exit with 1 if it is not up to date."""
     text = page(HERE / "results")
     if "--check" not in sys.argv[1:]:
-        replace(PAGE, text)
+        report.replace(PAGE, text)
     elif not PAGE.is_file() or PAGE.read_text("utf-8") != text:
         sys.exit(f"{PAGE.name} is out of date: run python benchmarks/render.py")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import tables
+
+from ivyport.bench.report import replace
 
 
 def save(stem: Path, values: dict[str, Any]) -> Path:
@@ -17,10 +18,3 @@ def save(stem: Path, values: dict[str, Any]) -> Path:
     replace(file, json.dumps(values, indent=1) + "\n")
     replace(stem.with_name(stem.name + ".md"), tables.page(values))
     return file
-
-
-def replace(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    fresh = file.with_name(f"{file.name}.{os.getpid()}")
-    fresh.write_text(text, "utf-8")
-    fresh.replace(file)

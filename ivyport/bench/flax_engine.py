@@ -10,19 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ivyport.bench.jax_engine import JaxSession
-from ivyport.bench.prepare import Arrays
+from ivyport.bench.jax_engine import ForwardSession, set_precision
 from ivyport.bench.session import Job, NotApplicableError, Session
 
 
 def load(job: Job) -> Session:
     """The session of `flax`; raises NotApplicableError for what it has no class of."""
-    import jax
     import transformers
 
-    jax.config.update(
-        "jax_default_matmul_precision", "tensorfloat32" if job.tf32 else "highest"
-    )
+    set_precision(job)
     name = f"Flax{job.cls}"
     if name not in dir(transformers):
         raise NotApplicableError(
@@ -52,7 +48,7 @@ def renamed(function: Callable[..., Any], **names: str) -> Callable[..., Any]:
     return call
 
 
-class Forward(JaxSession):
+class Forward(ForwardSession):
     """Forward passes as a pure function of the parameters."""
 
     def __init__(self, job: Job, model: Any) -> None:
@@ -66,7 +62,7 @@ class Forward(JaxSession):
             floating = jnp.issubdtype(leaf.dtype, jnp.floating)
             return jnp.asarray(leaf, kind if floating else leaf.dtype)
 
-        self._params = jax.device_put(jax.tree.map(cast, model.params), self.device)
+        self._state = jax.device_put(jax.tree.map(cast, model.params), self.device)
 
         @jax.jit
         def forward(params: Any, inputs: dict[str, Any]) -> Any:
@@ -74,16 +70,5 @@ class Forward(JaxSession):
 
         self._forward = forward
 
-    def call(self, variant: int) -> Any:
-        import jax
-
-        return jax.block_until_ready(self._forward(self._params, self.inputs[variant]))
-
-    def outputs(self, variant: int) -> Arrays:
-        return self.read(self.call(variant))
-
     def fields(self, output: Any) -> dict[str, Any]:
         return dict(output)
-
-    def set_rate(self, rate: float) -> None:
-        raise NotImplementedError("a forward pass has no learning rate")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,7 @@ from ivyport.bench.torch_engine import import_file
 
 def load(job: Job) -> Session:
     """The session of `jax` or `jax-scan`; ivyport takes no part in what it computes."""
-    import jax
-
-    # JAX's default on a GPU is TensorFloat-32. A CPU computes float32 in any case.
-    jax.config.update(
-        "jax_default_matmul_precision", "tensorfloat32" if job.tf32 else "highest"
-    )
+    set_precision(job)
     folder = job.folder / f"port-{job.port}"
     record = json.loads((folder / "port.json").read_text("utf-8"))
     module = import_file(folder / record["file"], "modeling")
@@ -36,6 +31,16 @@ def load(job: Job) -> Session:
             raise NotApplicableError("the port has no list of equal layers to scan")
     session = Forward if job.mode == "forward" else Train
     return session(job, model, scanned)
+
+
+def set_precision(job: Job) -> None:
+    """The precision of products, for the whole process."""
+    import jax
+
+    # JAX's default on a GPU is TensorFloat-32. A CPU computes float32 in any case.
+    jax.config.update(
+        "jax_default_matmul_precision", "tensorfloat32" if job.tf32 else "highest"
+    )
 
 
 class JaxSession(Session):
@@ -91,7 +96,25 @@ class JaxSession(Session):
         return found | ({"scanned": self._scanned} if self._scanned else {})
 
 
-class Forward(JaxSession):
+class ForwardSession(JaxSession):
+    """Forward passes: `_forward`, compiled, of the arrays `_state` and the inputs."""
+
+    _forward: Callable[[Any, dict[str, Any]], Any]
+    _state: Any
+
+    def call(self, variant: int) -> Any:
+        import jax
+
+        return jax.block_until_ready(self._forward(self._state, self.inputs[variant]))
+
+    def outputs(self, variant: int) -> Arrays:
+        return self.read(self.call(variant))
+
+    def set_rate(self, rate: float) -> None:
+        raise NotImplementedError("a forward pass has no learning rate")
+
+
+class Forward(ForwardSession):
     """Forward passes of a module in eval mode, as a pure function of its state."""
 
     def __init__(self, job: Job, model: Any, scanned: list[str]) -> None:
@@ -108,17 +131,6 @@ class Forward(JaxSession):
             return nnx.merge(graphdef, state)(**inputs)
 
         self._forward = forward
-
-    def call(self, variant: int) -> Any:
-        import jax
-
-        return jax.block_until_ready(self._forward(self._state, self.inputs[variant]))
-
-    def outputs(self, variant: int) -> Arrays:
-        return self.read(self.call(variant))
-
-    def set_rate(self, rate: float) -> None:
-        raise NotImplementedError("a forward pass has no learning rate")
 
 
 class Train(JaxSession):

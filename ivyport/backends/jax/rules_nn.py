@@ -310,9 +310,8 @@ def attention(
     if given <= {"mask"} and not by_query and _same_heads(e, layout):
         # XLA computes products of matrices with the heads in front faster than what
         # `jax.nn.dot_product_attention` makes, on a CPU by a third for 1,500 tokens.
-        mask = options.get("mask")
         drop = present(e.dropout_module)
-        y = e.rt("attention", *operands, mask=present(mask), dropout=drop)
+        y = e.rt("attention", *operands, **options, dropout=drop)
     elif uneven:
         y = e.rt("weighted_sum", *operands, present(e.dropout_module), **options)
     elif e.dropout_module is None and by_query:
