@@ -174,7 +174,9 @@ def _attention_inputs(seed: int, *shapes: tuple[int, ...]) -> list[Any]:
     return [jax.numpy.asarray(rng.standard_normal(s), np.float32) for s in shapes]
 
 
-@pytest.mark.parametrize("helper", ["attention", "attention_with_dropout"])
+@pytest.mark.parametrize(
+    "helper", ["attention", "attention_with_dropout", "long_attention"]
+)
 def test_attention_drops_weights_in_training(helper: str) -> None:
     from flax import nnx
 
@@ -185,7 +187,7 @@ def test_attention_drops_weights_in_training(helper: str) -> None:
     def run() -> Any:
         if helper == "attention":
             return _rt.attention(q, k, v, mask, layer)
-        return _rt.attention_with_dropout(q, k, v, layer, mask=mask)
+        return getattr(_rt, helper)(q, k, v, layer, mask=mask)
 
     expected = jax.nn.dot_product_attention(q, k, v, mask=mask)
     first, second = run(), run()
@@ -209,3 +211,21 @@ def test_written_out_attention_is_jax_s(options: dict[str, Any]) -> None:
     options = {k: arrays.get(k, v) for k, v in options.items()}
     expected = jax.nn.dot_product_attention(q, k, v, **options)
     assert_close(_rt.weighted_sum(q, k, v, **options), expected)
+    assert_close(_rt.long_attention(q, k, v, **options), expected)
+
+
+def test_long_attention_goes_head_by_head_on_a_cpu_alone() -> None:
+    q, k, v = _attention_inputs(2, *[(1, 9, 3, 4)] * 3)
+    mask = jax.numpy.tri(9, k=-1, dtype=bool)[None, None]  # the first sees nothing
+
+    def loss(attend: Any) -> Any:
+        return lambda *x: jax.numpy.sin(attend(*x, mask=mask)).sum()
+
+    grads = [
+        jax.grad(loss(f), argnums=(0, 1, 2))(q, k, v)
+        for f in (_rt.masked_attention, _rt.long_attention)
+    ]
+    jax.tree.map(assert_close, *grads)
+    for platform, loops in (("cpu", True), ("cuda", False)):
+        exported = jax.export.export(jax.jit(_rt.long_attention), platforms=[platform])
+        assert ("stablehlo.while" in exported(q, k, v).mlir_module()) is loops

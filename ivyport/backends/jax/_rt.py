@@ -92,6 +92,55 @@ def weighted_sum(
     return (weights @ value).swapaxes(-2, -3)
 
 
+def long_attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    dropout: nnx.Dropout | None = None,
+    *,
+    bias: jax.Array | None = None,
+    mask: jax.Array | None = None,
+    scale: float | None = None,
+    is_causal: bool = False,
+) -> jax.Array:
+    """`weighted_sum`; on a CPU head after head, so that the scores stay in its cache.
+
+    A query that may attend to nothing gives zeros.
+    """
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    groups = query.shape[1] // key.shape[1]
+    key, value = (jnp.repeat(x, groups, axis=1) for x in (key, value))
+    lead, wide = query.shape[:2], jnp.promote_types(query.dtype, jnp.float32)
+
+    def attend(q, k, v, bias, mask):
+        scores = jnp.matmul(q, k.mT, preferred_element_type=wide)
+        scores *= q.shape[-1] ** -0.5 if scale is None else scale
+        scores = scores if bias is None else scores + bias
+        allowed = True if mask is None else mask
+        if is_causal:
+            allowed &= jnp.tri(*scores.shape[-2:], dtype=bool)
+        if allowed is not True:
+            scores = jnp.where(allowed, scores, jnp.finfo(wide).min)
+        weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+        return (weights if dropout is None else dropout(weights)) @ v
+
+    def by_head(*arrays):
+        def flat(x):
+            return jnp.broadcast_to(x, (*lead, *x.shape[2:])).reshape(-1, *x.shape[2:])
+
+        heads = jax.lax.map(lambda head: attend(*head), jax.tree.map(flat, arrays))
+        return heads.reshape(*lead, *heads.shape[1:])
+
+    if dropout is not None and not dropout.deterministic:
+        x = attend(query, key, value, bias, mask)
+    else:
+        x = jax.lax.platform_dependent(
+            query, key, value, bias, mask, cpu=by_head, default=attend
+        )
+    x = x.swapaxes(1, 2)
+    return x if mask is None else jnp.where(mask.any(axis=-1).mT[..., None], x, 0)
+
+
 def layer_norm(
     x: jax.Array,
     scale: jax.Array | None = None,

@@ -307,7 +307,9 @@ def attention(
     # A padding mask is one row for all queries, and no sequence is padding alone; other masks
     # can leave a query nothing to attend to (left padding), which torch answers with zeros.
     by_query = "mask" in given and e.type(3).shape[-2:-1] != (1,)
-    if given <= {"mask"} and not by_query and _same_heads(e, layout):
+    if _long(e, layout):
+        y = e.rt("long_attention", *operands, present(e.dropout_module), **options)
+    elif given <= {"mask"} and not by_query and _same_heads(e, layout):
         # XLA computes products of matrices with the heads in front faster than what
         # `jax.nn.dot_product_attention` makes, on a CPU by a third for 1,500 tokens.
         drop = present(e.dropout_module)
@@ -324,6 +326,18 @@ def attention(
     if heads_first:
         y = e.method(y, "swapaxes", 1, 2)
     return y if e.out.rank == 4 else e.method(y, "reshape", *e.out.shape)
+
+
+# From 512 tokens on, a head's scores fill a core's cache, and all heads' do not fit any.
+_LONG = 512 * 512
+
+
+def _long(e: Exprs, layout: str) -> bool:
+    """Whether several heads have many scores each; unknown lengths are not long."""
+    length, heads = (-2, -3) if layout == "bhsd" else (-3, -2)
+    scores = dims.product(e.type(i).shape[length] for i in (0, 1))
+    count = e.type(0).shape[heads] if e.type(0).rank > 2 else 1
+    return isinstance(scores, int) and scores >= _LONG and count != 1
 
 
 def _same_heads(e: Exprs, layout: str) -> bool:
