@@ -6,9 +6,7 @@ Frameworks are imported inside the calls that need them.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
-import sys
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -157,12 +155,7 @@ def load(folder: str | Path) -> Any:
     if not file.is_file():
         raise SourceError(f"{folder}: the emitted source {record['file']} is missing")
     name = f"ivyport_saved_{abs(hash(str(folder.resolve())))}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    module = realize(record["target"]).load_source(file, name)
     from ivyport.weights.store import TensorStore
 
     TensorStore.open(folder).close()  # a damaged file is one clear error

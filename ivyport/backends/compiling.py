@@ -7,6 +7,7 @@ import linecache
 import sys
 import types
 from collections.abc import Mapping
+from pathlib import Path
 
 from ivyport.core.errors import WeightsError
 
@@ -24,6 +25,16 @@ def compile_source(source: str, name: str) -> types.ModuleType:
     lines = source.splitlines(keepends=True)
     linecache.cache[filename] = (len(source), None, lines, filename)
     exec(compile(source, filename, "exec"), module.__dict__)
+    return module
+
+
+def load_source(file: Path, name: str) -> types.ModuleType:
+    """A source file as a module; no bytecode is written beside it, and none is trusted."""
+    module = types.ModuleType(name)
+    module.__file__ = str(file)
+    sys.modules[name] = module
+    text = file.read_text(encoding="utf-8")
+    exec(compile(text, str(file), "exec"), module.__dict__)
     return module
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ivyport.backends.compiling import compile_source, demand_same
+from ivyport.backends.compiling import compile_source, demand_same, load_source
 
 Make = Callable[[], nnx.Module]
 
@@ -20,6 +20,7 @@ __all__ = [
     "compile_source",
     "factory",
     "fill",
+    "load_source",
     "names",
     "settle_names",
     "state",

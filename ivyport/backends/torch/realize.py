@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ivyport.backends.compiling import compile_source, demand_same
+from ivyport.backends.compiling import compile_source, demand_same, load_source
 from ivyport.core.dtype import to_numpy
 
 Make = Callable[[], nn.Module]
@@ -19,6 +19,7 @@ __all__ = [
     "compile_source",
     "factory",
     "fill",
+    "load_source",
     "names",
     "settle_names",
     "state",
