@@ -35,13 +35,21 @@ class Plan:
 
     `asked` are the names that the caller chose. `hoped` are names of axes that are
     tried without a promise (features or samples of a float matrix): no note is written
-    when one of them turns out constant.
+    when one of them turns out constant. `single` are dimensions that are 1 in the
+    example, where torch takes any size for a constant: `doubled` tries them with 2.
     """
 
     groups: Mapping[str, tuple[Axis, ...]]
     asked: frozenset[str]
     hoped: frozenset[str]
-    notes: tuple[str, ...] = ()
+    single: Mapping[str, tuple[Axis, ...]]
+    notes: Mapping[str, str]
+
+    def doubled(self) -> Plan:
+        """The plan with the single dimensions symbolic, for inputs where they are 2."""
+        notes = {k: note for k, note in self.notes.items() if k not in self.single}
+        groups = {**self.groups, **self.single}
+        return dataclasses.replace(self, groups=groups, single={}, notes=notes)
 
     def axes(self) -> dict[Axis, str]:
         """The dimension name of each wanted axis."""
@@ -77,9 +85,12 @@ def plan_dims(
     wanted |= {axis: name for axis, name in chosen.items() if name is not None}
     notes: dict[str, str] = {}
     groups: dict[str, list[Axis]] = {}
+    single: dict[str, list[Axis]] = {}
     for (leaf, axis), name in wanted.items():
         if leaves[leaf].shape[axis] < 2:
             size = leaves[leaf].shape[axis]
+            if size == 1 and (axis == 0 or name in asked):
+                single.setdefault(name, []).append((leaf, axis))
             notes.setdefault(
                 name,
                 f"Dimension '{name}' (axis {axis} of '{leaf}') is {size} in the "
@@ -95,7 +106,9 @@ def plan_dims(
         and all(a == 1 and leaves[leaf].is_floating_point() for leaf, a in axes)
     )
     frozen = {name: tuple(axes) for name, axes in groups.items()}
-    return Plan(frozen, asked, hoped, tuple(notes.values()))
+    # An axis of 1 beside axes of more with its name is broadcast, and stays.
+    alone = {name: tuple(axes) for name, axes in single.items() if name not in groups}
+    return Plan(frozen, asked, hoped, alone, notes)
 
 
 def _checked(

@@ -11,6 +11,7 @@ https://docs.pytorch.org/docs/stable/fx.html.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree
 
-from ivyport.core.errors import InputError, IvyportError
+from ivyport.core.errors import InputError, IvyportError, TraceError
 from ivyport.frontends.nested import qualified_name
 from ivyport.frontends.torch import dims as dims_
 from ivyport.frontends.torch.errors import brief, is_data_dependent, trace_error
@@ -92,6 +93,21 @@ class Inputs:
             for name, t in self.leaves.items()
         )
 
+    def doubled(self, plan: dims_.Plan) -> Inputs:
+        """The inputs with the plan's single dimensions repeated, so that they are 2."""
+        found: dict[int, torch.Tensor] = {}
+        for axes in plan.single.values():
+            for leaf, axis in axes:
+                x = found.get(id(self.leaves[leaf]), self.leaves[leaf])
+                found[id(self.leaves[leaf])] = torch.cat([x, x], dim=axis)
+
+        def double(tensor: torch.Tensor) -> torch.Tensor:
+            return found.get(id(tensor), tensor)
+
+        old = (self.positional, self.keyword, self.arguments, self.leaves)
+        new = _pytree.tree_map_only(torch.Tensor, double, old)
+        return Inputs(*new, self.extra)
+
 
 @dataclasses.dataclass
 class _Capture:
@@ -135,9 +151,9 @@ def trace(
         if inputs.extra:
             _spell_out(model, inputs.extra)
         model.eval()
-        evaluated = _capture_any(model, inputs, plan)
+        evaluated, inputs = _capture_free(model, inputs, plan)
         trained = _capture_train(model, inputs, evaluated) if train else None
-    notes = [*plan.notes, *evaluated.notes, *evaluated.dims.notes]
+    notes = [*evaluated.plan.notes.values(), *evaluated.notes, *evaluated.dims.notes]
     notes += [
         f"Input '{name}' is not used by the model."
         for name, node in evaluated.inputs.items()
@@ -251,6 +267,49 @@ def _misfit(
 def _required(parameter: inspect.Parameter) -> bool:
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return parameter.default is parameter.empty and parameter.kind not in variadic
+
+
+def _capture_free(
+    model: torch.nn.Module, inputs: Inputs, plan: dims_.Plan
+) -> tuple[_Capture, Inputs]:
+    """The eval capture and its inputs; a batch of 1 is captured as one of 2.
+
+    torch takes sizes of 1 for constants. The example's one stays where the model cannot
+    run on two, makes two a constant, or does something else than with one.
+    """
+    captured = _capture_any(model, inputs, plan)
+    if not plan.single:
+        return captured, inputs
+    doubled = inputs.doubled(plan)
+    with contextlib.suppress(TraceError):
+        free = _capture_any(model, doubled, plan.doubled())
+        sizes = free.dims.inputs
+        axes = [axis for axes in plan.single.values() for axis in axes]
+        if (
+            all(axis in sizes[leaf] for leaf, axis in axes)
+            and captured.plan.groups.keys() <= free.plan.groups.keys()
+            and _steps(captured.program) == _steps(free.program)
+        ):
+            return free, doubled
+    return captured, inputs
+
+
+def _steps(program: ExportedProgram) -> list[tuple[Any, int]]:
+    """What a program computes, without sizes: each operation and the rank of its result."""
+    return [
+        (node.target, node.meta["val"].dim())
+        for node in program.graph.nodes
+        if node.op == "call_function"
+        if isinstance(node.meta.get("val"), torch.Tensor)
+        if not _is_whole(node)
+    ]
+
+
+def _is_whole(node: fx.Node) -> bool:
+    """Whether a node is `x[:]`, which torch leaves out where the size is a constant."""
+    if node.target is not torch.ops.aten.slice.Tensor:
+        return False
+    return bool(node.meta["val"].shape == node.args[0].meta["val"].shape)  # type: ignore[union-attr]
 
 
 def _capture_any(model: torch.nn.Module, inputs: Inputs, plan: dims_.Plan) -> _Capture:

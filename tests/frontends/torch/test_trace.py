@@ -284,10 +284,37 @@ def test_a_fixed_dimension_is_noted_with_its_line() -> None:
     assert "if self.fixed and ids.shape[1] == 5:" in note
 
 
-def test_size_one_is_noted() -> None:
-    found = trace(Flexible(), ids(batch=1), train=False)
-    assert [human for human, _, _ in found.dims.values()] == ["seq"]
-    assert "'batch' (axis 0 of 'ids') is 1 in the example" in found.notes[0]
+def test_a_batch_of_one_stays_free() -> None:
+    found = trace(Flexible(), ids(batch=1))
+    assert sorted(found.dims.values()) == [("batch", 1, None), ("seq", 1, None)]
+    assert found.train_dims == found.dims
+    assert not found.notes
+
+
+class One(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        if self.kind == "guards" and x.shape[0] != 1:
+            x = x + 1  # a batch of two would be another computation
+        if self.kind == "squeezes":
+            x = x.squeeze()
+        return x * (scale if self.kind == "broadcasts" else scale[0])
+
+
+@pytest.mark.parametrize("kind", ["guards", "squeezes", "broadcasts"])
+def test_a_size_of_one_that_must_be_one_is_noted(kind: str) -> None:
+    found = trace(One(kind), (torch.ones(1, 5, 3), torch.ones(1)), train=False)
+    assert found.dims == {}
+    assert "'batch' (axis 0 of 'x') is 1 in the example" in found.notes[0]
+
+
+def test_one_beside_more_is_broadcast() -> None:
+    found = trace(Flexible(), (ids()[0], ids(batch=1)[1]), train=False)
+    assert list(found.input_dims["ids"]) == [0, 1]
+    assert list(found.input_dims["mask"]) == [1]
 
 
 class Numpy(nn.Module):
