@@ -46,18 +46,26 @@ class PointwiseConv(nnx.Conv):
 
 
 class DepthwiseConv(nnx.Conv):
-    """Convolution channel by channel: on a CPU a sum over the kernel's points.
+    """Convolution channel by channel: on a CPU two sums over the kernel's points.
 
-    XLA's own takes 10 to 20 times as long there.
+    XLA's own takes 10 to 20 times as long there. Each sum runs on one core.
     """
 
     def __call__(self, x):
         whole = super().__call__
-        return jax.lax.platform_dependent(x, cpu=self.sum_of_points, default=whole)
+        return jax.lax.platform_dependent(x, cpu=self.two_sums, default=whole)
 
-    def sum_of_points(self, x):
+    def two_sums(self, x):
         pads = [(p, p) if isinstance(p, int) else p for p in self.padding]
         x = jnp.pad(x, [(0, 0), *pads, (0, 0)])
+        kernel, stride = self.kernel_size[0], self.strides[0]
+        rows = (x.shape[1] - kernel) // stride + 1
+        cut = rows // 2 * stride
+        halves = [x[:, : cut + kernel - stride], x[:, cut:]] if cut else [x]
+        y = jnp.concatenate([self.sum_of_points(half) for half in halves], axis=1)
+        return y if self.bias is None else y + self.bias[...]
+
+    def sum_of_points(self, x):
         counts = [
             n - k + 1 for n, k in zip(x.shape[1:-1], self.kernel_size, strict=True)
         ]
@@ -66,7 +74,7 @@ class DepthwiseConv(nnx.Conv):
             parts = zip(point, counts, self.strides, strict=True)
             shifted = x[:, *(slice(i, i + n, stride) for i, n, stride in parts)]
             total = total + shifted * self.kernel[...][*point, 0]
-        return total if self.bias is None else total + self.bias[...]
+        return total
 
 
 class ExponentialMovingAverage(nnx.Module):
