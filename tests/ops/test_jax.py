@@ -137,7 +137,7 @@ IDIOMS = {
     "embedding": "x1[x0]",
     "full-0_float32": "jnp.zeros((B, S))",
     "full--inf_float32": "jnp.full((B, S), -jnp.inf, jnp.float32)",
-    "gelu-erf": "jax.nn.gelu(x0, approximate=False)",
+    "gelu-erf": "gelu(x0)",
     "getitem-integer": "x0[:, 0]",
     "getitem-new_axis": "x0[:, None, :, 2, None]",
     "getitem-own_bounds": "x0[:, :, 2:]",

@@ -141,6 +141,15 @@ def long_attention(
     return x if mask is None else jnp.where(mask.any(axis=-1).mT[..., None], x, 0)
 
 
+def gelu(x: jax.Array) -> jax.Array:
+    """x times the normal distribution's share below x.
+
+    XLA computes erf in half the time of the erfc that `jax.nn.gelu` has.
+    """
+    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (0.5 * y * (1 + jax.lax.erf(y * 0.5**0.5))).astype(x.dtype)
+
+
 def layer_norm(
     x: jax.Array,
     scale: jax.Array | None = None,

@@ -263,7 +263,9 @@ def softmax(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
 
 @emits("gelu")
 def gelu(e: Exprs, x: ast.expr, *, approximate: bool) -> ast.expr:
-    return e.call("jax.nn.gelu", x, approximate=approximate)
+    if approximate:
+        return e.call("jax.nn.gelu", x, approximate=True)
+    return e.rt("gelu", x)
 
 
 @emits("leaky_relu")

@@ -53,6 +53,15 @@ def attention(
     return (weights @ value).swapaxes(1, 2)
 
 
+def gelu(x: jax.Array) -> jax.Array:
+    """x times the normal distribution's share below x.
+
+    XLA computes erf in half the time of the erfc that `jax.nn.gelu` has.
+    """
+    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (0.5 * y * (1 + jax.lax.erf(y * 0.5**0.5))).astype(x.dtype)
+
+
 def load_pretrained(make, folder):
     """Fill the model that `make` builds with `folder`'s safetensors, name by name.
 
@@ -168,7 +177,7 @@ class BertIntermediate(nnx.Module):
         self.dense = nnx.Linear(config.hidden_size, config.intermediate_size, rngs=rngs)
 
     def __call__(self, hidden_states):
-        return jax.nn.gelu(self.dense(hidden_states), approximate=False)
+        return gelu(self.dense(hidden_states))
 
 
 class BertOutput(nnx.Module):
