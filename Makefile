@@ -50,6 +50,8 @@ bench: $(STAMPS)/test
 	$(BIN)/python benchmarks/port_time.py
 	$(SUITE) --name suite --flax "$$($(BIN)/python benchmarks/setup_flax.py)"
 	$(SUITE) bert-base-uncased gpt2 vit-base-patch16-224 resnet-50 --batch 8 --name batch8
+	$(SUITE) Llama-3.2-1B vision-perceiver-fourier --runs 5 --name large
+	$(SUITE) bert-base-uncased gpt2 vit-base-patch16-224 resnet-50 --mode train --name train
 	$(SUITE) bert-large-uncased --scan-layers --name scan
 	$(BIN)/python benchmarks/perceiver.py
 	$(BIN)/python benchmarks/render.py

@@ -19,8 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from environment import environment, today
-from results import save
+from results import measured_on, save
 
 from ivyport.bench.torch_engine import from_port
 
@@ -144,13 +143,13 @@ def main() -> None:
         times = measure(timed, options.rounds)
     values = {
         "benchmark": "perceiver",
-        "environment": environment(),
+        "environment": measured_on(),
         "threads": options.threads,
         "times": times,
         "ratios": {m: ratio(times, m) for m in ("eager", "torch.compile")},
         **about,
     }
-    print(save(HERE / "results" / f"perceiver_{today()}", values))
+    print(save(HERE / "results", values))
 
 
 if __name__ == "__main__":

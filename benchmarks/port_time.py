@@ -18,9 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from environment import environment, today
 from processes import Took, measure
-from results import save
+from results import measured_on, save
 
 HERE = Path(__file__).resolve().parent
 MODEL = "bert-base-uncased"
@@ -109,14 +108,14 @@ def main() -> None:
     options = parser.parse_args()
     values: dict[str, Any] = {
         "benchmark": "port_time",
-        "environment": environment(),
+        "environment": measured_on(),
         "model": MODEL,
         "rounds": options.rounds,
         "limit": LIMIT,
     }
     values["rows"] = run(options)
     values["environment"]["load_after"] = os.getloadavg()
-    print(save(options.out / f"port_time_{today()}", values), file=sys.stderr)
+    print(save(options.out, values), file=sys.stderr)
 
 
 if __name__ == "__main__":

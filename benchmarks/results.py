@@ -8,13 +8,20 @@ from typing import Any
 
 import tables
 
+from ivyport.bench import environment
 from ivyport.bench.report import replace
 
 
-def save(stem: Path, values: dict[str, Any]) -> Path:
-    """Write `stem`.json and `stem`.md; returns the former."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    file = stem.with_name(stem.name + ".json")
+def measured_on() -> dict[str, Any]:
+    """Versions, hardware and load before a benchmark, which may use every core."""
+    return environment.describe(device="cpu", threads=environment.cores(), tf32=False)
+
+
+def save(folder: Path, values: dict[str, Any]) -> Path:
+    """Write `<benchmark>_<date>.json` and `.md` into a folder; returns the former."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{values['benchmark']}_{values['environment']['date'][:10]}"
+    file = folder / f"{stem}.json"
     replace(file, json.dumps(values, indent=1) + "\n")
-    replace(stem.with_name(stem.name + ".md"), tables.page(values))
+    replace(folder / f"{stem}.md", tables.page(values))
     return file

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
+
+from ivyport.bench.report import markdown_table
 
 Values = dict[str, Any]
 
@@ -18,13 +20,6 @@ def page(values: Values) -> str:
 def body(values: Values) -> str:
     """A result file's tables alone."""
     return _BODIES[values["benchmark"]][1](values)
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; all columns but the first are numbers."""
-    head = list(head)
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *map(list, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _port_time(values: Values) -> str:
@@ -48,7 +43,7 @@ def _port_time(values: Values) -> str:
         "peak MB",
     ]
     return (
-        f"{table(head, rows)}\n\n{values['rounds']} rounds, whole processes, in turns; "
+        f"{markdown_table(head, rows)}\n\n{values['rounds']} rounds, whole processes, in turns; "
         f"medians. The limit is {values['limit']:.1f} without verification."
     )
 
@@ -73,7 +68,7 @@ def _weights_memory(values: Values) -> str:
         "limit MB",
         "s",
     ]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _perceiver(values: Values) -> str:
@@ -89,7 +84,7 @@ def _perceiver(values: Values) -> str:
     ]
     rounds = len(next(iter(times.values())))
     return (
-        f"{table(['mode', 'port, ms', 'transformers, ms', 'ratio'], rows)}\n\n"
+        f"{markdown_table(['mode', 'port, ms', 'transformers, ms', 'ratio'], rows)}\n\n"
         f"{rounds} rounds, {values['threads']} threads, one image, float32: medians, and the "
         "median of the ratios within a round with their quartiles. The port's outputs "
         f"differ from haiku's by {values['max_rel_diff']:.1e} of the largest. Tracing, "

@@ -21,8 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from environment import environment, today
-from results import save
+from results import measured_on, save
 
 HERE = Path(__file__).resolve().parent
 ALLOWED = 300_000_000  # bytes, besides the largest tensor
@@ -165,11 +164,11 @@ def main() -> None:
     else:
         values: dict[str, Any] = {
             "benchmark": "weights_memory",
-            "environment": environment(),
+            "environment": measured_on(),
             "rows": run(options.work),
         }
         values["environment"]["load_after"] = os.getloadavg()
-        print(save(options.out / f"weights_memory_{today()}", values), file=sys.stderr)
+        print(save(options.out, values), file=sys.stderr)
 
 
 if __name__ == "__main__":
