@@ -29,7 +29,10 @@ def compile_source(source: str, name: str) -> types.ModuleType:
 
 
 def load_source(file: Path, name: str) -> types.ModuleType:
-    """A source file as a module; no bytecode is written beside it, and none is trusted."""
+    """A source file as a module.
+
+    No bytecode is written into its folder, nor read: it may be of an older port.
+    """
     module = types.ModuleType(name)
     module.__file__ = str(file)
     sys.modules[name] = module
