@@ -12,7 +12,7 @@ nnx = pytest.importorskip("flax.nnx")
 
 import jax.numpy as jnp  # noqa: E402
 
-from ivyport.backends.jax import _layers  # noqa: E402
+from ivyport.backends.jax import _layers, _rt  # noqa: E402
 from tests.support import assert_close  # noqa: E402
 
 
@@ -56,6 +56,30 @@ def test_pointwise_convolution(strides: Any) -> None:
         rngs=nnx.Rngs(0),
     )
     _check(layer, (2, 5, 8, 4))
+
+
+@pytest.mark.parametrize("layout", ["NCW", "NWC"])
+@pytest.mark.parametrize("dilation", [None, (2,)])
+def test_grouped_convolution(layout: str, dilation: Any) -> None:
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((2, 12, 12)), jnp.float32)
+    weight = jnp.asarray(rng.standard_normal((6, 4, 3)), jnp.float32)
+    options = {"rhs_dilation": dilation, "dimension_numbers": (layout, "OIW", layout)}
+
+    def grouped(x: Any, weight: Any) -> Any:
+        return _rt.grouped_conv(x, weight, (2,), ((1, 2),), groups=3, **options)
+
+    def whole(x: Any, weight: Any) -> Any:
+        return jax.lax.conv_general_dilated(
+            x, weight, (2,), ((1, 2),), feature_group_count=3, **options
+        )
+
+    assert_close(grouped(x, weight), whole(x, weight), rtol=1e-5)
+    found, expected = (
+        jax.grad(lambda *a, f=f: jnp.sin(f(*a)).sum(), argnums=(0, 1))(x, weight)
+        for f in (grouped, whole)
+    )
+    jax.tree.map(lambda a, b: assert_close(a, b, rtol=1e-5), found, expected)
 
 
 def _check(layer: Any, shape: tuple[int, ...]) -> None:

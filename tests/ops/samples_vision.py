@@ -131,6 +131,7 @@ CONVS = [
     _conv("no_bias", f32(B, 4, 7, 6), f32(6, 4, 3, 3)),
     _conv("dilated", f32(B, 4, 9, 8), f32(6, 4, 3, 3), f32(6), dilation=2, padding=2),
     _conv("groups", f32(B, 4, 5, 5), f32(6, 2, 3, 3), f32(6), groups=2),
+    _conv("wide_groups", f32(B, 32, 5), f32(6, 16, 3), f32(6), groups=2),
     _conv("depthwise", f32(B, 4, 5, 5), f32(4, 1, 3, 3), f32(4), groups=4),
     _conv("volume", f32(B, 2, 4, 5, 3), f32(3, 2, 2, 2, 2), f32(3)),
     _conv_transpose("line", f32(B, 4, S), f32(4, 6, 3), f32(6), stride=2),

@@ -231,6 +231,35 @@ def weight_norm(
     return v * (g / jnp.linalg.vector_norm(v, axis=axis, keepdims=True))
 
 
+def grouped_conv(
+    x: jax.Array,
+    weight: jax.Array,
+    strides: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    *,
+    rhs_dilation: tuple[int, ...] | None = None,
+    dimension_numbers: tuple[str, str, str],
+    groups: int,
+) -> jax.Array:
+    """Convolution within groups of channels; `weight` is (out, in / groups, *kernel).
+
+    On a CPU it is one convolution a group: XLA takes twice as long for all in one.
+    """
+    axis = dimension_numbers[0].index("C")
+    options = {"rhs_dilation": rhs_dilation, "dimension_numbers": dimension_numbers}
+
+    def conv(x, weight, count=groups):
+        return jax.lax.conv_general_dilated(
+            x, weight, strides, padding, feature_group_count=count, **options
+        )
+
+    def by_group(x, weight):
+        parts = zip(jnp.split(x, groups, axis), jnp.split(weight, groups), strict=True)
+        return jnp.concatenate([conv(*part, count=1) for part in parts], axis)
+
+    return jax.lax.platform_dependent(x, weight, cpu=by_group, default=conv)
+
+
 def conv_transpose(
     x: jax.Array,
     weight: jax.Array,

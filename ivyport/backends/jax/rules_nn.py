@@ -97,16 +97,18 @@ def conv(
 ) -> ast.expr:
     rank = e.out.rank
     image = image_layout(layout, rank)
-    y = e.call(
-        "jax.lax.conv_general_dilated",
-        x,
-        weight,
-        stride,
-        padding,
-        rhs_dilation=unless(dilation, (1,) * (rank - 2)),
-        dimension_numbers=(image, "OI" + IMAGES[rank][2:], image),
-        feature_group_count=unless(groups, 1),
-    )
+    options = {
+        "rhs_dilation": unless(dilation, (1,) * (rank - 2)),
+        "dimension_numbers": (image, "OI" + IMAGES[rank][2:], image),
+    }
+    wide = e.type(1).shape[1]  # input channels of a group
+    if 1 < groups <= 32 and isinstance(wide, int) and wide >= 16:
+        y = e.rt("grouped_conv", x, weight, stride, padding, **options, groups=groups)
+    else:
+        options["feature_group_count"] = unless(groups, 1)
+        y = e.call(
+            "jax.lax.conv_general_dilated", x, weight, stride, padding, **options
+        )
     return add_bias(e, y, bias, layout)
 
 
