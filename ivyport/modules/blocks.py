@@ -101,6 +101,7 @@ class Blocks:
 
     def __init__(self, body: Body) -> None:
         self.body = body
+        self.variables = body.variables
         self.open: list[Block] = []
 
     def mark(self, node: Node, position: int) -> None:
@@ -148,23 +149,30 @@ class Blocks:
 
     def _settle(self, block: Block, kept: Sequence[Value] = ()) -> None:
         """Give names to what is pending, but for `kept`; protect what the block reads."""
-        body = self.body
-        for value, entry in list(body.entries.items()):
-            once = value in kept and body.uses[value] == 1
+        variables = self.variables
+        for value, entry in list(variables.entries.items()):
+            once = value in kept and variables.uses[value] == 1
             once = once and value not in block.protected
             plain = isinstance(entry.expr, ast.Constant)
-            if not entry.bound and body.uses.get(value, 0) > 0 and not (once or plain):
-                body.bind(value)
-        for value in block.protected:
-            body.uses[value] = body.uses.get(value, 0) + 1
-        block.holder = dict(body.holder)
+            if not entry.bound and variables.needed(value) and not (once or plain):
+                variables.bind(value)
+        variables.count(block.protected)
+        block.holder = dict(variables.holder)
+
+    def keep(self, value: Value) -> None:
+        """`value` is read here, for its shape: the open blocks around it keep its variable."""
+        entry = self.variables.entry(value)
+        name = entry.expr.id if isinstance(entry.expr, ast.Name) else ""
+        for block in self.open:
+            if block.holder.get(name) is value and value not in block.protected:
+                block.protected.append(value)
+                self.variables.count([value])
 
     def _release(self, block: Block) -> None:
-        self.body.consume(block.protected)
+        self.variables.consume(block.protected)
 
     def _hold(self, values: Sequence[Value], by: int) -> None:
-        for value in values:
-            self.body.uses[value] = self.body.uses.get(value, 0) + by
+        self.variables.count(values, by)
 
     def _carried_hints(self, block: Block) -> None:
         """Names for what a loop carries: those of what it starts with and goes on with."""
@@ -181,7 +189,7 @@ class Blocks:
                 self.body.wanted[value] = ["i"]
         for value, sequence in zip(block.items, block.sequences, strict=True):
             whole = _unturned(sequence)
-            entry = self.body.entries.get(whole)
+            entry = self.variables.entries.get(whole)
             own = [entry.expr.id] if entry and isinstance(entry.expr, ast.Name) else []
             hints = [*own, *self.body.hints(whole), "x"]
             self.body.wanted[value] = [f"{hints[0]}_t"]
@@ -197,7 +205,14 @@ class Blocks:
 
     def _name(self, value: Value, beside: ast.expr | None = None) -> str:
         """A variable for `value`; what `beside` reads keeps its variables."""
-        return self.body.take_name(value, beside)
+        (name,) = self.variables.take([value], beside)
+        return name
+
+    def _names(self, values: Sequence[Value], beside: ast.expr) -> list[str]:
+        """Variables for values that are assigned together, ``_`` for what nobody reads."""
+        needed = [v for v in values if self.variables.needed(v)]
+        names = dict(zip(needed, self.variables.take(needed, beside), strict=True))
+        return [names.get(v, "_") for v in values]
 
     def _exprs(self, values: Sequence[Value]) -> list[ast.expr]:
         made = [self.body.expr(v) for v in values]

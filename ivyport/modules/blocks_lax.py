@@ -32,7 +32,7 @@ class Functions(Blocks):
             "while_loop": ["goes_on", "step"],
             "if": ["if_true", "if_false"],
         }.get(block.style) or [f"case_{i}" for i in range(block.begin.attrs["count"])]
-        self._functions[id(block)] = [body.new_name(w) for w in words]
+        self._functions[id(block)] = [self.variables.reserve(w) for w in words]
         if block.style not in ("cond", "if"):
             self._carried_hints(block)
             for value in [*block.state, *block.items]:
@@ -41,7 +41,7 @@ class Functions(Blocks):
             block.entries = block.names[block.carried :]
             block.names = block.names[: block.carried]
             self._hold([*block.state, *block.items], -1)
-        block.inside = dict(body.holder)
+        block.inside = dict(self.variables.holder)
         body.statements = []
 
     def next(self, block: Block, mark: Node) -> None:
@@ -49,7 +49,7 @@ class Functions(Blocks):
         body.statements.append(self._returned(block.given(mark)))
         block.parts.append(body.statements)
         body.statements = []
-        body.holder = dict(block.inside)
+        self.variables.holder = dict(block.inside)
 
     def close(self, block: Block) -> None:
         body = self.body
@@ -61,7 +61,7 @@ class Functions(Blocks):
         else:
             body.statements.append(self._returned(values))
         block.parts.append(body.statements)
-        body.statements, body.holder = block.outer, block.holder
+        body.statements, self.variables.holder = block.outer, block.holder
         for name, part in zip(self._functions.pop(id(block)), block.parts, strict=True):
             self._define(block, name, part)
             block.lists.append(name)
@@ -90,7 +90,7 @@ class Functions(Blocks):
             if len(names) == 1:
                 arguments.append(names[0])
                 continue
-            argument = self.body.new_name(base) if names else "_"
+            argument = self.variables.reserve(base) if names else "_"
             arguments.append(argument if argument not in arguments else f"_{base}")
             if names:
                 left = pyast.tuple_of(pyast.name(n) for n in names)
@@ -118,10 +118,7 @@ class Functions(Blocks):
 
     def _results(self, block: Block, call: ast.expr) -> None:
         outputs = list(block.end.outputs)
-        names = [
-            pyast.name(self._name(v) if self.body.uses.get(v, 0) > 0 else "_")
-            for v in outputs
-        ]
+        names = [pyast.name(n) for n in self._names(outputs, call)]
         if block.style == "scan":
             state, made = names[: block.carried], names[block.carried :]
             left = pyast.tuple_of([self._target(state), self._target(made)])

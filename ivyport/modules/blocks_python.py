@@ -27,7 +27,7 @@ class Statements(Blocks):
         if block.style == "scan":
             self._lists(block)
             header = self._header(block)
-            block.entries = [self._name(v, header) for v in block.items]
+            block.entries = self.variables.take(block.items, header)
         self._hold(block.state, -1)
         self._prefer(block)
         block.test = header
@@ -38,13 +38,12 @@ class Statements(Blocks):
         body = self.body
         expr = body.expr(first)
         body.consume([first])
-        own = isinstance(expr, ast.Name) and body.holder.get(expr.id) is first
+        own = isinstance(expr, ast.Name) and self.variables.holder.get(expr.id) is first
         hints = [*value.names.values(), *body.wanted.get(value, [])]
         own = own and (not hints or ast.unparse(expr) in hints)
-        if own and body.uses.get(first, 0) <= 0:
+        if own and not self.variables.needed(first):
             assert isinstance(expr, ast.Name)
-            body.rename(value, expr.id)
-            body.free(expr.id)
+            self.variables.take_over(value, expr.id)
             return expr.id
         name = self._name(value, expr)
         body.statements.append(pyast.assign(name, expr))
@@ -53,7 +52,7 @@ class Statements(Blocks):
     def _lists(self, block: Block) -> None:
         body = self.body
         for value in block.end.outputs[block.carried :]:
-            if body.uses.get(value, 0) <= 0:
+            if not self.variables.needed(value):
                 block.lists.append(None)
                 continue
             block.lists.append(self._name(value))
@@ -80,13 +79,11 @@ class Statements(Blocks):
         body = self.body
         (test,) = self._exprs(list(block.begin.values()))
         if block.style == "cond" and not isinstance(test, ast.Name):
-            name = body.new_name("branch")
+            name = self.variables.reserve("branch")
             body.statements.append(pyast.assign(name, test))
             test = pyast.name(name)
         block.test = test
-        block.names = [
-            self._name(v) if body.uses.get(v, 0) > 0 else "_" for v in block.end.outputs
-        ]
+        block.names = self._names(block.end.outputs, test)
         body.statements = []
 
     def next(self, block: Block, mark: Node) -> None:
@@ -147,7 +144,7 @@ class Statements(Blocks):
         body.statements += chain
         for value, name in zip(block.end.outputs, block.names, strict=True):
             if name != "_":
-                body.rename(value, name)
+                self.variables.take_over(value, name)
 
     def _loop(self, block: Block) -> None:
         body = self.body
@@ -173,7 +170,7 @@ class Statements(Blocks):
         for value, name in zip(
             block.end.outputs[: block.carried], block.names, strict=True
         ):
-            body.rename(value, name)
+            self.variables.take_over(value, name)
         results = block.end.outputs[block.carried :]
         for value, name in zip(results, block.lists, strict=True):
             if name is not None:
@@ -187,4 +184,4 @@ class Statements(Blocks):
             items = pyast.subscript(items, step)
         stacked = self.body.owner.exprs.call("torch.stack", items)
         self.body.statements.append(pyast.assign(name, stacked))
-        self.body.rename(value, name)
+        self.variables.take_over(value, name)

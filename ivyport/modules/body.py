@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
-import keyword
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ivyport.backends import pyast
@@ -18,6 +15,7 @@ from ivyport.modules.owner import Owner
 from ivyport.modules.renaming import restore_names, unshadow
 from ivyport.modules.runs import Run, find_run
 from ivyport.modules.tree import CallNode
+from ivyport.modules.variables import Variables
 
 INLINE_LIMIT = 66  # characters of an expression that still reads well inside another
 CHAIN_LIMIT = 100  # of what a method is called on: ``x.reshape(...).transpose(1, 2)``
@@ -39,15 +37,6 @@ ROLES = {
 }
 
 
-@dataclasses.dataclass
-class Entry:
-    """How a value is spelled now. `names` are the variables its expression reads."""
-
-    expr: ast.expr
-    names: frozenset[str] = frozenset()
-    bound: bool = True
-
-
 class Body:
     """Emits one method; `statements` holds its code, `arguments` its parameters.
 
@@ -66,9 +55,7 @@ class Body:
         self.depth = len(call.stack) - 1
         self.statements: list[ast.stmt] = []
         self.arguments: list[str] = []
-        self.entries: dict[Value, Entry] = {}
-        self.uses: dict[Value, int] = {}
-        self.holder: dict[str, Value] = {}  # variable -> the value it holds
+        self.variables = Variables(self._outside, self._hints, self._write)
         self.sizes: dict[Dim, str] = {}
         self.wanted: dict[
             Value, list[str]
@@ -77,28 +64,17 @@ class Body:
             Value, str
         ] = {}  # the variable of a loop that goes on with it
         self.blocks = owner.blocks(self)
-        self.in_flight: list[frozenset[str]] = []
         self.outer: ast.For | None = None  # the last loop around an equal loop
         self.rounds: dict[ast.For, int] = {}  # how often each such loop goes round
-        self.reserved: set[str] = {
-            "self", "config", "rngs", "jax", "jnp", "nnx", "np", "bool", "max", "min",
-            "range", "list", "int", "float", "slice", "lax", "keras", "torch", "nn", "F",
-            "math", "super",
-        }  # fmt: skip
 
     def run(self, results: Callable[[Body], ast.expr | None]) -> None:
         """Emit everything; `results` makes the returned expression at the end."""
         self._count_uses()
         for value in self.call.inputs:
-            name = self._free_name(
-                [self.call.names.get(value, ""), *self._hints(value)]
-            )
-            self.arguments.append(name)
-            self.holder[name] = value
-            self.entries[value] = Entry(pyast.name(name), frozenset({name}))
-        self.reserved |= {SYMBOL_NAMES.get(s, s) for s in self._symbols()} - set(
-            self.arguments
-        )
+            hints = [self.call.names.get(value, ""), *self._hints(value)]
+            self.arguments.append(self.variables.argument(value, hints))
+        symbols = {SYMBOL_NAMES.get(s, s) for s in self._symbols()}
+        self.variables.refuse(symbols - set(self.arguments))
         self.owner.exprs.spell_dim = self._spell_dim
         self.owner.exprs.spell_device = self._spell_device
         late = self.call.first_late()
@@ -124,7 +100,7 @@ class Body:
         """Emit the items from `position` up to `end`."""
         items = self.call.items[:end]
         while position < end:
-            run = find_run(items, position, self.uses, self.call.outputs)
+            run = find_run(items, position, self.variables.uses, self.call.outputs)
             if run is not None:
                 self._loop(run)
                 position += len(run.calls)
@@ -139,8 +115,8 @@ class Body:
     def _train(self, late: int) -> None:
         """What train mode does beside: the items from `late` on, and the updates."""
         for value in self.call.outputs:
-            if not self._entry(value).bound:
-                self._bind(value)
+            if not self.variables.entry(value).bound:
+                self.bind(value)
         outer, self.statements = self.statements, []
         self._items(late, len(self.call.items))
         self._update()
@@ -154,8 +130,8 @@ class Body:
             return
         new = [value for _, value in self.call.updates]
         for value in [*self.call.outputs, *new]:
-            if not self._entry(value).bound:
-                self._bind(value)
+            if not self.variables.entry(value).bound:
+                self.bind(value)
         for param, value in self.call.updates:
             self.statements.append(self.owner.update(param, self.expr(value)))
         self.consume(new)
@@ -164,26 +140,28 @@ class Body:
 
     def expr(self, value: Value) -> ast.expr:
         """The expression of a value, for a last use."""
-        return self._entry(value).expr
+        return self.variables.entry(value).expr
 
     def bind_all(self, values: list[Value], limit: int = INLINE_LIMIT) -> None:
         """Give names to pending values if their expressions together exceed `limit`."""
-        pending = {v: e for v in values if not (e := self._entry(v)).bound}
+        pending = {v: e for v in values if not (e := self.variables.entry(v)).bound}
         widths = {v: len(ast.unparse(e.expr)) for v, e in pending.items()}
         if sum(widths.values()) <= limit:
             return
         for value, width in widths.items():
             long = width > SHORT or len(pending) == 1
-            if long and not self.entries[value].bound:
-                self._bind(value)
+            if long and not self.variables.entry(value).bound:
+                self.bind(value)
 
-    def _entry(self, value: Value) -> Entry:
-        if value not in self.entries:
-            expr = self.owner.param(value)
-            if expr is None:
-                raise GraphError(f"{value} is not visible in {self.call.path!r}")
-            self.entries[value] = Entry(expr)
-        return self.entries[value]
+    def _outside(self, value: Value) -> ast.expr:
+        """The expression of a value that the body does not make: a parameter."""
+        expr = self.owner.param(value)
+        if expr is None:
+            raise GraphError(f"{value} is not visible in {self.call.path!r}")
+        return expr
+
+    def _write(self, statement: ast.stmt) -> None:
+        self.statements.append(statement)
 
     def _count_uses(self) -> None:
         for item in self.call.items:
@@ -192,51 +170,26 @@ class Body:
                 if isinstance(item, CallNode)
                 else [x for x in item.inputs if isinstance(x, Value)]
             )
-            for value in operands:
-                self.uses[value] = self.uses.get(value, 0) + 1
+            self.variables.count(operands)
             if isinstance(item, CallNode):
                 for value, name in item.names.items():
                     self.wanted.setdefault(value, []).append(name)
-        for value in (*self.call.outputs, *(v for _, v in self.call.updates)):
-            self.uses[value] = self.uses.get(value, 0) + 1
+        self.variables.count(self.call.outputs)
+        self.variables.count(v for _, v in self.call.updates)
 
-    def consume(self, values: list[Value]) -> None:
+    def consume(self, values: Iterable[Value]) -> None:
         """Note that one use of each value is spent."""
-        for value in values:
-            self.uses[value] = self.uses.get(value, 0) - 1
+        self.variables.consume(values)
 
     # ---- what blocks ask
 
     def bind(self, value: Value) -> None:
         """Assign a pending value to a variable now."""
-        self._bind(value)
+        self.variables.bind(value)
 
     def hints(self, value: Value) -> list[str]:
         """Names that would suit a value."""
         return self._hints(value)
-
-    def take_name(self, value: Value, beside: ast.expr | None = None) -> str:
-        """A variable for a value that a block assigns, from `beside` if that is given."""
-        reads = frozenset() if beside is None else _names(beside)
-        return self._take_name(value, reads)
-
-    def new_name(self, base: str) -> str:
-        """A name that nothing else in the method has."""
-        name = self._free_name([base])
-        self.reserved.add(name)
-        return name
-
-    def free(self, name: str) -> None:
-        """Bind what is pending and reads a variable that is about to change."""
-        for other, entry in list(self.entries.items()):
-            reads = not entry.bound and name in entry.names
-            if reads and self.uses.get(other, 0) > 0:
-                self._bind(other)
-
-    def rename(self, value: Value, name: str) -> None:
-        """`value` is what the variable `name` holds from now on."""
-        self.holder[name] = value
-        self.entries[value] = Entry(pyast.name(name), frozenset({name}))
 
     def holes(self, where: tuple[Any, ...], value: Any) -> Any:
         """`value` with the numbers that the class holds as attributes."""
@@ -249,14 +202,14 @@ class Body:
             operands = self.owner.leaf_operands(item)
         else:
             operands = [x for x in item.inputs if isinstance(x, Value)]
-        unused = not any(self.uses.get(v, 0) for v in item.outputs)
+        unused = not any(self.variables.needed(v) for v in item.outputs)
         if unused and not (isinstance(item, CallNode) and item.writes()):
             self.consume(operands)
             return
         chained = isinstance(item, Node) and item.op in CHAINED
         self.bind_all(operands, CHAIN_LIMIT if chained else INLINE_LIMIT)
         if isinstance(item, CallNode):
-            args = [self._entry(v).expr for v in operands]
+            args = [self.variables.entry(v).expr for v in operands]
             expr: ast.expr = pyast.call(self.owner.child(item), args)
         else:
             expr = self._node(item, position)
@@ -272,7 +225,7 @@ class Body:
         exprs = self.owner.exprs
         for i, x in enumerate(node.inputs):
             if isinstance(x, Value):
-                operands.append(self._entry(x).expr)
+                operands.append(self.variables.entry(x).expr)
             elif isinstance(x, Scalar):
                 value = self._number(("operand", *where, i), x.value)
                 operands.append(exprs.const(value))
@@ -316,51 +269,13 @@ class Body:
         return self._number(where, value)
 
     def _define(self, outputs: Sequence[Value], expr: ast.expr) -> None:
-        if len(outputs) == 1:
-            (value,) = outputs
-            self.entries[value] = Entry(expr, _names(expr), bound=False)
-            if self.uses[value] > 1 and not _trivial(expr):
-                self._bind(value)
+        if len(outputs) > 1:
+            self.variables.assign(outputs, expr)
             return
-        targets = []
-        for value in outputs:
-            if self.uses.get(value, 0) == 0:
-                targets.append(pyast.name("_"))
-            else:
-                targets.append(pyast.name(self._take_name(value)))
-        self.statements.append(pyast.assign(pyast.tuple_of(targets), expr))
-
-    def _bind(self, value: Value) -> None:
-        """Assign a pending value to a variable now."""
-        entry = self.entries[value]
-        entry.bound = True  # a name taken below must not flush this entry again
-        expr = entry.expr
-        name = self._take_name(value, entry.names)
-        self.statements.append(pyast.assign(name, expr))
-
-    def _take_name(self, value: Value, reads: frozenset[str] = frozenset()) -> str:
-        """A variable for `value`; what is still to be read from it is bound elsewhere first.
-
-        `reads` are the variables of the expression about to be assigned: they must survive
-        the assignments that are made on the way.
-        """
-        while True:
-            name = self._free_name(self._hints(value))
-            readers = [
-                other
-                for other, entry in self.entries.items()
-                if not entry.bound
-                and name in entry.names
-                and self.uses.get(other, 0) > 0
-            ]
-            if not readers:
-                break
-            self.in_flight.append(reads)
-            self._bind(readers[0])
-            self.in_flight.pop()
-        self.holder[name] = value
-        self.entries[value] = Entry(pyast.name(name), frozenset({name}))
-        return name
+        (value,) = outputs
+        self.variables.pend(value, expr)
+        if self.variables.uses[value] > 1 and not _trivial(expr):
+            self.bind(value)
 
     def _hints(self, value: Value) -> list[str]:
         hints = [self.preferred[value]] if value in self.preferred else []
@@ -387,50 +302,29 @@ class Body:
             return own
         return self._role(first, steps - 1)
 
-    def _free_name(self, hints: list[str]) -> str:
-        """The first hint that holds nothing still needed; numbered if there is none."""
-        clean = [re.sub(r"\W", "_", h) for h in hints if h]
-        clean = [h for h in clean if h.isidentifier() and not keyword.iskeyword(h)]
-        clean = [h.lstrip("_") or "x" for h in clean] or ["x"]
-        for hint in clean:
-            if self._is_free(hint):
-                return hint
-        count = 2
-        while not self._is_free(f"{clean[0]}_{count}"):
-            count += 1
-        return f"{clean[0]}_{count}"
-
-    def _is_free(self, name: str) -> bool:
-        if name in self.reserved or name in self.sizes.values():
-            return False
-        if any(name in reads for reads in self.in_flight):
-            return False
-        held = self.holder.get(name)
-        return held is None or self.uses.get(held, 0) <= 0
-
     # ---- loops
 
     def _loop(self, run: Run) -> None:
         """``for layer in self.layers: x = layer(x, mask)``."""
-        first = run.calls[0]
+        first, last = run.calls[0], run.calls[-1]
         operands = self.owner.leaf_operands(first)
-        carried = {operands[p] for p in run.carried}
         for value in operands:
-            if not self._entry(value).bound and not _trivial(self._entry(value).expr):
-                self._bind(value)
-        names: dict[int, str] = {}
-        for position, output in run.carried.items():
-            value = operands[position]
-            names[output] = self._carry(value, run.calls[-1].outputs[output], carried)
-        variable = self._loop_variable(run)
+            entry = self.variables.entry(value)
+            if not entry.bound and not _trivial(entry.expr):
+                self.bind(value)
+        names: dict[int, str] = {}  # of the outputs that the next call gets
+        with self.variables.pinned(names.values()):
+            for position, output in run.carried.items():
+                names[output] = self._carry(operands[position], last.outputs[output])
+            variable = self._loop_variable(run)
+            taken = {p: names[o] for p, o in run.carried.items()}
+            args = [
+                pyast.name(taken[p]) if p in taken else self.variables.entry(v).expr
+                for p, v in enumerate(operands)
+            ]
         target = pyast.name(variable) if variable != "_" else self.owner.child(first)
         if run.method != "__call__" and variable != "_":
             target = pyast.attribute(target, run.method)
-        taken = {p: names[o] for p, o in run.carried.items()}
-        args = [
-            pyast.name(taken[p]) if p in taken else self._entry(v).expr
-            for p, v in enumerate(operands)
-        ]
         results = [pyast.name(names.get(i, "_")) for i in range(len(first.outputs))]
         left = results[0] if len(results) == 1 else pyast.tuple_of(results)
         step = pyast.assign(left, pyast.call(target, args))
@@ -441,21 +335,12 @@ class Body:
         for call in run.calls:
             self.consume(self.owner.leaf_operands(call))
         for output, name in names.items():
-            value = run.calls[-1].outputs[output]
-            self.holder[name] = value
-            self.entries[value] = Entry(pyast.name(name), frozenset({name}))
+            self.variables.take_over(last.outputs[output], name)
 
     def _loop_variable(self, run: Run) -> str:
         """A name that holds nothing still needed, ``_`` for repeated calls."""
         hint = self.owner.loop_variable(run)
-        if hint == "_":
-            return hint
-        name = self._free_name([hint, "layer", "module"])
-        for other, pending in list(self.entries.items()):
-            reads = not pending.bound and name in pending.names
-            if reads and self.uses.get(other, 0) > 0:
-                self._bind(other)
-        return name
+        return "_" if hint == "_" else self.variables.local([hint, "layer", "module"])
 
     def _append_loop(self, loop: ast.For) -> None:
         """Add a loop; the same one once more is a loop around it."""
@@ -471,18 +356,15 @@ class Body:
             self.rounds[self.outer] = 1
         self.rounds[self.outer] += 1
 
-    def _carry(self, initial: Value, final: Value, carried: set[Value]) -> str:
+    def _carry(self, initial: Value, final: Value) -> str:
         """The loop variable that starts as `initial`; a copy if `initial` is needed later."""
-        entry = self._entry(initial)
+        expr = self.variables.entry(initial).expr
         inside = 1
-        if isinstance(entry.expr, ast.Name) and self.uses.get(initial, 0) <= inside:
-            for other, pending in list(self.entries.items()):
-                reads = not pending.bound and entry.expr.id in pending.names
-                if reads and self.uses.get(other, 0) > 0:
-                    self._bind(other)
-            return entry.expr.id
-        name = self._take_name(final)
-        self.statements.append(pyast.assign(name, entry.expr))
+        if isinstance(expr, ast.Name) and self.variables.uses[initial] <= inside:
+            self.variables.clear(expr.id)
+            return expr.id
+        (name,) = self.variables.take([final], expr)
+        self.statements.append(pyast.assign(name, expr))
         return name
 
     # ---- sizes
@@ -503,9 +385,10 @@ class Body:
             if dim in value.type.shape:
                 self.sizes[dim] = self._size_name(dim, value)
                 return pyast.name(self.sizes[dim])
-        for value, entry in self.entries.items():
+        for value, entry in self.variables.entries.items():
             name = entry.expr.id if isinstance(entry.expr, ast.Name) else ""
-            if dim in value.type.shape and self.holder.get(name) is value:
+            if dim in value.type.shape and self.variables.holder.get(name) is value:
+                self.blocks.keep(value)
                 axis = value.type.shape.index(dim)
                 shape = pyast.attribute(entry.expr, "shape")
                 return pyast.subscript(shape, ast.Constant(axis))
@@ -524,11 +407,7 @@ class Body:
             base = SYMBOL_NAMES.get(symbol, symbol)
         else:
             base = "N" if value.type.shape.index(dim) == 0 else "L"
-        taken = {*self.sizes.values(), *self.holder}
-        name, count = base, 2
-        while name in taken:
-            name, count = f"{base}{count}", count + 1
-        return name
+        return self.variables.size(base)
 
     def _size_header(self) -> list[ast.stmt]:
         """``B, S, _ = hidden_states.shape`` for the sizes that the body uses."""
@@ -551,11 +430,6 @@ class Body:
                 ]
                 header.append(pyast.assign(pyast.tuple_of(names), shape))
         return header
-
-
-def _names(expr: ast.expr) -> frozenset[str]:
-    """Variables that an expression reads."""
-    return frozenset(n.id for n in ast.walk(expr) if isinstance(n, ast.Name))
 
 
 def _trivial(expr: ast.expr) -> bool:

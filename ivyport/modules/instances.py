@@ -81,6 +81,7 @@ def collect(root: CallNode, graph: Graph, leaf: LeafRule) -> Instance:
         v for n in root.nodes() for v in n.values()
     }
     used |= {p.value for call in root.calls() for p, _ in call.updates}
+    used |= {p.value for p in graph.params.values()} & set(graph.output_values())
     for instance in found.values():
         mine = [p for p in owned.get(instance.path, []) if p.value in used]
         if instance.path:
