@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ivyport
-from ivyport.core.errors import InputError, SourceError
+from ivyport.core.errors import InputError, SourceError, WeightsError
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
+from ivyport.guard import guarded
 from ivyport.porting import (
     Port,
     Progress,
@@ -25,7 +26,7 @@ from ivyport.porting import (
     with_verdict,
 )
 from ivyport.saving import PORT, card, read_port, replace_text, staged, write_json
-from ivyport.sources import Dims, open_source
+from ivyport.sources import Dims, demand_source, open_source
 from ivyport.targets import require, resolve_target
 from ivyport.weights.mapping import Row, WeightMap
 
@@ -49,6 +50,7 @@ class PortResult:
 _PORTS: weakref.WeakKeyDictionary[Any, Port] = weakref.WeakKeyDictionary()
 
 
+@guarded
 def trace(
     source: Any,
     args: tuple[Any, ...] = (),
@@ -85,6 +87,7 @@ def trace(
     return opened.capture(dims, train).graph
 
 
+@guarded
 def transpile(
     source: Any,
     to: str,
@@ -123,6 +126,7 @@ def transpile(
     return model
 
 
+@guarded
 def save(
     ported: Ported, folder: str | Path, *, progress: Progress | None = None
 ) -> None:
@@ -141,6 +145,7 @@ def save(
     _write(port, Path(folder), arrays, weights, None, progress)
 
 
+@guarded
 def load(folder: str | Path) -> Any:
     """The port saved in `folder`, in eval mode; runs the folder's own source file.
 
@@ -159,7 +164,13 @@ def load(folder: str | Path) -> Any:
     from ivyport.weights.store import TensorStore
 
     TensorStore.open(folder).close()  # a damaged file is one clear error
-    model = vars(module)[record["class"]].from_pretrained(folder)
+    try:
+        model = vars(module)[record["class"]].from_pretrained(folder)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise WeightsError(
+            f"the weights in {folder} do not fit {record['file']}: {error}. Port the source "
+            "again, or put back what was changed"
+        ) from error
     model.eval()
     _PORTS[model] = Port(
         target=record["target"],
@@ -180,6 +191,7 @@ def load(folder: str | Path) -> Any:
     return model
 
 
+@guarded
 def verify(
     source: Any,
     ported: Ported,
@@ -207,6 +219,7 @@ def verify(
     from ivyport import verification
 
     port = _known(ported)
+    demand_source(source)
     if not args and kwargs is None:
         args, kwargs = port.args, port.kwargs
     if not args and not kwargs:
@@ -228,6 +241,7 @@ def verify(
     )
 
 
+@guarded
 def port(
     source: Any,
     to: str,

@@ -32,7 +32,7 @@ from ivyport.cli_port import (
     port,
     verdict,
 )
-from ivyport.cli_render import FAULT, OK, Screen
+from ivyport.cli_render import DEFECT, OK, Screen, code_of
 from ivyport.core.errors import IvyportError
 
 app = typer.Typer(
@@ -210,13 +210,13 @@ def main() -> None:
     """Run the command line and exit with its code."""
     try:
         app()
-    except IvyportError:
+    except IvyportError as error:
         # Only with IVYPORT_DEBUG=1: the panel has been shown already.
         traceback.print_exc()
-        sys.exit(FAULT)
+        sys.exit(code_of(error))
     except Exception:  # noqa: BLE001  # shown whole; only the exit code is chosen here
         traceback.print_exc()
-        sys.exit(70)
+        sys.exit(DEFECT)
 
 
 if __name__ == "__main__":

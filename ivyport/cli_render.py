@@ -21,13 +21,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 from rich.table import Table
 
-from ivyport.core.errors import IvyportError
+from ivyport.core.errors import DefectError, GraphError, IvyportError
 
 if TYPE_CHECKING:
     from ivyport.core.report import Report, ReportRow
 
-#: Exit codes: the port agrees; it does not; the request or the source is at fault.
-OK, DRIFT, FAULT = 0, 1, 2
+#: Exit codes: the port agrees; it does not; the request or the source is at fault; ivyport is.
+OK, DRIFT, FAULT, DEFECT = 0, 1, 2, 70
 #: Stages whose progress counts bytes; every other one counts items.
 BYTE_STAGES = frozenset({"download", "weights", "save"})
 #: Rows of one kind that a table shows; the worst come first.
@@ -133,7 +133,7 @@ class Screen:
             self._error(error)
             if os.environ.get("IVYPORT_DEBUG") == "1":
                 raise
-            raise typer.Exit(FAULT) from None
+            raise typer.Exit(code_of(error)) from None
 
     def _error(self, error: IvyportError) -> None:
         kind = type(error).__name__
@@ -158,6 +158,11 @@ class Screen:
         else:
             drift = report.first_drift or "not localised"
             self.line(f"parity does not hold; the first module that drifts: {drift}")
+
+
+def code_of(error: IvyportError) -> int:
+    """The exit code of an error: who is at fault."""
+    return DEFECT if isinstance(error, DefectError | GraphError) else FAULT
 
 
 def parity_table(rows: Sequence[ReportRow]) -> Table:

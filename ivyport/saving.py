@@ -17,6 +17,8 @@ from ivyport.targets import DESCRIBED
 
 PORT = "port.json"
 FORMAT = 1
+#: What a record must have for its port to be loaded.
+KEYS = ("target", "file", "class", "config", "weights", "modules", "notes", "free")
 # What an earlier port may have left that the new one does not overwrite.
 OWN_FILES = (
     "model*.safetensors*",
@@ -71,11 +73,20 @@ def read_port(folder: Path) -> dict[str, Any]:
     path = folder / PORT
     if not path.is_file():
         raise SourceError(f"{folder} holds no saved port: there is no {PORT} in it")
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    damaged = f"{path} is damaged ({{}}): port the source again"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(damaged.format(error)) from error
+    if not isinstance(record, dict):
+        raise SourceError(damaged.format("it holds no record"))
     if record.get("format") != FORMAT:
         raise SourceError(
             f"{path} has format {record.get('format')!r}; this ivyport reads {FORMAT}"
         )
+    missing = [name for name in KEYS if name not in record]
+    if missing:
+        raise SourceError(damaged.format(f"without {', '.join(missing)}"))
     return record
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,6 +33,13 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "flax.nnx": ("Flax NNX", ("flax", "jax")),
     "jax": ("JAX", ("jax",)),
 }
+
+
+_PORTED = (
+    "this version ports live instances of torch.nn.Module, flax.nnx.Module and "
+    "flax.linen.Module, haiku transformed functions, and functions of JAX arrays: pass one of "
+    "these"
+)
 
 
 @dataclasses.dataclass
@@ -126,8 +134,10 @@ class TorchSource:
     def arrays(
         self, tensors: Mapping[str, Any], *, narrow: bool, wide: Collection[str] = ()
     ) -> Mapping[str, np.ndarray]:
+        from ivyport.frontends.torch.kinds import demand_numbers
         from ivyport.frontends.torch.tensors import Arrays
 
+        demand_numbers(tensors.items())
         return Arrays(tensors, wide=wide if narrow else tensors)
 
     def config(self) -> dict[str, Any]:
@@ -220,32 +230,89 @@ def open_source(
         InputError: it is of no kind that can be ported, `params` are missing or superfluous.
     """
     given = {"params": params, "state": state, "rng": rng}
+    _demand_call(args, kwargs)
+    demand_source(source)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(source, torch.nn.Module):
+        from ivyport.frontends.torch import kinds
+
         extra = [f"{name}=" for name, value in given.items() if value is not None]
         if extra:
             raise InputError(
                 f"a {type(source).__name__} holds its own weights: leave out "
                 f"{', '.join(extra)}"
             )
-        return TorchSource(source, tuple(args), kwargs)
-    if isinstance(source, type) or not _is_jax(source):
-        raise InputError(
-            f"the source is {_describe(source)}; this version ports live instances of "
-            "torch.nn.Module, flax.nnx.Module and flax.linen.Module, haiku transformed "
-            "functions, and functions of JAX arrays"
-        )
+        return TorchSource(kinds.unwrapped(source), tuple(args), kwargs)
     if torch is not None and any(
         isinstance(x, torch.Tensor) for x in (*args, *(kwargs or {}).values())
     ):
         raise InputError(
             f"the source is {_describe(source)} and its example inputs are torch tensors: "
-            "put a torch function into a torch.nn.Module, give a JAX source JAX arrays"
+            "put a torch function into the forward of a torch.nn.Module, give a JAX source JAX "
+            "arrays"
         )
     from ivyport.frontends.jax.sources import open_source as open_jax
 
     opened = open_jax(source, args, kwargs, params=params, state=state, rng=rng)
     return JaxSource(source, tuple(args), kwargs, given, opened)
+
+
+def _demand_call(args: Any, kwargs: Any) -> None:
+    """Example inputs are a tuple and a dict by names."""
+    if not isinstance(args, tuple | list):
+        raise InputError(
+            f"args= is a {type(args).__name__}: give the positional inputs as a tuple, "
+            "args=(x,) for one"
+        )
+    if kwargs is None:
+        return
+    if not isinstance(kwargs, Mapping):
+        raise InputError(
+            f"kwargs= is a {type(kwargs).__name__}: give the inputs by name, "
+            "kwargs={'x': x}"
+        )
+    foreign = [key for key in kwargs if not isinstance(key, str)]
+    if foreign:
+        raise InputError(
+            f"kwargs= has {type(foreign[0]).__name__} for a name: names of arguments are strings"
+        )
+
+
+def demand_source(source: Any) -> None:
+    """Refuse what no port can be made of, with what to pass instead.
+
+    Raises:
+        InputError: `source` is of no kind that is ported, or a module that cannot be captured
+            whatever its inputs are.
+    """
+    if (torch := sys.modules.get("torch")) is not None:
+        from ivyport.frontends.torch import kinds
+
+        if isinstance(source, torch.nn.Module):
+            kinds.demand_module(kinds.unwrapped(source))
+            return
+        reason = kinds.refusal(source)
+        if reason is not None:
+            raise InputError(reason)
+    if isinstance(source, str | os.PathLike):
+        raise InputError(
+            f"the source is the text {str(source)!r}: load the model and pass it "
+            "(transformers: AutoModel.from_pretrained(name)), or use the command line, "
+            "ivyport hf NAME --to TARGET"
+        )
+    package = type(source).__module__.partition(".")[0]
+    if package in ("keras", "tensorflow", "tf_keras"):
+        raise InputError(
+            f"the source is {_describe(source)} of {package}, which this version does not port; "
+            f"{_PORTED}"
+        )
+    if isinstance(source, type):
+        raise InputError(
+            f"the source is {_describe(source)}: make one, {source.__name__}(...), and pass it; "
+            f"{_PORTED}"
+        )
+    if not _is_jax(source):
+        raise InputError(f"the source is {_describe(source)}; {_PORTED}")
 
 
 def _is_jax(source: Any) -> bool:

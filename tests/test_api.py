@@ -364,7 +364,7 @@ def test_weights_load_strictly(damage: Any, tmp_path: Path, images: Any) -> None
     name = min(tensors) if damage is not _add else "extra.weight"
     damage(tensors)
     save_file(tensors, file)
-    with pytest.raises((WeightsError, ValueError, KeyError), match=name):
+    with pytest.raises(WeightsError, match=name):
         ivyport.load(tmp_path / "port")
 
 

@@ -73,9 +73,11 @@ UNITS = {
         frozenset(),
     ),
     "verification": unit(f"{ENGINE} frontends.jax", ARRAYS | TORCH | JAX, TORCH | JAX),
+    "guard": unit("core", frozenset()),
     "saving": unit("core targets", frozenset()),
     "api": unit(
-        "core weights verification saving sources porting targets __init__", TORCH | JAX
+        "core guard weights verification saving sources porting targets __init__",
+        TORCH | JAX,
     ),
     "zoo": unit(
         "core weights targets api zoo.haiku __init__",

@@ -35,6 +35,10 @@ class GraphError(IvyportError):
     """A graph violates the specification in `ivyport.core.verify`: a defect of ivyport itself."""
 
 
+class DefectError(IvyportError):
+    """ivyport itself failed; the message says where in ivyport, and how to report it."""
+
+
 class WeightsError(IvyportError):
     """Weights are truncated, missing, unexpected or mis-shaped; all differences are listed."""
 

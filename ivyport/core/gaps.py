@@ -7,6 +7,10 @@ import dataclasses
 
 NO_RULE = "no rule"
 PLACES = 3  # that are named for each operation
+ADVICE = {
+    True: "Write that line with other operations, or port the modules around it.",
+    False: "Write those lines with other operations, or port the modules around them.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +25,10 @@ class Gap:
     reason: str
 
 
-def report(gaps: list[Gap], rules: str) -> str:
+def report(gaps: list[Gap]) -> str:
     """The text of an `UnsupportedOpsError`: counts, reasons, modules and source lines.
 
-    The most frequent ones come first. `rules` says where rules are written.
+    The most frequent ones come first.
     """
     groups: dict[tuple[str, str], list[Gap]] = collections.defaultdict(list)
     for gap in gaps:
@@ -39,9 +43,7 @@ def report(gaps: list[Gap], rules: str) -> str:
     one = len(groups) == 1
     return (
         f"{len(groups)} {'operation' if one else 'operations'} of this model cannot be "
-        "ported yet:\n"
-        + "\n".join(lines)
-        + f"\n{'It' if one else 'Each'} needs one rule in {rules}."
+        "ported yet:\n" + "\n".join(lines) + f"\n{ADVICE[one]}"
     )
 
 

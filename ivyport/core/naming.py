@@ -83,7 +83,8 @@ class Made:
 def assigned_names(nodes: list[Made]) -> list[dict[int, str]]:
     """For each node in order, the variable that it completes at each depth of the stack."""
     result: list[dict[int, str]] = []
-    for node, following in zip(nodes, [*nodes[1:], Made((), ())], strict=True):
+    after = [*nodes[1:], Made((), ())] if nodes else []
+    for node, following in zip(nodes, after, strict=True):
         names: dict[int, str] = {}
         for depth in range(min(len(node.scope), len(node.stack))):
             frame = node.stack[depth]

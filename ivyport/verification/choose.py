@@ -36,9 +36,11 @@ def source_side(
                 f"{', '.join(extra)} given for a {type(source).__name__}: a torch module "
                 "holds its own weights, leave them out"
             )
+        from ivyport.frontends.torch.kinds import unwrapped
         from ivyport.frontends.torch.trace import bind_inputs
         from ivyport.verification.torch_side import TorchSide
 
+        source = unwrapped(source)
         if args:
             kwargs = bind_inputs(source, tuple(args), kwargs).arguments
         return TorchSide(source, kwargs)

@@ -36,7 +36,6 @@ from ivyport.frontends.jax.unroll import Unrolled
 
 Env = dict[Var, Found]
 MARK = "ivyport_call"
-RULES = "ivyport/frontends/jax/rules_*.py"
 
 
 class Scopes(Protocol):
@@ -121,7 +120,7 @@ class Lowering:
         """
         outputs = self.jaxpr(self.closed, self.invars)
         if self._gaps:
-            raise UnsupportedOpsError(report(self._gaps, RULES))
+            raise UnsupportedOpsError(report(self._gaps))
         self.unrolled.settle(outputs)
         return outputs
 

@@ -94,6 +94,7 @@ class Recorder:
         self.watch_rng = watch_rng
         self.names = module_names(model)
         self.spec: Any = None
+        self.finished = False  # whether the root was called and returned
         self.host_random: list[str] = []
         self.fixed: dict[str, str] = {}
         self._handles: list[Any] = []
@@ -180,6 +181,7 @@ class Recorder:
         if self._stack or module is not self.model:
             return None
         self.spec, flat = flatten_output(output)
+        self.finished = True
         return flat
 
     def _enter_root(self, bound: tuple[tuple[str, Any], ...]) -> None:
@@ -324,15 +326,22 @@ def flatten_output(output: Any) -> tuple[Any, tuple[Any, ...]]:
         return Leaf(len(flat) - 1)
 
     spec = describe(output, leaf)
-    foreign = sorted({v.cls for v in walk(spec) if isinstance(v, Opaque)})
+    foreign = {v.cls for v in walk(spec) if isinstance(v, Opaque)}
+    foreign |= {
+        qualified_name(type(v))
+        for v in walk(spec)
+        if isinstance(v, torch.dtype | torch.device | complex)
+    }
     if foreign:
         raise TraceError(
-            f"the model returns {', '.join(foreign)}, which a port cannot return: ask "
-            "it for plain tensors (a Hugging Face model: use_cache=False)"
+            f"the model returns {', '.join(sorted(foreign))}, which a port cannot return: ask "
+            "it for plain tensors (a Hugging Face model: use_cache=False), or put it into a "
+            "module whose forward returns them"
         )
     if not flat:
         raise TraceError(
             f"the model returned {type(output).__name__} without any tensor: there is "
-            "nothing to port"
+            "nothing to port. Give inputs for which it returns tensors, or put it into a module "
+            "whose forward does"
         )
     return spec, tuple(flat)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+from inspect import isroutine
 from typing import Any
 
 import torch
@@ -22,7 +23,6 @@ from ivyport.frontends.torch.naming import frames
 from ivyport.frontends.torch.sizes import dtype_name, size
 from ivyport.frontends.torch.views import Views
 
-RULES = "ivyport/frontends/torch/rules_*.py"
 NOISE = {
     torch.ops.aten._assert_tensor_metadata.default,
     torch.ops.aten._assert_scalar.default,
@@ -43,6 +43,13 @@ class Lowered:
     env: dict[FxNode, Any]
     outputs: list[Any]
     mutated: dict[str, Value]
+
+
+def operation_name(target: Any) -> str:
+    """An operation as its users know it."""
+    return (
+        getattr(target, "__name__", str(target)) if isroutine(target) else str(target)
+    )
 
 
 class Lowering:
@@ -68,6 +75,7 @@ class Lowering:
         self.views = Views(self.builder, self._lower_call)
         self.env = self.views.env
         self.gaps: list[Gap] = []
+        self.missing: set[FxNode] = set()  # numbers that no rule gives
         self.params: dict[str, Param] = {}
         self.inputs: list[Value] = []
         # Uniform draws of a train capture stay open inputs, for stochastic depth to be found.
@@ -92,7 +100,7 @@ class Lowering:
             elif node.op == "output":
                 outputs = [self._argument(a) for a in node.args[0]]
         if self.gaps:
-            raise UnsupportedOpsError(report(self.gaps, RULES))
+            raise UnsupportedOpsError(report(self.gaps))
         self._name_values()
         return Lowered(
             self.inputs, self.params, self.builder, self.env, outputs, self.mutated
@@ -189,6 +197,9 @@ class Lowering:
 
     def _operator(self, node: FxNode) -> None:
         target = node.target
+        if any(n in self.missing for n in node.all_input_nodes):
+            self._stand_in(node)  # the gap that it follows from is reported
+            return
         try:
             if target in rules.INPLACE:
                 functional = rules.INPLACE[target]
@@ -219,7 +230,7 @@ class Lowering:
 
     def _apply(self, target: Any, node: FxNode) -> Any:
         if not isinstance(target, torch._ops.OpOverload):
-            raise GraphError(f"no rule for {target}")
+            raise GraphError(NO_RULE)
         args = tuple(self._argument(a) for a in node.args)
         kwargs = {k: self._argument(v) for k, v in node.kwargs.items()}
         if target in registry.RENAMED:
@@ -307,7 +318,11 @@ class Lowering:
         where = (scope[-1].path or "the model") if scope else "the model"
         if self.builder.src:
             where += f" ({self.builder.src})"
-        self.gaps.append(Gap(str(node.target), where, reason))
+        self.gaps.append(Gap(operation_name(node.target), where, reason))
+        self._stand_in(node)
+
+    def _stand_in(self, node: FxNode) -> None:
+        """Something of the right type where a rule is missing, so that the rest is looked at."""
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor):
             self.env[node] = Value(self._type(value), node.name)
@@ -318,6 +333,7 @@ class Lowering:
             )
         else:
             self.env[node] = None
+            self.missing.add(node)
 
     def _name_values(self) -> None:
         for node, names in zip(self.traced, assigned_names(self.traces), strict=True):

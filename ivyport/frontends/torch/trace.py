@@ -27,6 +27,7 @@ from ivyport.frontends.nested import qualified_name
 from ivyport.frontends.torch import dims as dims_
 from ivyport.frontends.torch.errors import brief, is_data_dependent, trace_error
 from ivyport.frontends.torch.hooks import ModuleCall, Recorder, module_names
+from ivyport.frontends.torch.kinds import demand_inputs
 from ivyport.frontends.torch.randomness import Quieting, agrees
 from ivyport.frontends.torch.regions import tidy
 from ivyport.frontends.torch.session import preserved, quiet, switch_configs
@@ -142,6 +143,7 @@ def trace(
     instance because its control flow depends on data.
     """
     inputs = bind_inputs(model, args, kwargs or {})
+    demand_inputs(model, inputs.leaves)
     plan = dims_.plan_dims(inputs.leaves, dims)
     names = module_names(model)
     classes = {paths[0]: qualified_name(type(m)) for m, paths in names.items()}
@@ -188,7 +190,7 @@ def bind_inputs(
     Only `*args` and positional-only parameters stay positional. Raises InputError for
     unknown, missing or doubly given names, and when no tensor is among the inputs.
     """
-    signature = inspect.signature(model.forward)
+    signature = _signature(model)
     args, kwargs = _distinct(args, kwargs)
     try:
         bound = signature.bind(*args, **kwargs)
@@ -222,10 +224,27 @@ def bind_inputs(
     if not leaves:
         raise InputError(
             f"no tensor among the example inputs of {type(model).__name__}.forward"
-            f"{signature}: give at least one"
+            f"{signature}: give at least one. {_received(arguments)}"
         )
     extra = tuple(name for name in arguments if name not in parameters)
     return Inputs(tuple(positional), keyword, arguments, leaves, extra)
+
+
+def _signature(model: torch.nn.Module) -> inspect.Signature:
+    try:
+        return inspect.signature(model.forward)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the arguments of {type(model).__name__}.forward cannot be read ({error}): give it "
+            "a signature, def forward(self, x)"
+        ) from error
+
+
+def _received(arguments: Mapping[str, Any]) -> str:
+    """What was given instead of tensors, and how to make tensors of it."""
+    listed = ", ".join(f"{n} is a {type(x).__name__}" for n, x in arguments.items())
+    made = "torch.from_numpy(x), torch.as_tensor(x)"
+    return f"Received: {listed or 'nothing'}. Make tensors of them: {made}"
 
 
 def _distinct(
@@ -389,7 +408,7 @@ def _capture(
     plan: dims_.Plan,
     *,
     watch_rng: bool = False,
-) -> _Capture | tuple[Exception, Recorder]:
+) -> _Capture | tuple[BaseException, Recorder]:
     """One export; a failure of torch or of the model is returned with its recorder."""
     shapes = {
         name: dims_.shapes_of(name, value, plan)
@@ -407,9 +426,15 @@ def _capture(
             )
         except IvyportError:
             raise
-        # Whatever a model's code raises is an answer here; it is raised in the end.
-        except Exception as error:  # noqa: BLE001
+        # Whatever a model's code raises is an answer here, `sys.exit` too; it is raised in the
+        # end.
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             return error, recorder
+    if not recorder.finished:
+        raise TraceError(
+            f"{type(model).__name__} was captured without a call of its forward, so that its "
+            "results are not known: put it into a torch.nn.Module whose forward calls it"
+        )
     tidy(program)
     calls, nodes = recorder.resolve(program.graph)
     found = dims_.read_dims(program, nodes, plan, recorder)
