@@ -10,7 +10,7 @@ import json
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import ivyport
 from ivyport.core.errors import InputError, SourceError, WeightsError
@@ -23,6 +23,7 @@ from ivyport.porting import (
     compile_port,
     current,
     realize,
+    tell,
     with_verdict,
 )
 from ivyport.saving import PORT, card, read_port, replace_text, staged, write_json
@@ -46,6 +47,9 @@ class PortResult:
     report: Report | None
     notes: list[str]
 
+
+#: How much `transpile` compares: True is "outputs", False nothing.
+Checked: TypeAlias = Literal["outputs", "full"] | bool
 
 _PORTS: weakref.WeakKeyDictionary[Any, Port] = weakref.WeakKeyDictionary()
 
@@ -100,9 +104,14 @@ def transpile(
     dims: Dims | None = None,
     train: bool = True,
     name: str | None = None,
+    verify: Checked = "outputs",
     progress: Progress | None = None,
 ) -> Any:
     """Port a live model with its weights; see `trace` for the arguments.
+
+    Before it is returned, the port is run once on the example inputs and its outputs are
+    compared with the source's. `verify` says how much is compared: ``"outputs"`` (True is
+    the same), ``"full"`` for all that `ivyport.verify` compares, False for nothing.
 
     Returns the target's own kind of object, a `flax.nnx.Module` (``jax``) or a
     `torch.nn.Module` (``torch``) in eval mode, called with the source's argument names and
@@ -110,10 +119,16 @@ def transpile(
     statistics. Its weights are copies: training it leaves the source as it is.
 
     Raises:
-        InputError: unknown target, or as `trace` does.
+        InputError: unknown target, the source does not run on its example inputs, or as
+            `trace` does.
         TraceError, UnsupportedOpsError: as `trace` does.
+        ParityError: the port does not compute what its source computes.
         DependencyError: the target's framework is not installed.
     """
+    if verify not in (True, False, "outputs", "full"):
+        raise InputError(
+            f"verify={verify!r} says how much is compared: give 'outputs', 'full' or False"
+        )
     target = resolve_target(to)
     require(target)
     opened = open_source(source, args, kwargs, params=params, state=state, rng=rng)
@@ -123,7 +138,32 @@ def transpile(
     make = backend.factory(module, port.cls, port.config)
     model = backend.fill(make, dict(port.weights.forward(arrays)))
     _PORTS[model] = port
+    given = {"params": params, "state": state, "rng": rng}
+    if verify == "full":
+        report = ivyport.verify(source, model, progress=progress, **given)
+        if not report.passed:
+            from ivyport.verification import parity_error
+
+            raise parity_error(report)
+    elif verify:
+        _check(source, model, port, given, progress)
     return model
+
+
+def _check(
+    source: Any,
+    model: Ported,
+    port: Port,
+    given: Mapping[str, Any],
+    progress: Progress | None,
+) -> None:
+    """Compare the outputs on the example inputs; what cannot be compared is a note."""
+    from ivyport import verification
+
+    tell(progress, "check")
+    port.notes += verification.check(
+        source, model, port.modules, port.kwargs, args=port.args, **given
+    )
 
 
 @guarded

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ivyport.core.errors import InputError
+from ivyport.core.errors import InputError, WeightsError
 from ivyport.core.ir import Graph
 
 if TYPE_CHECKING:
@@ -206,7 +206,13 @@ class _Arrays(Mapping[str, np.ndarray]):
         self.tensors = tensors
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return np.asarray(self.tensors[name])
+        tensor = self.tensors[name]
+        if not hasattr(tensor, "__array__"):
+            raise WeightsError(
+                f"{name} has a shape and no values ({type(tensor).__name__}): give the "
+                "source's weights; ivyport.trace needs none"
+            )
+        return np.asarray(tensor)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)

@@ -6,6 +6,11 @@ disk when one of these is raised: files are written to a temporary name and rena
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ivyport.core.report import Report
+
 
 class IvyportError(Exception):
     """Base of every error raised on purpose; the command line prints it without a traceback."""
@@ -44,7 +49,15 @@ class WeightsError(IvyportError):
 
 
 class ParityError(IvyportError):
-    """The port does not reproduce the source; the first drifting module is named."""
+    """The port does not reproduce the source; the first drifting module is named.
+
+    Attributes:
+        report: every comparison that was made, the failing ones among them.
+    """
+
+    def __init__(self, message: str, report: Report | None = None) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 def causes(error: BaseException) -> list[BaseException]:

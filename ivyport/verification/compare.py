@@ -88,11 +88,13 @@ def compare_outputs(
     tolerance: Callable[[str], float],
     *,
     narrow: bool = True,
+    through: Mapping[str, str] | None = None,
 ) -> list[ReportRow]:
     """One row an output of the source, and one a difference in structure.
 
     `tolerance` gives the largest relative error of a float dtype; `narrow` is as in
-    `compare_arrays`. Outputs that are None on both sides have no row.
+    `compare_arrays`; `through` gives the narrowest dtype that an output's values were
+    rounded to, by output. Outputs that are None on both sides have no row.
     """
     rows = []
     for path, kind in source.containers.items():
@@ -104,9 +106,8 @@ def compare_outputs(
             rows.append(failed(path or "output", entry, problem))
     for path, expected in source.leaves.items():
         if path in port.leaves:
-            row = _compare_leaf(
-                path, port.leaves[path], expected, entry, tolerance, narrow
-            )
+            limit = _at_least(tolerance, (through or {}).get(path))
+            row = _compare_leaf(path, port.leaves[path], expected, entry, limit, narrow)
             rows += [] if row is None else [row]
         elif path not in port.containers:
             problem = f"the source returns {_kind(expected)} here, the port nothing"
@@ -121,6 +122,15 @@ def compare_outputs(
         if not known and not below:
             rows.append(failed(path, entry, "the source returns nothing here"))
     return rows
+
+
+def _at_least(
+    tolerance: Callable[[str], float], through: str | None
+) -> Callable[[str], float]:
+    if through is None:
+        return tolerance
+    least = tolerance(through)
+    return lambda dtype: max(tolerance(dtype), least)
 
 
 def _article(kind: str) -> str:
@@ -172,7 +182,7 @@ def compare_arrays(
 
     The relative error is taken over the larger of `floor` and the source's largest
     magnitude. Another dtype (with `narrow` but for the 32 bits of 64), another shape
-    and NaN, on either side, never pass.
+    and NaN on one side alone never pass.
     """
     dtype, given = source.dtype.name, port.dtype.name
     shapes = str(source.shape)
@@ -193,7 +203,9 @@ def compare_arrays(
     relative = largest / scale if scale else alone
     limit = 0.0 if exact else max(tolerance(given), tolerance(dtype))
     if math.isnan(relative):
-        problems.append("NaN")
+        problems.append(_missing(port, source))
+    elif not exact and (count := int(np.isnan(source).sum())):
+        problems.append(f"NaN in the same {count} of {source.size} places")
     # NaN compares false with everything, so that it does not pass.
     passed = right and bool(relative <= limit)
     if exact:  # the numbers are rounded here
@@ -202,6 +214,12 @@ def compare_arrays(
         name, entry.kind, shapes, largest, relative, limit, passed,
         "; ".join(problems), entry.inputs,
     )  # fmt: skip
+
+
+def _missing(port: Array, source: Array) -> str:
+    """Where NaN is that only one side has."""
+    ours, theirs = int(np.isnan(port).sum()), int(np.isnan(source).sum())
+    return f"NaN in {ours} of {source.size} places, in the source in {theirs}"
 
 
 def same_dtype(port: Array, source: Array, *, narrow: bool = True) -> bool:
@@ -223,9 +241,9 @@ def _exactly(port: Array, source: Array) -> tuple[float, float]:
 def difference(port: Array, source: Array) -> tuple[float, float]:
     """(largest |port - source|, largest |source|) of float tensors of one shape.
 
-    Infinities, and the finite numbers next to them that masks are filled with, are no
-    magnitudes: they must be in the same places, and the rest is compared. NaN on either
-    side makes the difference NaN.
+    Infinities, the finite numbers next to them that masks are filled with, and NaN are no
+    magnitudes: they must be in the same places, and the rest is compared. Where one side
+    alone has NaN, the difference is NaN.
     """
     if not source.size:
         return 0.0, 0.0
@@ -233,6 +251,13 @@ def difference(port: Array, source: Array) -> tuple[float, float]:
     a, b = _wide(port), _wide(source)
     magnitude = np.abs(b)
     scale = float(magnitude.max())
+    if math.isnan(scale):
+        missing = np.isnan(b)
+        if not np.array_equal(missing, np.isnan(a)):
+            return math.nan, scale
+        a, b = np.where(missing, 0, a), np.where(missing, 0, b)
+        magnitude = np.abs(b)
+        scale = float(magnitude.max())
     if scale >= limit:
         masked = magnitude >= limit
         same = (np.abs(a) >= limit) & (np.sign(a.real) == np.sign(b.real))
@@ -242,7 +267,7 @@ def difference(port: Array, source: Array) -> tuple[float, float]:
         scale = float(np.max(np.abs(b)))
     with np.errstate(over="ignore", invalid="ignore"):
         largest = float(np.max(np.abs(a - b)))
-    return (math.nan if math.isnan(scale) else largest), scale
+    return largest, scale
 
 
 def _wide(array: Array) -> Array:

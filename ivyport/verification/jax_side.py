@@ -7,7 +7,7 @@ outputs and buffers, so that nothing of the source is ever written to.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import jax
@@ -68,6 +68,7 @@ class JaxSide:
         #: Of train mode, where the source may demand one though dropout is off.
         self._key = jax.random.key(0) if source.rng is None else source.rng
         self._notes: list[str] = []
+        self.drops = False
         #: Classes of outputs that are neither tensors nor constants.
         self.lost: set[str] = set()
 
@@ -112,6 +113,14 @@ class JaxSide:
             )
         return {name: np.asarray(array) for name, array in source.inputs.items()}
 
+    def abstract(self) -> str:
+        """What has shapes and no values, in words; '' where everything can be computed."""
+        source = self._source
+        held = {**source.parameters, **source.buffers, **source.inputs}
+        names = [n for n, x in held.items() if not _is_concrete(x)]
+        some = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+        return f"{len(names)} arrays have no values ({some})" if names else ""
+
     def has_statistics(self) -> bool:
         """Whether a call in train mode returns other buffers than it was given."""
         if self._statistics is None:
@@ -147,10 +156,12 @@ class JaxSide:
         parameters: Arrays | None = None,
         *,
         train: bool = False,
+        seed: int | None = None,
     ) -> Result:
         """Outputs on other inputs, or with other parameters."""
-
         key = self._key if train else None
+        if seed is not None and (train or self._source.rng is not None):
+            key = jax.random.fold_in(self._key, seed)
         return self._forward(inputs, parameters, train, key)
 
     def _forward(
@@ -257,10 +268,12 @@ class JaxSide:
         rng: Any,
     ) -> tuple[Arrays, Arrays]:
         """Output arrays by path and buffers after the call; `static` gets the rest."""
-        with without_dropout() if train else nullcontext():
+        with without_dropout() as rates:
             raw, after = self._source.apply(
                 parameters, buffers, inputs, train=train, rng=rng
             )
+        if not train:
+            self.drops = bool(rates)
         flat = flatten(raw, self._leaf)
         arrays = flat.arrays()
         static.leaves = {k: v for k, v in flat.leaves.items() if k not in arrays}

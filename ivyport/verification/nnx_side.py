@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -30,6 +30,7 @@ from ivyport.verification.jax_calls import (
     widen,
     with_arrays,
 )
+from ivyport.verification.jax_dropout import without_dropout
 from ivyport.verification.sides import Lazy, PortFails, Record, Result, located
 from ivyport.verification.watch import Watcher
 
@@ -39,6 +40,7 @@ class NNXSide:
 
     #: JAX has 32 bits unless it is told otherwise.
     narrows = True
+    silent = False
 
     def __init__(self, model: nnx.Module) -> None:
         graphdef, state = nnx.split(model)
@@ -148,12 +150,9 @@ class NNXSide:
     ) -> tuple[Arrays, Arrays]:
         """Output arrays by path and buffers after the call; `static` gets the rest."""
         model = self._merge(values)
-        if train:
-            model.train()
-            model.set_attributes(nnx.Dropout, rate=0.0, raise_if_not_found=False)
-        else:
-            model.eval()
-        flat = flatten(model(**inputs))
+        model.train() if train else model.eval()
+        with self._dropout(train):
+            flat = flatten(model(**inputs))
         static.leaves = {k: v for k, v in flat.leaves.items() if not is_array(v)}
         static.containers = flat.containers
         after = {
@@ -161,6 +160,9 @@ class NNXSide:
         }
         kept = set(self._path) - set(self._parameters) - self._random
         return flat.arrays(), {n: after[n].get_value() for n in sorted(kept)}
+
+    def _dropout(self, train: bool) -> AbstractContextManager[Any]:
+        return without_dropout() if train or self.silent else nullcontext()
 
     def _merge(self, values: Arrays) -> nnx.Module:
         state = nnx.from_flat_state(
@@ -189,7 +191,7 @@ class NNXSide:
         classes = {type(_reach(model, attr)) for attr in modules.values()}
         with watcher.patched(classes):
             try:
-                with self._running():
+                with self._running(), self._dropout(train=False):
                     model(**given(inputs, self._wide))
             except PortFails as error:
                 return watcher.failed or "", str(error)

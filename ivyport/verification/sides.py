@@ -89,6 +89,8 @@ class SourceSide(Protocol):
 
     #: Every name of a parameter, with the name under which `gradients` has its tensor.
     owner: Mapping[str, str]
+    #: Whether the last call in eval mode would have dropped: dropout is always off here.
+    drops: bool
 
     def precise(self) -> AbstractContextManager[None]:
         """Full precision in float32, for as long as the source runs."""
@@ -102,6 +104,9 @@ class SourceSide(Protocol):
     def widened(self) -> SourceSide:
         """The same source and inputs in float64."""
 
+    def abstract(self) -> str:
+        """What has shapes and no values, in words; '' where everything can be computed."""
+
     def has_statistics(self) -> bool:
         """Whether a forward in train mode updates running statistics."""
 
@@ -111,8 +116,12 @@ class SourceSide(Protocol):
         parameters: Any = None,
         *,
         train: bool = False,
+        seed: int | None = None,
     ) -> Result:
-        """Outputs on other inputs, or with other parameters (made by `stepped`)."""
+        """Outputs on other inputs, or with other parameters (made by `stepped`).
+
+        `seed` starts the random numbers that the source draws; dropout is off.
+        """
 
     def gradients(self, weights_of: WeightsOf, *, train: bool = False) -> Result:
         """Outputs on the traced inputs, and gradients of every parameter.
@@ -139,6 +148,8 @@ class PortSide(Protocol):
     owner: Mapping[str, str]
     #: Whether the 32 bits of a 64-bit dtype are what this framework has for it.
     narrows: bool
+    #: Whether dropout is switched off in eval mode too; it is in train mode.
+    silent: bool
 
     def precise(self) -> AbstractContextManager[None]:
         """Full precision in float32, for as long as the port runs."""

@@ -23,6 +23,7 @@ from ivyport.frontends.torch.session import preserved, quiet
 from ivyport.frontends.torch.tensors import to_numpy
 from ivyport.verification.compare import Array, flatten
 from ivyport.verification.sides import Lazy
+from ivyport.verification.torch_dropout import same_random
 
 Tensors = dict[str, torch.Tensor]
 Convert = Callable[[torch.Tensor], torch.Tensor]
@@ -103,7 +104,7 @@ class Weights:
         }
         given = {**tensors, **buffers}
         mode = _Promote() if self._wide else contextlib.nullcontext()
-        with preserved(self.model), quiet(), mode:
+        with preserved(self.model), same_random(self.model), quiet(), mode:
             prepare(self.model)
             result = functional_call(
                 self.model, given, (), dict(kwargs), tie_weights=False

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd
-from torch.overrides import TorchFunctionMode
 
 from ivyport.frontends.torch.tensors import to_numpy
 from ivyport.verification.compare import Array, Flat, flatten
@@ -25,6 +22,7 @@ from ivyport.verification.torch_calls import (
     full_precision,
     lazy,
 )
+from ivyport.verification.torch_dropout import Dropout
 from ivyport.verification.watch import Watcher
 
 
@@ -33,6 +31,7 @@ class TorchPort:
 
     #: torch has every dtype that a source has.
     narrows = False
+    silent = False
 
     def __init__(self, model: nn.Module, *, wide: bool = False) -> None:
         self._model = model
@@ -52,7 +51,9 @@ class TorchPort:
 
     def widened(self) -> TorchPort:
         """The same port in float64."""
-        return TorchPort(self._model, wide=True)
+        other = TorchPort(self._model, wide=True)
+        other.silent = self.silent
+        return other
 
     def forward(self, inputs: Mapping[str, Array]) -> Result:
         """Outputs in eval mode on inputs of any size."""
@@ -118,14 +119,14 @@ class TorchPort:
     ) -> tuple[Any, Tensors]:
         def prepare(model: nn.Module) -> None:
             model.train(train)
-            if train:
-                _drop_nothing(model)
+            dropout.recurrent(model)
 
         kwargs = {
             name: self._weights.convert(from_array(array).to(self._device))
             for name, array in inputs.items()
         }
-        with _NoDropout() if train else contextlib.nullcontext():
+        dropout = Dropout(silent=train or self.silent)
+        with dropout:
             return self._weights.call(parameters, kwargs, prepare)
 
 
@@ -147,47 +148,6 @@ def _outputs(raw: Any) -> Flat:
 def _copied(value: Any) -> Array:
     """An array of an activation, which the forward may go on to write to."""
     return to_numpy(value).copy()
-
-
-def _drop_nothing(model: nn.Module) -> None:
-    """Switch dropout off in layers that read their rate when they run."""
-    for module in model.modules():
-        if isinstance(module, _DropoutNd):
-            module.p = 0.0
-        elif isinstance(module, nn.RNNBase | nn.MultiheadAttention):
-            module.dropout = 0.0
-
-
-_DROPOUTS = {
-    F.dropout,
-    F.dropout1d,
-    F.dropout2d,
-    F.dropout3d,
-    F.alpha_dropout,
-    F.feature_alpha_dropout,
-    torch.dropout,
-}
-
-
-class _NoDropout(TorchFunctionMode):  # type: ignore[misc]  # torch has no types
-    """Switches dropout off where its rate is written at the call."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in _DROPOUTS:
-            return args[0] if args else kwargs["input"]
-        if func is F.scaled_dot_product_attention:
-            if len(args) > 4:
-                args = (*args[:4], 0.0, *args[5:])
-            else:
-                kwargs["dropout_p"] = 0.0
-        return func(*args, **kwargs)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ivyport.frontends.torch.session import hf_configs, preserved
@@ -26,6 +27,7 @@ from ivyport.verification.torch_calls import (
     full_precision,
     lazy,
 )
+from ivyport.verification.torch_dropout import Dropout, seeded
 
 #: A cache object cannot be an output of the port; records keep the outputs' names.
 _SWITCHES = {"use_cache": False, "return_dict": True}
@@ -45,6 +47,7 @@ class TorchSide:
         self.owner: Mapping[str, str] = self._weights.owner
         #: Embeddings with a row whose gradient torch drops, once gradients were taken.
         self.padding: set[str] = set()
+        self.drops = False
         #: Classes of outputs that are neither tensors nor constants.
         self.lost: set[str] = set()
 
@@ -55,6 +58,16 @@ class TorchSide:
     def widened(self) -> TorchSide:
         """The same model and inputs in float64."""
         return TorchSide(self.model, self.kwargs, wide=True)
+
+    def abstract(self) -> str:
+        """What has shapes and no values, in words; '' where everything can be computed."""
+        tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        for name, value in self.kwargs.items():
+            tensors |= dict(named_tensors(name, value))
+        found = [
+            n for n, t in tensors.items() if t.is_meta or isinstance(t, FakeTensor)
+        ]
+        return _no_values(found)
 
     def has_statistics(self) -> bool:
         """Whether a forward in train mode updates running statistics."""
@@ -78,10 +91,11 @@ class TorchSide:
         parameters: Tensors | None = None,
         *,
         train: bool = False,
+        seed: int | None = None,
     ) -> Result:
         """Outputs on other inputs, or with other parameters (by owner's name)."""
         parameters = parameters or self._weights.parameters
-        with torch.no_grad():
+        with torch.no_grad(), seeded(self.model, seed):
             raw, buffers = self._call(inputs, parameters, train)
             outputs = self._outputs(raw)
         return Result(outputs, buffers=lazy(buffers if train else {}))
@@ -157,10 +171,16 @@ class TorchSide:
                 # Dropout and other randomness stay off.
                 for module in model.modules():
                     module.training = isinstance(module, _BatchNorm)
+            dropout.recurrent(model)
 
         convert = self._weights.convert
         kwargs = {n: _fresh(n, v, inputs, convert) for n, v in self.kwargs.items()}
-        return self._weights.call(parameters, kwargs, prepare)
+        dropout = Dropout(silent=True)
+        with dropout:
+            result = self._weights.call(parameters, kwargs, prepare)
+        if not train:
+            self.drops = bool(dropout.rates)
+        return result
 
     def _outputs(self, raw: Any) -> Flat:
         def leaf(value: Any) -> Any:
@@ -173,6 +193,11 @@ class TorchSide:
             return value
 
         return flatten(raw, leaf)
+
+
+def _no_values(names: list[str]) -> str:
+    some = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
+    return f"{len(names)} tensors have no values ({some})" if names else ""
 
 
 def _fresh(

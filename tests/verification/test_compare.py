@@ -69,7 +69,7 @@ class TestArrays:
             (X, X.astype(ml_dtypes.bfloat16), "dtype is float32"),
             (np.full_like(X, np.nan), X, "NaN"),
             (X, np.full_like(X, np.nan), "NaN"),
-            (np.full_like(X, np.nan), np.full_like(X, np.nan), "NaN"),
+            (np.where(X > 0, np.nan, X), np.where(X < 0, np.nan, X), "NaN"),
         ],
     )
     def test_never_passes(self, port, source, note):
@@ -93,6 +93,23 @@ class TestArrays:
     def test_sixty_four_bits_may_be_narrowed(self):
         assert compare(X, X.astype(np.float64)).passed
         assert not compare(X.astype(np.float64), X).passed
+
+    def test_nan_in_the_same_places_is_equal(self):
+        source = np.array([[np.nan, 1.0], [2.0, np.nan]], np.float32)
+        row = compare(source.copy(), source)
+        assert row.passed
+        assert row.note == "NaN in the same 2 of 4 places"
+        row = compare(source + np.float32(1e-3), source)
+        assert not row.passed
+        assert row.max_rel == pytest.approx(5e-4, rel=1e-3)
+
+    def test_nan_beside_masks_and_complex_numbers(self):
+        source = np.array([np.nan, MASK, 1.0], np.float32)
+        port = np.array([np.nan, -np.inf, 1.0], np.float32)
+        assert compare(port, source).passed
+        both = source.astype(np.complex64) + 1j
+        assert compare(both, both.copy()).passed
+        assert not compare(both * np.complex64(1j), both).passed
 
     def test_masks_are_no_magnitudes(self):
         source = np.array([MASK, 1.0, 2.0, -np.inf], np.float32)

@@ -1,0 +1,142 @@
+"""What `ivyport.transpile` does before it hands out a port: one call of each side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ivyport.core.errors import InputError, IvyportError, ParityError
+from ivyport.core.report import Report, ReportRow
+from ivyport.verification import compare, drift
+from ivyport.verification.choose import port_side, source_side
+from ivyport.verification.compare import Entry, Flat
+from ivyport.verification.outputs import Outputs
+from ivyport.verification.sides import PortFails, SourceSide
+from ivyport.verification.tolerance import DEFAULT, Tolerances
+
+ENTRY = Entry("output")
+PRECISION = "full precision"
+
+
+def check(
+    source: Any,
+    ported: Any,
+    modules: Mapping[str, str],
+    kwargs: Mapping[str, Any],
+    *,
+    args: Sequence[Any] = (),
+    params: Any = None,
+    state: Any = None,
+    rng: Any = None,
+    through: Mapping[str, str] | None = None,
+    tolerance: Tolerances = DEFAULT,
+) -> list[str]:
+    """Compare the outputs of a port on the traced inputs with the source's, in eval mode.
+
+    Dropout is off on both sides, also where the source drops in eval mode. Neither is
+    changed, and no random generator moves. The arguments are those of `run`.
+
+    Returns:
+        What was not compared, and why; the port's notes have it.
+
+    Raises:
+        InputError: the source itself raises on the inputs.
+        ParityError: outputs differ, or the port raises; it names the first module that
+            drifts, the worst output, how far that is off, and what is allowed.
+    """
+    ours = source_side(source, args, kwargs, params=params, state=state, rng=rng)
+    if reason := ours.abstract():
+        return [f"the port is not compared with its source: {reason}"]
+    theirs = port_side(ported)
+    with ours.precise(), theirs.precise():
+        expected = accepted(ours, None)
+        inputs = ours.arrays()
+        theirs.silent = ours.drops
+        try:
+            actual = theirs.forward(inputs).outputs
+            outputs = Outputs(ours, theirs, tolerance, through or {})
+            rows = outputs.rows(actual, expected, ENTRY, None)
+        except PortFails as error:
+            rows = [compare.failed("forward", ENTRY, str(error))]
+        notes = []
+        failing = [row for row in rows if not row.passed]
+        if failing:
+            drawn = [r for r in rows if not r.passed and drawn_anew(ours, r.name)]
+            rows = [row for row in rows if row not in drawn]
+            notes += [
+                f"output {row.name!r} is not compared: the source draws it anew in each call"
+                for row in drawn
+            ]
+            failing = [row for row in failing if row not in drawn]
+        if failing:
+            limit = max(row.tolerance for row in failing)
+            limit = limit or tolerance.of("float32").output
+            found = drift.first_drift(ours, theirs, inputs, modules, limit)
+            raise parity_error(Report(tuple(rows), found, PRECISION))
+    return notes
+
+
+def accepted(source: SourceSide, inputs: Mapping[str, Any] | None) -> Flat:
+    """The source's outputs in eval mode.
+
+    Raises:
+        InputError: the source raises.
+    """
+    try:
+        return source.forward(inputs).outputs
+    except IvyportError:
+        raise
+    # Whatever the user's model raises, the inputs are what it was given.
+    except Exception as error:
+        raise not_runnable(source, error) from error
+
+
+def not_runnable(source: SourceSide, error: Exception) -> InputError:
+    """The error of a source that raises on its own inputs."""
+    inputs = ", ".join(
+        f"{n}={a.dtype}{list(a.shape)}" for n, a in source.arrays().items()
+    )
+    return InputError(
+        f"the source raises {type(error).__name__} on the inputs {inputs}: {error}"
+    )
+
+
+def drawn_anew(source: SourceSide, name: str) -> bool:
+    """Whether an output of the source differs from call to call, dropout aside."""
+    first, second = (source.forward(seed=seed).outputs.arrays() for seed in (1, 2))
+    if name not in first or name not in second:
+        return False
+    a, b = np.asarray(first[name]), np.asarray(second[name])
+    return a.shape != b.shape or not np.array_equal(
+        a, b, equal_nan=a.dtype.kind in "fc"
+    )
+
+
+def parity_error(report: Report) -> ParityError:
+    """The error of a report that does not pass."""
+    failing = [row for row in report.rows if not row.passed]
+    row = max(failing, key=lambda r: r.severity)
+    count = f"{len(failing)} of {len(report.rows)} comparisons fail"
+    place = report.first_drift or "none stands out; the outputs alone differ"
+    return ParityError(
+        f"the port does not compute what its source computes: {_problem(row)} ({count}). "
+        f"The first module that drifts: {place}. "
+        "verify=False returns the port all the same, to be looked into",
+        report,
+    )
+
+
+def _problem(row: ReportRow) -> str:
+    subject = f"{row.kind.replace('_', ' ')} {row.name!r}"
+    if row.inputs == "second":
+        subject += " on other inputs"
+    if not math.isfinite(row.max_rel):
+        return f"{subject}: {row.note or 'not finite'}"
+    note = f" ({row.note})" if row.note else ""
+    return (
+        f"{subject} is off by {row.max_rel:.1e} of its largest magnitude, "
+        f"{row.tolerance:.0e} is allowed{note}"
+    )
