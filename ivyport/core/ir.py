@@ -135,6 +135,8 @@ class Param:
     ``("permute_dims", axes)``, ``("reshape", old_shape, new_shape)``, ``("select", axis, i)``,
     ``("flip", axes)`` (see `core.passes.fold`). `source` is that tensor's name, where several
     parameters are parts of one tensor and `path` is only theirs; it is `path` otherwise.
+
+    `trainable` is False for a parameter that the source freezes (``requires_grad_(False)``).
     """
 
     path: str
@@ -145,10 +147,16 @@ class Param:
     place: str = ""
     folds: tuple[tuple[Any, ...], ...] = ()
     source: str = ""
+    trainable: bool = True
 
     def __post_init__(self) -> None:
         self.place = self.place or self.path
         self.source = self.source or self.path
+
+    @property
+    def trained(self) -> bool:
+        """Whether training changes it: a parameter that the source does not freeze."""
+        return self.kind == "parameter" and self.trainable
 
     @property
     def owner(self) -> str:

@@ -15,6 +15,7 @@ from ivyport.modules.body import Body
 from ivyport.modules.classes import ClassDef, Library, Where
 from ivyport.modules.config import ConfigFields, words
 from ivyport.modules.framework import Target
+from ivyport.modules.frozen import Frozen
 from ivyport.modules.instances import Instance
 from ivyport.modules.layout import Group, Key, Layout
 from ivyport.modules.runs import Run
@@ -52,6 +53,7 @@ class ClassEmitter:
         attrs: dict[str, dict[str, Any]],
         owners: dict[Value, tuple[Instance, str]],
         needs_config: set[str],
+        frozen: list[Frozen],
     ) -> None:
         self.definition = definition
         self.library = library
@@ -63,6 +65,7 @@ class ClassEmitter:
         self.attrs = attrs
         self.owners = owners
         self.needs_config = needs_config
+        self.frozen = frozen
         self.me = definition.first
         self.blocks = target.blocks
         self.uses_config = False
@@ -122,13 +125,18 @@ class ClassEmitter:
         owner, relative = self.owners[value]
         if not under(owner.path, self.me.path):
             return None
+        expr = self.target.read(self._attribute_of(owner, relative))
+        if owner.layer is None:
+            return expr
+        return self.target.transposed(self.exprs, expr, owner.layer.params[relative])
+
+    def _attribute_of(self, owner: Instance, relative: str) -> ast.expr:
+        """The attribute that holds a parameter."""
         holder = self._reach(self.me, owner.path, pyast.name("self"))
         if owner.layer is None:
-            slot = self.layouts[owner].slots[relative]
-            return self.target.read(slot.on(holder))
+            return self.layouts[owner].slots[relative].on(holder)
         spec = owner.layer.params[relative]
-        expr = self.target.read(pyast.attribute(holder, *spec.attr.split(".")))
-        return self.target.transposed(self.exprs, expr, spec)
+        return pyast.attribute(holder, *spec.attr.split("."))
 
     def update(self, param: Param, new: ast.expr) -> ast.stmt:
         """The statement that gives a buffer its new value."""
@@ -313,7 +321,8 @@ class ClassEmitter:
             pyast.assign(pyast.attribute(self_, name), value)
             for name, value in self.numbers.items()
         ]
-        body = [*body, *numbers, *children, *late, *own, *dropouts]
+        frozen = self._freeze()
+        body = [*body, *numbers, *children, *late, *own, *dropouts, *frozen]
         arguments = [self.layout.slots[f"shared {n}"].attr for n in self.me.shared]
         arguments += list(self.definition.arguments)
         if self.uses_config:
@@ -453,7 +462,63 @@ class ClassEmitter:
         return self.target.buffer(slot.attr, param, self._shape(path, param))
 
     def _initial(self, path: str, param: Param) -> ast.expr:
-        return self.target.parameter(param, self._shape(path, param))
+        frozen = Frozen(path, param=True) in self.frozen
+        return self.target.parameter(param, self._shape(path, param), frozen=frozen)
+
+    def _freeze(self) -> list[ast.stmt]:
+        """What the source freezes; a run of modules in a list is a loop."""
+        statements: list[ast.stmt] = []
+        lists: dict[tuple[str, str], list[int]] = {}
+        for item in self.frozen:
+            if item.param:
+                # A parameter of its own is made frozen.
+                if item.path not in self.me.params:
+                    statements.append(self._freeze_param(item.path))
+                continue
+            head, index, tail = _first_index(item.path)
+            if head in self.layout.lists and f"{head}.{index}" in self.me.children:
+                lists.setdefault((head, tail), []).append(int(index))
+                continue
+            path = f"{self.me.path}.{item.path}".strip(".")
+            target = pyast.name("self")
+            if item.path:
+                target = self._reach(self.me, path, target)
+            statements.append(self.target.freeze(target))
+        for (head, tail), indices in lists.items():
+            statements += self._freeze_list(head, tail, indices)
+        return statements
+
+    def _freeze_param(self, path: str) -> ast.stmt:
+        absolute = f"{self.me.path}.{path}".strip(".")
+        owner, relative = next(
+            (o, r)
+            for o, r in self.owners.values()
+            if f"{o.path}.{r}".strip(".") == absolute
+        )
+        return self.target.freeze_param(self._attribute_of(owner, relative))
+
+    def _freeze_list(self, head: str, tail: str, indices: list[int]) -> list[ast.stmt]:
+        """``for layer in self.layers[:6]: freeze(layer.attention)``."""
+        count = len(self.layout.lists[head])
+        first, last = indices[0], indices[-1] + 1
+        whole = self.layout.slots[f"{head}.{first}"].container.on(pyast.name("self"))
+        if indices != list(range(first, last)) or len(indices) < 3:
+            paths = (".".join(p for p in (head, str(i), tail) if p) for i in indices)
+            full = (f"{self.me.path}.{path}".strip(".") for path in paths)
+            found = (self._reach(self.me, p, pyast.name("self")) for p in full)
+            return [self.target.freeze(expr) for expr in found]
+        if len(indices) < count:
+            lower = ast.Constant(first) if first else None
+            upper = ast.Constant(last) if last < count else None
+            whole = pyast.subscript(whole, ast.Slice(lower, upper, None))
+        elif not tail:
+            return [self.target.freeze(whole)]
+        child = self.me.children[f"{head}.{first}"]
+        item = pyast.name("layer")
+        if tail:
+            item = self._reach(child, f"{child.path}.{tail}", item)
+        name = ast.Name("layer", ast.Store())
+        return [ast.For(name, whole, [self.target.freeze(item)], [], lineno=0)]
 
     def _shape(self, path: str, param: Param) -> ast.expr:
         return pyast.tuple_of(
@@ -461,6 +526,13 @@ class ClassEmitter:
             for axis, size in enumerate(param.type.shape)
             if isinstance(size, int)
         )
+
+
+def _first_index(path: str) -> tuple[str, str, str]:
+    """``("layers", "3", "attention")`` of ``layers.3.attention``; the rest empty if none."""
+    parts = path.split(".")
+    at = next((i for i, part in enumerate(parts) if part.isdigit()), len(parts))
+    return ".".join(parts[:at]), ".".join(parts[at : at + 1]), ".".join(parts[at + 1 :])
 
 
 def _repeated(expr: ast.expr, length: ast.expr) -> ast.expr:

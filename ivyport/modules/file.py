@@ -17,6 +17,7 @@ from ivyport.modules.classes import ClassDef, Library, classify
 from ivyport.modules.config import ConfigFields
 from ivyport.modules.emit import ClassEmitter
 from ivyport.modules.framework import Framework, framework
+from ivyport.modules.frozen import frozen_by_class
 from ivyport.modules.instances import Instance, all_instances, collect
 from ivyport.modules.layout import Layout
 from ivyport.modules.leaves import dissolve_others
@@ -77,9 +78,15 @@ class FileEmitter:
     def _own_names(self) -> set[str]:
         """Names that the file may define beside the source's classes."""
         kinds = {i.layer.kind for i in all_instances(self.top) if i.layer is not None}
-        kinds |= {"Buffer", "SharedDropout"}  # made for single operations, too
+        kinds |= {
+            "Buffer",
+            "Frozen",
+            "SharedDropout",
+            "freeze",
+        }  # made for single operations, too
         sources = pyast.helper_sources(self.layers, kinds)
-        names = {n.name for n in sources if isinstance(n, ast.ClassDef)}
+        kinds_of = (ast.ClassDef, ast.FunctionDef)
+        names = {n.name for n in sources if isinstance(n, kinds_of)}
         functions = {n for n, f in vars(self.runtime).items() if inspect.isfunction(f)}
         return names | functions | {"NamedTuple", "load_file", *self.framework.imports}
 
@@ -100,12 +107,14 @@ class FileEmitter:
             for relative, param in instance.params.items()
         }
         needs_config: set[str] = set()
+        frozen = frozen_by_class(self.top, self.library)
         hidden: set[str] = set()
         classes = []
         for definition in self.library.classes:
             emitter = ClassEmitter(
                 definition, self.library, self.layouts, self.exprs, self.target,
                 self.fields, self.graph.attrs, owners, needs_config,
+                frozen.get(definition.name, []),
             )  # fmt: skip
             classes.append(emitter.run(self._results))
             hidden |= emitter.hidden
@@ -267,7 +276,8 @@ class FileEmitter:
                     transforms = ()
                 target = f"{prefix}.{attr}" if prefix else attr
                 chain = (*folds.transforms(param), *transforms)
-                kind: Any = param.kind  # `Row` checks it
+                frozen = param.kind == "parameter" and not param.trainable
+                kind: Any = "frozen" if frozen else param.kind  # `Row` checks it
                 rows.append(Row(param.source, target, chain, kind, param.aliases))
         return rows
 

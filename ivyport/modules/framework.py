@@ -58,8 +58,16 @@ class Target(Protocol):
     def dropout(self, rate: ast.expr, broadcast: tuple[int, ...]) -> ast.expr:
         """Constructor call of a dropout layer."""
 
-    def parameter(self, param: Param, shape: ast.expr) -> ast.expr:
-        """A parameter of that shape."""
+    def parameter(
+        self, param: Param, shape: ast.expr, frozen: bool = False
+    ) -> ast.expr:
+        """A parameter of that shape, not trained if `frozen`."""
+
+    def freeze(self, module: ast.expr) -> ast.stmt:
+        """No parameter of a module is trained."""
+
+    def freeze_param(self, param: ast.expr) -> ast.stmt:
+        """The parameter in an attribute is not trained."""
 
     def buffer(self, attr: str, param: Param, shape: ast.expr) -> ast.stmt:
         """``self.<attr>`` becomes a buffer of that shape."""

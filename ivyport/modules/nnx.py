@@ -218,13 +218,29 @@ class NNX:
         axes = {"broadcast_dims": self.exprs.const(broadcast)} if broadcast else {}
         return pyast.call(self.exprs.name("nnx.Dropout"), [rate], **axes, rngs=RNGS)
 
-    def parameter(self, param: Param, shape: ast.expr) -> ast.expr:
-        """A trained parameter starts as a small normal."""
+    def parameter(
+        self, param: Param, shape: ast.expr, frozen: bool = False
+    ) -> ast.expr:
+        """A parameter starts as a small normal; a frozen one is no `nnx.Param`."""
         dtype = self.exprs.dtype(param.type.dtype)
         initializer = self.exprs.call("nnx.initializers.normal", 0.02)
         key = pyast.call(pyast.attribute(RNGS, "params"))
         args = [key, shape] if param.type.dtype == "float32" else [key, shape, dtype]
-        return pyast.call(self.exprs.name("nnx.Param"), [pyast.call(initializer, args)])
+        kind = self.exprs.name("nnx.Param")
+        if frozen:
+            self.classes.add("Frozen")
+            kind = pyast.name("Frozen")
+        return pyast.call(kind, [pyast.call(initializer, args)])
+
+    def freeze(self, module: ast.expr) -> ast.stmt:
+        """``freeze(self.encoder)``."""
+        self.classes |= {"Frozen", "freeze"}
+        return ast.Expr(pyast.call(pyast.name("freeze"), [module]))
+
+    def freeze_param(self, param: ast.expr) -> ast.stmt:
+        """``self.embed.embedding = Frozen(self.embed.embedding[...])``."""
+        self.classes.add("Frozen")
+        return pyast.assign(param, pyast.call(pyast.name("Frozen"), [self.read(param)]))
 
     def buffer(self, attr: str, param: Param, shape: ast.expr) -> ast.stmt:
         """``self.mask = Buffer(jnp.zeros(...))``."""

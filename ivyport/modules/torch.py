@@ -251,10 +251,22 @@ class Torch:
         function = pyast.name("SharedDropout")
         return self.exprs.call(function, rate, axes=broadcast)
 
-    def parameter(self, param: Param, shape: ast.expr) -> ast.expr:
-        """A trained parameter starts as a small normal."""
+    def parameter(
+        self, param: Param, shape: ast.expr, frozen: bool = False
+    ) -> ast.expr:
+        """A parameter starts as a small normal."""
         normal = self.exprs.call("torch.randn", *_sizes(shape))
-        return self.exprs.call("nn.Parameter", self.exprs.binary("*", normal, 0.02))
+        initial = self.exprs.binary("*", normal, 0.02)
+        trains = {"requires_grad": False} if frozen else {}
+        return self.exprs.call("nn.Parameter", initial, **trains)
+
+    def freeze(self, module: ast.expr) -> ast.stmt:
+        """``self.encoder.requires_grad_(False)``."""
+        return ast.Expr(self.exprs.method(module, "requires_grad_", False))
+
+    def freeze_param(self, param: ast.expr) -> ast.stmt:
+        """``self.embed.weight.requires_grad_(False)``."""
+        return self.freeze(param)
 
     def buffer(self, attr: str, param: Param, shape: ast.expr) -> ast.stmt:
         """``self.register_buffer("mask", torch.zeros(...))``."""

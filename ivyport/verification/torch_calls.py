@@ -77,13 +77,24 @@ class Weights:
             for name, tensor in model.named_parameters()
             if self.owner[name] == name
         }
+        trained = {
+            id(t)
+            for t in model.parameters()
+            if t.requires_grad and t.is_floating_point()
+        }
+        #: The names of the parameters that train, frozen ones left out.
+        self.training = {
+            self.owner[n]
+            for n, t in model.named_parameters(remove_duplicate=False)
+            if id(t) in trained
+        }
 
     def trained(self, parameters: Tensors) -> Tensors:
-        """Leaves of autograd that share the memory of the floats among `parameters`."""
+        """Leaves of autograd that share the memory of those `parameters` that train."""
         return {
             name: tensor.detach().requires_grad_()
             for name, tensor in parameters.items()
-            if tensor.is_floating_point()
+            if name in self.training
         }
 
     def call(

@@ -23,7 +23,7 @@ from ivyport.weights.safetensors import Array, Shape, dtype_kind, dtype_name
 from ivyport.weights.store import TensorStore
 from ivyport.weights.transform import Slice, Transform, invert, transform_shape
 
-Kind = Literal["parameter", "buffer", "constant"]
+Kind = Literal["parameter", "frozen", "buffer", "constant"]
 TensorSpec = tuple[str, Shape]  # dtype name, shape
 
 
@@ -49,8 +49,9 @@ class Row:
     `transforms` lead from the source to the target; those before and after its slices
     are invertible. `aliases` are other source names of the same tied tensor: any one of
     them may be the one that a checkpoint holds. `target_slice` is the part of the
-    target that the row fills. A row of kind 'constant' is a value of the source program
-    that its checkpoints do not hold.
+    target that the row fills. A row of kind 'frozen' is a parameter that the source does
+    not train, one of kind 'constant' a value of the source program that its checkpoints do
+    not hold.
     """
 
     source: str

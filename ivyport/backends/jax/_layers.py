@@ -16,6 +16,18 @@ class Buffer(nnx.Variable):
     """State that is saved with the weights but not trained."""
 
 
+class Frozen(nnx.Variable):
+    """A weight that is not trained: `nnx.grad` and optimizers of `nnx.Param` pass it by."""
+
+
+def freeze(module):
+    """Make every parameter of `module` and of its parts `Frozen`."""
+    for _, part in nnx.iter_modules(module):
+        for name, value in list(vars(part).items()):
+            if isinstance(value, nnx.Param):
+                setattr(part, name, Frozen(value[...]))
+
+
 class BatchNorm(nnx.BatchNorm):
     """Batch norm whose running variance is unbiased, as in PyTorch."""
 
@@ -152,7 +164,9 @@ __all__ = [
     "BatchNorm",
     "Buffer",
     "DebiasedBatchNorm",
+    "Frozen",
     "config_values",
+    "freeze",
     "jnp",
     "load_pretrained",
 ]

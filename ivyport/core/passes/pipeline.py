@@ -18,6 +18,7 @@ from ivyport.core.passes.pooling import pools_to_means
 from ivyport.core.passes.raising import raise_layers
 from ivyport.core.passes.share import share_layers
 from ivyport.core.passes.simplify import simplify
+from ivyport.core.passes.stops import drop_stops
 from ivyport.core.passes.undropped import undrop_loops
 from ivyport.core.verify import verify
 
@@ -67,6 +68,7 @@ def for_target(graph: Graph, target: str) -> list[str]:
     if any(map(bodies, graph.nodes)):
         # Which captured values are weights shows in a graph that is raised.
         raise_layers(graph)
+    drop_stops(graph)
     verify(graph)
     assign_layouts(graph, images=policy.images, attention=policy.attention)
     verify(graph)

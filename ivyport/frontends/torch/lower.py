@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from inspect import isroutine
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.export import ExportedProgram
@@ -18,8 +18,10 @@ from ivyport.core.errors import GraphError, UnsupportedOpsError
 from ivyport.core.gaps import NO_RULE, Gap, report
 from ivyport.core.ir import Param, Scope, Source, TensorType, Value
 from ivyport.core.naming import Made, assigned_names
+from ivyport.core.passes.stops import Differentiable, carries
 from ivyport.frontends.torch import registry, rules
 from ivyport.frontends.torch.naming import frames
+from ivyport.frontends.torch.regions import NO_GRAD
 from ivyport.frontends.torch.sizes import dtype_name, size
 from ivyport.frontends.torch.views import Views
 
@@ -78,6 +80,7 @@ class Lowering:
         self.missing: set[FxNode] = set()  # numbers that no rule gives
         self.params: dict[str, Param] = {}
         self.inputs: list[Value] = []
+        self.flows = Differentiable(())
         # Uniform draws of a train capture stay open inputs, for stochastic depth to be found.
         self.draws: list[Value] | None = [] if keep_draws else None
         self.mutated: dict[str, Value] = {}
@@ -119,6 +122,7 @@ class Lowering:
         if spec.kind == InputKind.USER_INPUT:
             self.env[node] = Value(type_, node.name)
             self.inputs.append(self.env[node])
+            self.flows.add(self.env[node])
             return
         path = self.canonical.get(str(spec.target), str(spec.target))
         constant = self._small_constant(path, spec.kind)
@@ -133,8 +137,20 @@ class Lowering:
         if path not in self.params:
             aliases = self.aliases.get(path, ())
             made = Value(type_, path)
-            self.params[path] = Param(path, type_, kind, made, aliases)
+            trainable = self._trainable(path)
+            self.params[path] = Param(
+                path, type_, kind, made, aliases, trainable=trainable
+            )
+            if self.params[path].trained:
+                self.flows.add(made)
         self.env[node] = self.params[path].value
+
+    def _trainable(self, path: str) -> bool:
+        """Whether the source trains the tensor, under any of its names."""
+        names = (path, *self.aliases.get(path, ()))
+        found = [self.tensors[n] for n in names if n in self.tensors]
+        parameters = [t for t in found if isinstance(t, torch.nn.Parameter)]
+        return not parameters or any(t.requires_grad for t in parameters)
 
     def _small_constant(self, path: str, kind: InputKind) -> Value | None:
         """A node instead of an array, for buffers that are ranges or one repeated number.
@@ -210,6 +226,8 @@ class Lowering:
                 # What is written takes the dtype of the memory it is written to.
                 held = self.views.read(mutated).type.dtype
                 result = self.builder.cast(result, held)
+                if NO_GRAD in node.meta:
+                    result = self._written(mutated, result, node.meta[NO_GRAD])
                 self.env[node] = result
                 self.views.write(mutated, result)
                 self.views.alias(node, mutated)
@@ -220,6 +238,20 @@ class Lowering:
             self._check(node)
         except GraphError as error:
             self._gap(node, str(error))
+
+    def _stop(self, x: Any) -> Any:
+        """x without its gradient; x itself where none would flow."""
+        stops = isinstance(x, Value) and carries(x) and self.flows(x)
+        return self.builder.stop_gradient(x) if stops else x
+
+    def _written(self, mutated: FxNode, result: Value, outside: bool) -> Value:
+        """What an in-place operation under `no_grad` leaves in the tensor."""
+        if outside and self.flows(self.views.read(mutated)):
+            raise GraphError(
+                "an in-place write under no_grad, which changes a tensor but not its "
+                "gradient: write h = h + (new - h).detach() instead"
+            )
+        return cast(Value, self._stop(result))
 
     def _lower_call(self, node: FxNode) -> None:
         if node.target is torch.ops.aten.rand.default and self.draws is not None:
@@ -233,6 +265,8 @@ class Lowering:
             raise GraphError(NO_RULE)
         args = tuple(self._argument(a) for a in node.args)
         kwargs = {k: self._argument(v) for k, v in node.kwargs.items()}
+        if target is torch.ops.aten.detach.default and not self.flows(args[0]):
+            return args[0]
         if target in registry.RENAMED:
             if kwargs:
                 raise GraphError(
@@ -257,6 +291,11 @@ class Lowering:
                 self._node(inner)
             elif inner.op == "output":
                 outputs = tuple(self._argument(a) for a in inner.args[0])
+        if str(node.target) == "wrap_with_set_grad_enabled" and not node.args[0]:
+            handed = [self._argument(a) for a in args]
+            outputs = tuple(
+                x if any(x is h for h in handed) else self._stop(x) for x in outputs
+            )
         self.env[node] = outputs
 
     def _record_mutation(self, node: FxNode) -> None:

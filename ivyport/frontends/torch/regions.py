@@ -3,8 +3,9 @@
 `with torch.no_grad():` inside a forward becomes a call of the higher-order op
 `wrap_with_set_grad_enabled` on a sub-graph. The nodes are put back in line; a value
 that leaves such a region and depends on something differentiable passes through
-`aten.detach`, which is what the region means. Autocast regions that are switched off
-are inlined as they are.
+`aten.detach`, which is what the region means. So does what an in-place operation of such a
+region writes: it is marked (`NO_GRAD`), and the lowering stops it. Autocast regions that are
+switched off are inlined as they are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from ivyport.frontends.torch.views import VIEWS
+
 aten = torch.ops.aten
+#: In the metadata of a stop at the end of a region, until all regions are inlined.
+STOPS_REGION = "ivyport region"
+#: In the metadata of an in-place operation of a `no_grad` region: whether the tensor that it
+#: writes to was made outside of the region.
+NO_GRAD = "ivyport no_grad"
 _GRAD = torch.ops.higher_order.wrap_with_set_grad_enabled
 _AUTOCAST = torch.ops.higher_order.wrap_with_autocast
 
@@ -34,6 +42,9 @@ def tidy(program: ExportedProgram) -> None:
             changed = True
     if not changed:
         return
+    for node in module.graph.nodes:
+        if node.meta.pop(STOPS_REGION, False):
+            _move_out(node)
     _update_outputs(program)
     module.graph.lint()
     module.recompile()
@@ -95,6 +106,8 @@ def _inline(module: fx.GraphModule, region: fx.Node, tainted: set[fx.Node]) -> N
                 if node.op == "get_attr":
                     _adopt(module, body, copy)
                 made[node] = copy
+                if stops and _writes(node):
+                    copy.meta[NO_GRAD] = _from_outside(node)
                 if any(i in tainted for i in copy.all_input_nodes):
                     tainted.add(copy)
         inner = {v for v in made.values() if isinstance(v, fx.Node)} - set(inputs)
@@ -106,6 +119,23 @@ def _inline(module: fx.GraphModule, region: fx.Node, tainted: set[fx.Node]) -> N
         delattr(module, body_node.target)
 
 
+def _writes(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and (
+        node.target._schema.is_mutable
+    )
+
+
+def _from_outside(node: fx.Node) -> bool:
+    """Whether an in-place operation writes to memory that its region was handed."""
+    while (
+        node.op == "call_function" and node.args and isinstance(node.args[0], fx.Node)
+    ):
+        if node.target not in VIEWS and not _writes(node):
+            return False
+        node = node.args[0]
+    return node.op == "placeholder"
+
+
 def _stop(
     graph: fx.Graph, value: fx.Node, inner: set[fx.Node], tainted: set[fx.Node]
 ) -> fx.Node:
@@ -113,10 +143,26 @@ def _stop(
     if value not in inner or value not in tainted or not _is_float(value):
         return value
     detached = graph.call_function(aten.detach.default, (value,))
-    detached.meta = dict(value.meta)
+    detached.meta = {**value.meta, STOPS_REGION: True}
     # The tag of a recorded tensor moves to what the rest of the model sees.
     value.meta = {k: v for k, v in value.meta.items() if k != "custom"}
     return detached
+
+
+def _move_out(stop: fx.Node) -> None:
+    """A stop belongs to the module that holds both the region and what reads its result."""
+    stacks = [_stack(stop), *(_stack(use) for use in stop.users)]
+    shared = [
+        entry
+        for position, entry in enumerate(stacks[0])
+        if all(stack[: position + 1] == stacks[0][: position + 1] for stack in stacks)
+    ]
+    if shared:
+        stop.meta["nn_module_stack"] = dict(shared)
+
+
+def _stack(node: fx.Node) -> list[tuple[str, Any]]:
+    return list((node.meta.get("nn_module_stack") or {}).items())
 
 
 def _adopt(module: fx.GraphModule, body: fx.GraphModule, copy: fx.Node) -> None:

@@ -12,6 +12,7 @@ from ivyport.core import dtype as dt
 from ivyport.core.build import Builder
 from ivyport.core.dims import Dim
 from ivyport.core.ir import Value
+from ivyport.core.passes.stops import carries
 from ivyport.frontends.torch.promote import (
     Arg,
     Number,
@@ -533,11 +534,17 @@ def type_as(b: Builder, input: Value, other: Value) -> Value:
 
 
 @lowers(aten.alias.default, aten.contiguous.default, aten.clone.default)
-@lowers(aten.detach.default, aten.lift_fresh_copy.default)
+@lowers(aten.lift_fresh_copy.default)
 @lowers(aten.positive.default, aten.resolve_conj.default, aten.resolve_neg.default)
 def unchanged(b: Builder, input: Value) -> Value:
     """The tensor itself."""
     return input
+
+
+@lowers(aten.detach.default)
+def detach(b: Builder, input: Value) -> Value:
+    """The tensor without its gradient; the driver leaves out what stops none."""
+    return b.stop_gradient(input) if carries(input) else input
 
 
 @lowers(aten._assert_tensor_metadata.default)

@@ -26,6 +26,7 @@ from ivyport.core.errors import InputError, IvyportError, TraceError
 from ivyport.frontends.nested import qualified_name
 from ivyport.frontends.torch import dims as dims_
 from ivyport.frontends.torch.errors import brief, is_data_dependent, trace_error
+from ivyport.frontends.torch.gradients import refuse_hooks, visible
 from ivyport.frontends.torch.hooks import ModuleCall, Recorder, module_names
 from ivyport.frontends.torch.kinds import demand_inputs
 from ivyport.frontends.torch.randomness import Quieting, agrees
@@ -142,6 +143,7 @@ def trace(
     does not fit the inputs, and TraceError when the model cannot be captured, for
     instance because its control flow depends on data.
     """
+    refuse_hooks(model)
     inputs = bind_inputs(model, args, kwargs or {})
     demand_inputs(model, inputs.leaves)
     plan = dims_.plan_dims(inputs.leaves, dims)
@@ -415,7 +417,7 @@ def _capture(
         for name, value in inputs.arguments.items()
     }
     recorder = Recorder(model, plan.groups, watch_rng=watch_rng)
-    with recorder:
+    with recorder, visible(lambda: recorder.where):
         try:
             program = torch.export.export(
                 model,

@@ -128,6 +128,11 @@ class Views:
             axes = producer.attrs["axes"]
             inverse = tuple(axes.index(i) for i in range(len(axes)))
             return self.builder.permute_dims(new, axes=inverse)
+        if producer.op == "stop_gradient":
+            raise GraphError(
+                "an in-place write through detach() or .data, which changes a tensor but not "
+                "its gradient: write h = h + (new - h).detach() instead"
+            )
         raise GraphError(f"a write through {producer.op}")
 
 
