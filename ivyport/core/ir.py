@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ivyport.core.checks import Check, Line
 from ivyport.core.dims import Dim, DimLike
 
 
@@ -192,7 +193,10 @@ class Graph:
     `outputs` is a nested structure of values, None, constants, tuples, lists, dicts and records.
     `updates` gives the new value of a parameter (a running statistic) by its path, where no
     operation updates it by itself; `training` says that they are made in train mode alone.
-    `dims` gives each symbol's ``(lower, upper)`` bounds, upper None when unbounded.
+    `dims` gives each symbol's ``(lower, upper)`` bounds, upper None when unbounded. `checks` are
+    all conditions on sizes under which the graph is right, bounds above 1 included: a port checks
+    them, and the constant sizes of its inputs, when it is called. `fixed` has the source's line
+    that made a size constant, by input and axis, where it is known.
     `attrs` are plain scalars found on the source's modules, by path: they name constants.
     `fields` says which configuration field set a module's number (``path.attribute``).
     """
@@ -209,6 +213,8 @@ class Graph:
     name: str = "Model"
     updates: dict[str, Value] = dataclasses.field(default_factory=dict)
     training: bool = False
+    checks: list[Check] = dataclasses.field(default_factory=list)
+    fixed: dict[tuple[str, int], Line] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         # As an attribute of a node: graphs are equal only if they are one.

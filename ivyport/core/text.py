@@ -16,6 +16,7 @@ def render(graph: Graph, *, types: bool = True) -> str:
         lines.append(
             f"  dim {symbol} in [{lower}, {'inf' if upper is None else upper}]"
         )
+    lines += [f"  check {check}" for check in graph.checks]
     for value in graph.inputs:
         names[value] = f"%{value.name}"
         lines.append(f"  input {names[value]}: {value.type}")

@@ -11,6 +11,7 @@ from ivyport.core.dims import Dim, as_symbol
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Node, Scalar, Slice, Value
 from ivyport.modules.blocks import MARKS
+from ivyport.modules.checks import SYMBOL_NAMES
 from ivyport.modules.owner import Owner
 from ivyport.modules.renaming import restore_names, unshadow
 from ivyport.modules.runs import Run, find_run
@@ -21,7 +22,6 @@ INLINE_LIMIT = 66  # characters of an expression that still reads well inside an
 CHAIN_LIMIT = 100  # of what a method is called on: ``x.reshape(...).transpose(1, 2)``
 CHAINED = ("permute_dims",)
 SHORT = 24  # characters of an operand that stays inline even when others get names
-SYMBOL_NAMES = {"batch": "B", "seq": "S", "decoder_seq": "T", "samples": "L"}
 ROLES = {
     "linear": "projected",
     "attention": "attn_output",
@@ -35,6 +35,10 @@ ROLES = {
     "permute_dims": "transposed",
     "full": "filled",
 }
+
+
+def _nothing(_: Body) -> tuple[list[ast.stmt], list[ast.stmt]]:
+    return [], []
 
 
 class Body:
@@ -67,8 +71,15 @@ class Body:
         self.outer: ast.For | None = None  # the last loop around an equal loop
         self.rounds: dict[ast.For, int] = {}  # how often each such loop goes round
 
-    def run(self, results: Callable[[Body], ast.expr | None]) -> None:
-        """Emit everything; `results` makes the returned expression at the end."""
+    def run(
+        self,
+        results: Callable[[Body], ast.expr | None],
+        preamble: Callable[[Body], tuple[list[ast.stmt], list[ast.stmt]]] = _nothing,
+    ) -> None:
+        """Emit everything; `results` makes the returned expression at the end.
+
+        `preamble` makes what comes first, before and after ``B, S = ids.shape``.
+        """
         self._count_uses()
         for value in self.call.inputs:
             hints = [self.call.names.get(value, ""), *self._hints(value)]
@@ -88,7 +99,8 @@ class Body:
         returned = results(self)
         if returned is not None:
             self.statements.append(ast.Return(returned))
-        self.statements[:0] = self._size_header()
+        before, after = preamble(self)
+        self.statements[:0] = [*before, *self._size_header(), *after]
         self.arguments = unshadow(self.statements, self.arguments)
         if self.exact:
             wanted = [self.call.names.get(v, "") for v in self.call.inputs]
@@ -376,6 +388,10 @@ class Body:
             for d in v.type.shape
             if (s := as_symbol(d)) is not None
         }
+
+    def spell_size(self, dim: Dim) -> ast.expr | None:
+        """The variable of a size that some input has as an axis, None if none has it."""
+        return self._spell_dim(dim)
 
     def _spell_dim(self, dim: Dim) -> ast.expr | None:
         """The variable of a size that some input has as an axis."""

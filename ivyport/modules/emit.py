@@ -74,12 +74,20 @@ class ClassEmitter:
         self.dropouts: dict[Any, tuple[str, ast.expr, tuple[int, ...]]] = {}
         self.init: list[ast.stmt] = []
 
-    def run(self, results: Any) -> ast.ClassDef:
-        """The class; `results(body)` makes each method's returned expression."""
+    def run(self, results: Any, preamble: Any) -> ast.ClassDef:
+        """The class; `results(body)` makes each method's returned expression.
+
+        `preamble(body)` makes what the model's own call begins with.
+        """
         methods: list[ast.stmt] = []
         for index, (method, call) in enumerate(self.definition.methods.items()):
-            body = Body(call, index, self, exact=len(call.stack) == 1)
-            body.run(partial(results, call=call))
+            root = len(call.stack) == 1
+            body = Body(call, index, self, exact=root)
+            made = partial(results, call=call)
+            if root:
+                body.run(made, preamble)
+            else:
+                body.run(made)
             self.hidden |= body.hidden
             name = self.target.call_method if method == "__call__" else method
             methods.append(_function(name, ["self", *body.arguments], body.statements))

@@ -13,6 +13,7 @@ from ivyport.backends.pyast import Exprs
 from ivyport.core.ir import Graph, Record, Value, leaves
 from ivyport.modules import folds
 from ivyport.modules.body import Body
+from ivyport.modules.checks import shapes_check, sizes_checks
 from ivyport.modules.classes import ClassDef, Library, classify
 from ivyport.modules.config import ConfigFields
 from ivyport.modules.emit import ClassEmitter
@@ -116,7 +117,7 @@ class FileEmitter:
                 self.fields, self.graph.attrs, owners, needs_config,
                 frozen.get(definition.name, []),
             )  # fmt: skip
-            classes.append(emitter.run(self._results))
+            classes.append(emitter.run(self._results, self._preamble))
             hidden |= emitter.hidden
         name = self.library.of[self.top].name
         config = self._config_name(name) if needs_config else None
@@ -131,7 +132,12 @@ class FileEmitter:
             [c.name for c in classes],
         )  # fmt: skip
 
-    # ---- results of methods
+    # ---- what the model's call begins with, and what methods return
+
+    def _preamble(self, body: Body) -> tuple[list[ast.stmt], list[ast.stmt]]:
+        """The check of shapes, and behind the names of sizes that of sizes."""
+        sizes = sizes_checks(self.graph, body)
+        return shapes_check(self.graph, body), sizes
 
     def _results(self, body: Body, call: CallNode) -> ast.expr | None:
         if call is self.root:

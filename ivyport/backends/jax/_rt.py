@@ -474,3 +474,37 @@ def smallest_k(x: jax.Array, k: int, *, axis: int = -1) -> tuple[jax.Array, jax.
 def trunc_divide(x: jax.Array, y: jax.Array) -> jax.Array:
     """The quotient of integers, rounded towards zero."""
     return jax.lax.div(*jnp.broadcast_arrays(x, y))
+
+
+def check_shapes(
+    **arguments: tuple[jax.Array, str] | tuple[jax.Array, str, str],
+) -> None:
+    """Raise ValueError for an argument whose shape the model was not made for.
+
+    ``x=(x, "B T 4")``: x has three axes, the last of size 4. A letter stands for one
+    size in all arguments, 1 or more. A third item says why a size is due.
+    """
+    sizes: dict[str, int] = {}
+    for name, (array, axes, *why) in arguments.items():
+        shape, letters = tuple(getattr(array, "shape", ())), axes.split()
+        for letter, size in zip(letters, shape, strict=False):
+            sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, 1))
+        due = [sizes.get(letter) for letter in letters]
+        wrong = [
+            f"axis {axis} is {size}, not {wanted}"
+            for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
+            if size != wanted
+        ]
+        if wrong or len(shape) != len(due):
+            reasons = "; ".join([*wrong, *why]) or f"it has {len(shape)} axes"
+            raise ValueError(
+                f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
+            )
+
+
+def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
+    """Raise ValueError where sizes do not satisfy what the model was traced under."""
+    if not holds:
+        given = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+        reason = f" ({why})" if why else ""
+        raise ValueError(f"sizes with {due} are due{reason}, not {given}")

@@ -21,6 +21,32 @@ class BaseModelOutputWithPoolingAndNoAttention(NamedTuple):
     hidden_states: None = None
 
 
+def check_shapes(
+    **arguments: tuple[jax.Array, str] | tuple[jax.Array, str, str],
+) -> None:
+    """Raise ValueError for an argument whose shape the model was not made for.
+
+    ``x=(x, "B T 4")``: x has three axes, the last of size 4. A letter stands for one
+    size in all arguments, 1 or more. A third item says why a size is due.
+    """
+    sizes: dict[str, int] = {}
+    for name, (array, axes, *why) in arguments.items():
+        shape, letters = (tuple(getattr(array, "shape", ())), axes.split())
+        for letter, size in zip(letters, shape, strict=False):
+            sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, 1))
+        due = [sizes.get(letter) for letter in letters]
+        wrong = [
+            f"axis {axis} is {size}, not {wanted}"
+            for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
+            if size != wanted
+        ]
+        if wrong or len(shape) != len(due):
+            reasons = "; ".join([*wrong, *why]) or f"it has {len(shape)} axes"
+            raise ValueError(
+                f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
+            )
+
+
 class BatchNorm(nnx.BatchNorm):
     """Batch norm whose running variance is unbiased, as in PyTorch."""
 
@@ -314,6 +340,7 @@ class ResNetModel(nnx.Module):
         self.encoder = ResNetEncoder(config, rngs=rngs)
 
     def __call__(self, pixel_values):
+        check_shapes(pixel_values=(pixel_values, "B 3 64 64"))
         encoder_outputs = self.encoder(
             self.embedder(pixel_values.transpose(0, 2, 3, 1))
         )

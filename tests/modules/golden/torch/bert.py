@@ -34,6 +34,32 @@ class BaseModelOutputWithPoolingAndCrossAttentions(NamedTuple):
     cross_attentions: None = None
 
 
+def check_shapes(
+    **arguments: tuple[torch.Tensor, str] | tuple[torch.Tensor, str, str],
+) -> None:
+    """Raise ValueError for an argument whose shape the model was not made for.
+
+    ``x=(x, "B T 4")``: x has three axes, the last of size 4. A letter stands for one
+    size in all arguments, 1 or more. A third item says why a size is due.
+    """
+    sizes: dict[str, int] = {}
+    for name, (array, axes, *why) in arguments.items():
+        shape, letters = (tuple(getattr(array, "shape", ())), axes.split())
+        for letter, size in zip(letters, shape, strict=False):
+            sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, 1))
+        due = [sizes.get(letter) for letter in letters]
+        wrong = [
+            f"axis {axis} is {size}, not {wanted}"
+            for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
+            if size != wanted
+        ]
+        if wrong or len(shape) != len(due):
+            reasons = "; ".join([*wrong, *why]) or f"it has {len(shape)} axes"
+            raise ValueError(
+                f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
+            )
+
+
 def load_pretrained(make, folder):
     """Fill the model that `make` builds with `folder`'s safetensors, name by name.
 
@@ -209,6 +235,9 @@ class BertModel(nn.Module):
         self.pooler = BertPooler(config)
 
     def forward(self, input_ids, attention_mask):
+        check_shapes(
+            input_ids=(input_ids, "B S"), attention_mask=(attention_mask, "B S")
+        )
         encoder_outputs = self.encoder(
             self.embeddings(input_ids), attention_mask.bool()[:, None, None]
         )

@@ -22,6 +22,32 @@ class BaseModelOutputWithPoolingAndNoAttention(NamedTuple):
     hidden_states: None = None
 
 
+def check_shapes(
+    **arguments: tuple[torch.Tensor, str] | tuple[torch.Tensor, str, str],
+) -> None:
+    """Raise ValueError for an argument whose shape the model was not made for.
+
+    ``x=(x, "B T 4")``: x has three axes, the last of size 4. A letter stands for one
+    size in all arguments, 1 or more. A third item says why a size is due.
+    """
+    sizes: dict[str, int] = {}
+    for name, (array, axes, *why) in arguments.items():
+        shape, letters = (tuple(getattr(array, "shape", ())), axes.split())
+        for letter, size in zip(letters, shape, strict=False):
+            sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, 1))
+        due = [sizes.get(letter) for letter in letters]
+        wrong = [
+            f"axis {axis} is {size}, not {wanted}"
+            for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
+            if size != wanted
+        ]
+        if wrong or len(shape) != len(due):
+            reasons = "; ".join([*wrong, *why]) or f"it has {len(shape)} axes"
+            raise ValueError(
+                f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
+            )
+
+
 def load_pretrained(make, folder):
     """Fill the model that `make` builds with `folder`'s safetensors, name by name.
 
@@ -230,6 +256,7 @@ class ResNetModel(nn.Module):
         self.encoder = ResNetEncoder(config)
 
     def forward(self, pixel_values):
+        check_shapes(pixel_values=(pixel_values, "B 3 64 64"))
         encoder_outputs = self.encoder(self.embedder(pixel_values))
         return BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=encoder_outputs,

@@ -1,0 +1,92 @@
+"""The check of sizes with which a port's call begins."""
+
+from __future__ import annotations
+
+import ast
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ivyport.backends import pyast
+from ivyport.backends.pyast import Exprs
+from ivyport.core.checks import Check, Line
+from ivyport.core.dims import Dim, DimLike, as_symbol, symbol, symbols
+from ivyport.core.ir import Graph, Value
+
+if TYPE_CHECKING:
+    from ivyport.modules.body import Body
+
+SYMBOL_NAMES = {"batch": "B", "seq": "S", "decoder_seq": "T", "samples": "L"}
+
+
+def shapes_check(graph: Graph, body: Body) -> list[ast.stmt]:
+    """``check_shapes(ids=(ids, "B S"), ...)``: ranks, constant sizes, sizes that are equal."""
+    letters = _letters(graph)
+    exprs = body.owner.exprs
+    checked = {}
+    for value, argument in zip(body.call.inputs, body.arguments, strict=True):
+        axes = " ".join(
+            _axis(size, letters, f"{argument}_{axis}")
+            for axis, size in enumerate(value.type.shape)
+        )
+        item = [pyast.name(argument), ast.Constant(axes)]
+        item += [ast.Constant(text) for text in _reasons(graph, value)]
+        checked[body.call.names.get(value) or argument] = pyast.tuple_of(item)
+    return [ast.Expr(exprs.rt("check_shapes", **checked))] if checked else []
+
+
+def sizes_checks(graph: Graph, body: Body) -> list[ast.stmt]:
+    """One ``check_sizes(T % 2 == 0, ...)`` a condition, and sizes that others give."""
+    exprs = body.owner.exprs
+    whole, exprs.spell_dim = exprs.spell_dim, partial(_spell_symbol, body)
+    made = [_sizes_check(check, exprs) for check in graph.checks]
+    for value, argument in zip(body.call.inputs, body.arguments, strict=True):
+        for axis, size in enumerate(value.type.shape):
+            if isinstance(size, Dim) and as_symbol(size) is None:
+                shape = pyast.attribute(pyast.name(argument), "shape")
+                received = pyast.subscript(shape, ast.Constant(axis))
+                condition = exprs.binary("==", received, size)
+                made.append(_condition(condition, symbols(size), None, exprs))
+    exprs.spell_dim = whole
+    return made
+
+
+def _spell_symbol(body: Body, size: Dim) -> ast.expr | None:
+    return None if as_symbol(size) is None else body.spell_size(size)
+
+
+def _sizes_check(check: Check, exprs: Exprs) -> ast.stmt:
+    condition = exprs.binary(check.relation, check.left, check.right)
+    return _condition(condition, check.symbols(), check.line, exprs)
+
+
+def _condition(
+    condition: ast.expr, names: set[str], line: Line | None, exprs: Exprs
+) -> ast.stmt:
+    given = {}
+    for name in sorted(names):
+        expr = exprs.const(symbol(name))
+        given[expr.id if isinstance(expr, ast.Name) else name] = expr
+    texts = [ast.unparse(condition), *([line.short()] if line else [])]
+    return ast.Expr(exprs.rt("check_sizes", condition, *texts, **given))
+
+
+def _letters(graph: Graph) -> dict[str, str]:
+    """What each symbol is called: short names where they are not taken."""
+    return {s: SYMBOL_NAMES.get(s, s) for s in graph.dims}
+
+
+def _axis(size: DimLike, letters: dict[str, str], own: str) -> str:
+    if isinstance(size, int):
+        return str(size)
+    name = as_symbol(size)
+    return own if name is None else letters.get(name, name)
+
+
+def _reasons(graph: Graph, value: Value) -> list[str]:
+    """Why axes of an input are constant, where the source's line is known."""
+    lines = {
+        line.short(): None
+        for (name, axis), line in graph.fixed.items()
+        if name == value.name and axis < value.type.rank
+    }
+    return list(lines)[:1]
