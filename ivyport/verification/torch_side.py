@@ -96,7 +96,15 @@ class TorchSide:
         """Outputs on other inputs, or with other parameters (by owner's name)."""
         parameters = parameters or self._weights.parameters
         with torch.no_grad(), seeded(self.model, seed):
-            raw, buffers = self._call(inputs, parameters, train)
+            try:
+                raw, buffers = self._call(inputs, parameters, train)
+            except RuntimeError as error:
+                # A forward that differentiates (forces of an energy) does not run without.
+                if "does not require grad" not in str(error):
+                    raise
+                with torch.enable_grad():
+                    leaves = self._weights.trained(parameters)
+                    raw, buffers = self._call(inputs, {**parameters, **leaves}, train)
             outputs = self._outputs(raw)
         return Result(outputs, buffers=lazy(buffers if train else {}))
 

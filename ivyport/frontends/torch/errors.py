@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import (
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from ivyport.core.errors import TraceError, causes
+from ivyport.frontends.torch.transforms import Refused
 
 _TORCH = str(Path(torch.__file__).parent)
 _NUMPY = str(Path(np.__file__).parent)
@@ -34,6 +35,11 @@ _SKIPPED = (_TORCH, _NUMPY, _HERE, "<frozen", "<string>", "<eval_with_key>")
 def is_data_dependent(error: BaseException) -> bool:
     """Whether Python code had to know a value that only exists at run time."""
     return isinstance(error, _DATA_DEPENDENT)
+
+
+def is_untraced(error: BaseException) -> bool:
+    """Whether a tensor came about by what the tracer did not see."""
+    return "fake tensor in the exported program" in str(error)
 
 
 def source_frame(error: BaseException) -> traceback.FrameSummary | None:
@@ -83,6 +89,11 @@ def trace_error(
             "  Write the branch with torch.where or torch.cond, decide it with a "
             "Python argument, or bound the value with torch._check."
         )
+    advice = _advice(error)
+    if advice is not None:
+        return TraceError(
+            f"{where} could not be captured in {mode} mode.{line}\n  {advice}"
+        )
     text = str(error).strip() or type(error).__name__
     kept = [part for part in text.splitlines() if part.strip()][:_KEPT_LINES]
     message = "\n    ".join(kept)
@@ -92,6 +103,47 @@ def trace_error(
         "  If the model runs on these inputs in torch, the code at that line is not "
         "traceable; otherwise correct the inputs."
     )
+
+
+# What torch says where it cannot trace, and what is to be done about it.
+_ADVICE = (
+    (
+        ".numpy() is not supported",
+        "A tensor leaves torch there (numpy): what numpy computes is not seen. Write it with "
+        "torch's functions, or compute it outside and give it as an input.",
+    ),
+    (
+        "FakeTensor.__format__",
+        "The number in a tensor is formatted there, and a tracer has none: print outside of "
+        "forward, or remove the line.",
+    ),
+    (
+        "fake tensor in the exported program",
+        "A tensor comes about there by what torch does not trace (autograd at work, a tensor "
+        "kept from an earlier call). Port the module that computes the value, and differentiate "
+        "the port (jax.grad, torch.autograd.grad); or give the tensor as an input.",
+    ),
+    (
+        "meta conversion to view functorch",
+        "A transform of torch.func cannot be traced there. Port the function that it is applied "
+        "to, and transform the port (jax.vmap, jax.grad, torch.func).",
+    ),
+    (
+        "failed to unpack the object",
+        "A size is read from a tensor there (packed sequences are one case): a port has sizes "
+        "that do not depend on values. Run on the padded batch with a mask instead.",
+    ),
+)
+
+
+def _advice(error: BaseException) -> str | None:
+    if isinstance(error, Refused):
+        return str(error)
+    for current in causes(error):
+        for sign, advice in _ADVICE:
+            if sign in str(current):
+                return advice
+    return None
 
 
 def _place(module: str | None, cls: str) -> str:

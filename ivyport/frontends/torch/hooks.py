@@ -9,6 +9,7 @@ program by `Recorder.resolve`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -26,6 +27,7 @@ from ivyport.core.errors import TraceError
 from ivyport.core.ir import map_leaves, walk
 from ivyport.frontends.nested import Leaf, Opaque, qualified_name
 from ivyport.frontends.torch.structure import Size, describe, named_tensors
+from ivyport.frontends.torch.transforms import below_autograd
 
 _TAG = "ivyport"
 
@@ -97,6 +99,9 @@ class Recorder:
         self.finished = False  # whether the root was called and returned
         self.host_random: list[str] = []
         self.fixed: dict[str, str] = {}
+        # Modules whose forward calls autograd, and the contexts of those that run.
+        self.below: set[torch.nn.Module] = set()
+        self._contexts: list[tuple[torch.nn.Module, contextlib.ExitStack]] = []
         self._handles: list[Any] = []
         self._clear()
 
@@ -122,9 +127,18 @@ class Recorder:
         return self
 
     def __exit__(self, *_: object) -> None:
+        while self._contexts:
+            self._contexts.pop()[1].close()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+    def restart(self, below: torch.nn.Module) -> None:
+        """Before another export: `below` is a module to be traced below autograd."""
+        self.below.add(below)
+        while self._contexts:
+            self._contexts.pop()[1].close()
+        self._stack.clear()
 
     @property
     def where(self) -> str | None:
@@ -138,6 +152,8 @@ class Recorder:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
+        if torch.compiler.is_dynamo_compiling():
+            return  # of a branch of torch.cond, whose modules are no calls of their own
         if module is self.model and not self._stack:
             self._clear()
         self._checkpoint()
@@ -161,6 +177,11 @@ class Recorder:
         )
         self.calls.append(call)
 
+        if module in self.below:
+            context = contextlib.ExitStack()
+            context.enter_context(below_autograd())
+            self._contexts.append((module, context))
+
     def _after(
         self,
         module: torch.nn.Module,
@@ -169,7 +190,11 @@ class Recorder:
         kwargs: dict[str, Any],
         output: Any,
     ) -> Any:
+        if torch.compiler.is_dynamo_compiling():
+            return None
         self._checkpoint()
+        if self._contexts and self._contexts[-1][0] is module:
+            self._contexts.pop()[1].close()
         # A forward may have swallowed an exception of a submodule: drop its entry.
         while self._stack[-1].module is not module:
             self._stack.pop()

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
+from torch.fx import Graph as FxGraph
 from torch.fx import Node as FxNode
 
 from ivyport.core import dims as dm
@@ -19,7 +20,7 @@ from ivyport.core.gaps import NO_RULE, Gap, report
 from ivyport.core.ir import Param, Scope, Source, TensorType, Value
 from ivyport.core.naming import Made, assigned_names
 from ivyport.core.passes.stops import Differentiable, carries
-from ivyport.frontends.torch import registry, rules
+from ivyport.frontends.torch import branches, registry, rules
 from ivyport.frontends.torch.naming import frames
 from ivyport.frontends.torch.regions import NO_GRAD
 from ivyport.frontends.torch.sizes import dtype_name, size
@@ -54,6 +55,17 @@ def operation_name(target: Any) -> str:
     )
 
 
+def _live(graph: FxGraph) -> set[FxNode]:
+    """Nodes that an output or a write depends on: what else has no rule is no loss."""
+    live: set[FxNode] = set()
+    for node in reversed(graph.nodes):
+        target = node.target
+        writes = isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+        if node.op == "output" or writes or node in live or node.is_impure():
+            live |= {node, *node.all_input_nodes}
+    return live
+
+
 class Lowering:
     """Lowers one exported program; gaps are collected, not raised one at a time."""
 
@@ -77,6 +89,7 @@ class Lowering:
         self.views = Views(self.builder, self._lower_call)
         self.env = self.views.env
         self.gaps: list[Gap] = []
+        self.live = _live(program.graph)
         self.missing: set[FxNode] = set()  # numbers that no rule gives
         self.params: dict[str, Param] = {}
         self.inputs: list[Value] = []
@@ -195,9 +208,9 @@ class Lowering:
             self.env[node] = self.views.read(container)[position]
             self.views.alias(node, container)
         elif str(node.target) == "wrap_with_set_grad_enabled":
-            self._inline(node, node.args[1], node.args[2:])
+            self.inline(node, node.args[1], node.args[2:])
         elif str(node.target) == "wrap_with_autocast":
-            self._inline(node, node.args[4], node.args[5:])
+            self.inline(node, node.args[4], node.args[5:])
         else:
             self._operator(node)
 
@@ -261,6 +274,8 @@ class Lowering:
         self.env[node] = self._apply(node.target, node)
 
     def _apply(self, target: Any, node: FxNode) -> Any:
+        if target is branches.COND:
+            return branches.cond(self, node)
         if not isinstance(target, torch._ops.OpOverload):
             raise GraphError(NO_RULE)
         args = tuple(self._argument(a) for a in node.args)
@@ -279,7 +294,7 @@ class Lowering:
         bound = registry.bind(target, args, kwargs)
         return registry.apply(rule, self.builder, target, bound)
 
-    def _inline(self, node: FxNode, submodule: Any, args: Any) -> None:
+    def inline(self, node: FxNode, submodule: Any, args: Any) -> None:
         """Lower a higher-order operator that only runs its body (no_grad, autocast off)."""
         module = getattr(node.graph.owning_module, submodule.target)
         operands = iter(args)
@@ -357,7 +372,8 @@ class Lowering:
         where = (scope[-1].path or "the model") if scope else "the model"
         if self.builder.src:
             where += f" ({self.builder.src})"
-        self.gaps.append(Gap(operation_name(node.target), where, reason))
+        if node in self.live or node.graph is not self.program.graph:
+            self.gaps.append(Gap(operation_name(node.target), where, reason))
         self._stand_in(node)
 
     def _stand_in(self, node: FxNode) -> None:

@@ -25,7 +25,12 @@ from torch.utils import _pytree
 from ivyport.core.errors import InputError, IvyportError, TraceError
 from ivyport.frontends.nested import qualified_name
 from ivyport.frontends.torch import dims as dims_
-from ivyport.frontends.torch.errors import brief, is_data_dependent, trace_error
+from ivyport.frontends.torch.errors import (
+    brief,
+    is_data_dependent,
+    is_untraced,
+    trace_error,
+)
 from ivyport.frontends.torch.gradients import refuse_hooks, visible
 from ivyport.frontends.torch.hooks import ModuleCall, Recorder, module_names
 from ivyport.frontends.torch.kinds import demand_inputs
@@ -33,6 +38,7 @@ from ivyport.frontends.torch.randomness import Quieting, agrees
 from ivyport.frontends.torch.regions import tidy
 from ivyport.frontends.torch.session import preserved, quiet, switch_configs
 from ivyport.frontends.torch.structure import named_tensors
+from ivyport.frontends.torch.transforms import NeedsAutograd, transforms_traced
 
 _DRAWS = "it draws from a random generator of Python or numpy"
 
@@ -150,7 +156,7 @@ def trace(
     names = module_names(model)
     classes = {paths[0]: qualified_name(type(m)) for m, paths in names.items()}
     attrs = {paths[0]: _scalars(module) for module, paths in names.items()}
-    with preserved(model), quiet():
+    with preserved(model), quiet(), transforms_traced():
         switch_configs(model)
         if inputs.extra:
             _spell_out(model, inputs.extra)
@@ -419,13 +425,7 @@ def _capture(
     recorder = Recorder(model, plan.groups, watch_rng=watch_rng)
     with recorder, visible(lambda: recorder.where):
         try:
-            program = torch.export.export(
-                model,
-                inputs.positional,
-                inputs.keyword,
-                dynamic_shapes=shapes,
-                strict=False,
-            )
+            program = _export(model, inputs, shapes, recorder)
         except IvyportError:
             raise
         # Whatever a model's code raises is an answer here, `sys.exit` too; it is raised in the
@@ -443,6 +443,29 @@ def _capture(
     return _Capture(
         program, calls, nodes, recorder.spec, found, plan, recorder.host_random, []
     )
+
+
+def _export(
+    model: torch.nn.Module, inputs: Inputs, shapes: Any, recorder: Recorder
+) -> ExportedProgram:
+    """One program; modules that call autograd, once known, are traced below it."""
+    while True:
+        try:
+            return torch.export.export(
+                model,
+                inputs.positional,
+                inputs.keyword,
+                dynamic_shapes=shapes,
+                strict=False,
+            )
+        except NeedsAutograd:
+            path = recorder.where
+            recorder.restart(model.get_submodule(path) if path else model)
+        except RuntimeError as error:
+            # What autograd recorded may be of the modules around as well: then of all of them.
+            if not recorder.below or model in recorder.below or not is_untraced(error):
+                raise
+            recorder.restart(model)
 
 
 def _spell_out(model: torch.nn.Module, extra: Sequence[str]) -> None:
