@@ -19,6 +19,7 @@ from typing import Any
 from ivyport.core.dims import Dim, Func, symbol
 from ivyport.core.errors import GraphError, IvyportError
 from ivyport.core.ir import NewAxis, Node, Slice, TensorType, Value
+from ivyport.core.ops_custom import CUSTOM_VJP, Function
 
 LINE_LENGTH = 88
 OMIT = object()  # as an argument of `call`: leave this argument out
@@ -149,6 +150,7 @@ class Exprs:
         dropout_module: the layer that draws the node's randomness, where it has one.
         training: what says whether the model trains (`self.training`), where the target
             has such a thing and the body can reach it.
+        functions: what is called for each function that has a derivative of its own.
         spell_device: gives a device to create tensors on (`x.device`), None for the default.
     """
 
@@ -166,6 +168,7 @@ class Exprs:
         self.node: Node
         self.helpers: set[str] = set()
         self.roots: set[str] = set()
+        self.functions: dict[Function, ast.expr] = {}
         self.dropout_module: ast.expr | None = None
         self.training: ast.expr | None = None
         self.spell_device: Callable[[], ast.expr | None] | None = None
@@ -308,6 +311,8 @@ class Exprs:
 
     def emit(self, node: Node, operands: list[Any]) -> ast.expr:
         """The expression of one node, given its operands' expressions (None if absent)."""
+        if node.op == CUSTOM_VJP:
+            return call(self.functions[node.attrs["function"]], operands)
         if node.op not in self.rules:
             raise GraphError(f"{self.runtime.__package__} has no rule for {node.op!r}")
         self.node = node

@@ -9,6 +9,7 @@ from ivyport.core import (  # the op tables register on import
     opdef,
     ops,
     ops_control,
+    ops_custom,
     ops_lax,
     ops_nn,
 )
@@ -16,7 +17,7 @@ from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Node, Operand, Scalar, Scope, Source, Value
 
-__all__ = ["Builder", "ops", "ops_control", "ops_lax", "ops_nn"]
+__all__ = ["Builder", "ops", "ops_control", "ops_custom", "ops_lax", "ops_nn"]
 
 
 class Builder:

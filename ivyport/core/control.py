@@ -108,6 +108,11 @@ def close(regions: Sequence[Graph]) -> list[Value]:
     return outside
 
 
+def free_values(graph: Graph) -> list[Value]:
+    """Values that a graph without parameters uses and does not make, in order of use."""
+    return list(dict.fromkeys(_free(graph)))
+
+
 def _free(region: Graph) -> Iterator[Value]:
     """Values that a region uses and does not make, in order of use."""
     made = set(region.inputs)

@@ -23,6 +23,7 @@ from ivyport.core.ir import Operand, Scalar, TensorType, Value
 OperandType = TensorType | Scalar | None
 REGISTRY: dict[str, OpDef] = {}
 CONTROL: dict[str, OpDef] = {}  # operations that hold graphs; emitted as statements
+CUSTOM: dict[str, OpDef] = {}  # calls of functions with a derivative of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +86,17 @@ def op(
     elementwise: bool = False,
     random: bool = False,
     control: bool = False,
+    custom: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the decorated type rule as operation `name`.
 
-    Operations of `control` flow hold graphs in attributes and have a table of their own.
+    Operations of `control` flow hold graphs in attributes and have a table of their own, and
+    so do `custom` ones, which call a function that the emitted file defines.
     """
-    table = CONTROL if control else REGISTRY
+    table = CONTROL if control else CUSTOM if custom else REGISTRY
 
     def register(infer: Callable[..., Any]) -> Callable[..., Any]:
-        if name in REGISTRY or name in CONTROL:
+        if any(name in known for known in (REGISTRY, CONTROL, CUSTOM)):
             raise GraphError(f"operation {name!r} is defined twice")
         table[name] = OpDef(
             name,
@@ -112,7 +115,7 @@ def op(
 
 def get(name: str) -> OpDef:
     """The operation called `name`; raises `GraphError` if there is none."""
-    found = REGISTRY.get(name) or CONTROL.get(name)
+    found = REGISTRY.get(name) or CONTROL.get(name) or CUSTOM.get(name)
     if found is None:
         raise GraphError(f"there is no operation {name!r}")
     return found

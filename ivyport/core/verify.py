@@ -8,6 +8,7 @@ from ivyport.core.dims import symbols
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph, Node, Scalar, TensorType, Value
 from ivyport.core.ops import used_symbols
+from ivyport.core.ops_custom import functions
 
 
 def verify(graph: Graph) -> None:
@@ -45,6 +46,9 @@ def _check_nodes(graph: Graph, defined: set[Value]) -> list[str]:
         found = _check(node, defined)
         for body in bodies(node):
             found += _check_body(body)
+        for function in functions([node]):
+            for inner in function.graphs:
+                found += _check_body(inner)
         where = f"node {position} ({node.op}, {node.src})"
         problems += [f"{where}: {problem}" for problem in found]
         defined.update(node.outputs)

@@ -86,6 +86,10 @@ class Body:
             self.arguments.append(self.variables.argument(value, hints))
         symbols = {SYMBOL_NAMES.get(s, s) for s in self._symbols()}
         self.variables.refuse(symbols - set(self.arguments))
+        called = self.owner.exprs.functions.values()
+        self.variables.refuse(
+            n.id for f in called for n in ast.walk(f) if isinstance(n, ast.Name)
+        )
         self.owner.exprs.spell_dim = self._spell_dim
         self.owner.exprs.spell_device = self._spell_device
         late = self.call.first_late()

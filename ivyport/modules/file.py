@@ -16,6 +16,7 @@ from ivyport.modules.body import Body
 from ivyport.modules.checks import shapes_check, sizes_checks
 from ivyport.modules.classes import ClassDef, Library, classify
 from ivyport.modules.config import ConfigFields
+from ivyport.modules.custom import define
 from ivyport.modules.emit import ClassEmitter
 from ivyport.modules.framework import Framework, framework
 from ivyport.modules.frozen import frozen_by_class
@@ -108,6 +109,8 @@ class FileEmitter:
             for relative, param in instance.params.items()
         }
         needs_config: set[str] = set()
+        taken = {c.name for c in self.library.classes} | self._own_names()
+        functions = define(self.graph, self.exprs, self.target, taken)
         frozen = frozen_by_class(self.top, self.library)
         hidden: set[str] = set()
         classes = []
@@ -125,7 +128,7 @@ class FileEmitter:
             _annotate_config(cls, config)
         classes[-1].body.append(self._from_pretrained(name, config))
         aliases = [pyast.assign(f"_{n}", pyast.name(n)) for n in sorted(hidden)]
-        body = self._assemble(classes, config, aliases)
+        body = self._assemble([*functions, *classes], config, aliases)
         paths = self._paths()
         return Emitted(
             pyast.unparse(body), name, config, self._rows(paths), paths,
@@ -238,7 +241,7 @@ class FileEmitter:
 
     def _assemble(
         self,
-        classes: list[ast.ClassDef],
+        classes: list[ast.stmt],
         config: str | None,
         aliases: list[ast.stmt],
     ) -> list[ast.stmt]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Callable, Mapping
+import keyword
+import re
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +21,7 @@ from ivyport.weights.transform import Permute
 
 if TYPE_CHECKING:
     from ivyport.modules.body import Body
+    from ivyport.modules.custom import Part
 
 
 class Target(Protocol):
@@ -88,6 +91,15 @@ class Target(Protocol):
     def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
         """A layer's parameter in the source's own layout."""
 
+    def function_name(self, name: str) -> str:
+        """How a function with its own derivative is called where its name is free."""
+
+    def call_of(self, name: str) -> ast.expr:
+        """What is called to apply such a function."""
+
+    def function(self, name: str, forward: Part, backward: Part) -> list[ast.stmt]:
+        """The definition of such a function."""
+
     def constructor(
         self, body: list[ast.stmt], arguments: list[str], config: str | None
     ) -> ast.stmt:
@@ -136,6 +148,25 @@ def transposed(exprs: Exprs, expr: ast.expr, spec: ParamSpec, permute: str) -> a
             else exprs.method(expr, permute, *inverse.axes)
         )
     return expr
+
+
+def packed(results: Sequence[ast.expr | None]) -> ast.expr:
+    """What a function returns: one result by itself, several as a tuple."""
+    exprs = [r for r in results if r is not None]
+    return exprs[0] if len(exprs) == 1 else pyast.tuple_of(exprs)
+
+
+def snake_case(name: str) -> str:
+    """``round_straight_through`` for ``RoundStraightThrough``.
+
+    >>> snake_case("GradReverse"), snake_case("STE"), snake_case("ste_round")
+    ('grad_reverse', 'ste', 'ste_round')
+    """
+    parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    found = re.sub(r"\W+", "_", parts).strip("_").lower()
+    return (
+        found if found.isidentifier() and not keyword.iskeyword(found) else "function"
+    )
 
 
 def parameters(arguments: list[str], config: str | None) -> list[ast.arg]:

@@ -15,7 +15,14 @@ from ivyport.backends.torch import IMPORTS, RULES
 from ivyport.core.ir import Node, Param
 from ivyport.modules import leaves
 from ivyport.modules.blocks_python import Statements
-from ivyport.modules.framework import Framework, parameters, transposed
+from ivyport.modules.custom import Part
+from ivyport.modules.framework import (
+    Framework,
+    packed,
+    parameters,
+    snake_case,
+    transposed,
+)
 from ivyport.modules.instances import LayerSpec, ParamSpec
 from ivyport.modules.layout import Naming
 from ivyport.modules.leaves import absent, features, present, rank, shape
@@ -296,6 +303,51 @@ class Torch:
     def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
         """A layer's parameter as the source lays it out."""
         return transposed(exprs, expr, spec, "permute")
+
+    def function_name(self, name: str) -> str:
+        """``RoundStraightThrough``."""
+        return "".join(w[:1].upper() + w[1:] for w in snake_case(name).split("_"))
+
+    def call_of(self, name: str) -> ast.expr:
+        """``RoundStraightThrough.apply``."""
+        return pyast.name(f"{name}.apply")
+
+    def function(self, name: str, forward: Part, backward: Part) -> list[ast.stmt]:
+        """A `torch.autograd.Function`."""
+        operands = forward.arguments
+        count = len(operands)
+        inner, grads = backward.arguments[:count], backward.arguments[count:]
+        kept = [i for i, n in enumerate(inner) if backward.uses(n)]
+        context = pyast.name("ctx")
+        before: list[ast.stmt] = []
+        after: list[ast.stmt] = []
+        if kept:
+            saved = [pyast.name(operands[i]) for i in kept]
+            keep = self.exprs.method(context, "save_for_backward", *saved)
+            before = [ast.Expr(keep)]
+            left = pyast.tuple_of(pyast.name(inner[i]) for i in kept)
+            after = [pyast.assign(left, pyast.attribute(context, "saved_tensors"))]
+        results: list[ast.expr | None] = [
+            ast.Constant(None) if r is None else r for r in backward.results
+        ]
+        methods: list[ast.stmt] = []
+        for method, arguments, body in (
+            (
+                "forward",
+                operands,
+                [*before, *forward.statements, ast.Return(packed(forward.results))],
+            ),
+            (
+                "backward",
+                grads,
+                [*after, *backward.statements, ast.Return(packed(results))],
+            ),
+        ):
+            made = pyast.function(method, ["ctx", *arguments], body)
+            made.decorator_list = [pyast.name("staticmethod")]
+            methods.append(made)
+        base = self.exprs.name("torch.autograd.Function")
+        return [ast.ClassDef(name, [base], [], methods, [])]
 
     def constructor(
         self, body: list[ast.stmt], arguments: list[str], config: str | None

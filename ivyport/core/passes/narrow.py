@@ -5,12 +5,14 @@ from __future__ import annotations
 from ivyport.core.control import all_nodes, bodies
 from ivyport.core.dtype import NARROW
 from ivyport.core.ir import Graph, TensorType
+from ivyport.core.ops_custom import within_functions
 
 
 def narrow(graph: Graph) -> list[str]:
     """Retype values, parameters and dtype attributes; say so once if a float lost precision."""
-    values = [*graph.inputs, *(p.value for p in graph.params.values())]
     nodes = list(all_nodes(graph))
+    within_functions(nodes, narrow)
+    values = [*graph.inputs, *(p.value for p in graph.params.values())]
     values += [v for n in nodes for v in n.outputs]
     values += [v for n in nodes for body in bodies(n) for v in body.inputs]
     floats = any(v.type.dtype in ("float64", "complex128") for v in values)

@@ -8,6 +8,8 @@ from pathlib import Path
 from ivyport.core.control import all_nodes, bodies, hoist
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph
+from ivyport.core.ops_custom import within_functions
+from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.fold import fold_params
 from ivyport.core.passes.layout import assign_layouts
 from ivyport.core.passes.localize import localize
@@ -69,6 +71,7 @@ def for_target(graph: Graph, target: str) -> list[str]:
         # Which captured values are weights shows in a graph that is raised.
         raise_layers(graph)
     drop_stops(graph)
+    within_functions(all_nodes(graph), _tidy)
     verify(graph)
     assign_layouts(graph, images=policy.images, attention=policy.attention)
     verify(graph)
@@ -85,6 +88,13 @@ def for_target(graph: Graph, target: str) -> list[str]:
     verify(graph)
     notes = _control_notes(graph) if policy.statements else undrop_loops(graph)
     return notes + (narrow(graph) if policy.narrow else [])
+
+
+def _tidy(function: Graph) -> None:
+    """A graph of a function with its own derivative: its layout is that of the source."""
+    raise_layers(function)
+    simplify(function)
+    eliminate(function)
 
 
 def _control_notes(graph: Graph) -> list[str]:

@@ -27,7 +27,7 @@ from ivyport.core.ir import (
     TensorType,
     Value,
 )
-from ivyport.frontends.jax import calls, rules
+from ivyport.frontends.jax import calls, derivatives, rules
 from ivyport.frontends.jax.constants import as_nodes
 from ivyport.frontends.jax.lines import source_of
 from ivyport.frontends.jax.registry import Found, JaxBuilder, Key, apply
@@ -107,6 +107,7 @@ class Lowering:
         self.notes: list[str] = []
         self.unrolled = Unrolled(self)
         self._gaps: list[Gap] = []
+        self.plain = False  # in a graph that nothing differentiates
         self.stack: tuple[Scope, ...] = ()
         self._outer: tuple[Scope, ...] = ()  # of the enclosing equation
         self._src: Source | None = None
@@ -202,7 +203,11 @@ class Lowering:
             named = self._named(calls.known(eqn), body, operands)
             if named is not None:
                 return self._checked(named)
-            self._note_gradient(eqn)
+            made = None if self.plain else derivatives.custom(self, eqn, operands)
+            if made is not None:
+                return self._checked(made)
+            if not self.plain:
+                self._note_gradient(eqn)
             return self.inline(body, operands)
         if any(isinstance(x, Key) for x in operands) and name not in rules.DRAWS:
             return self._plumbing(name)

@@ -6,6 +6,7 @@ while a model is captured:
 - ``x.data`` of a traced tensor is ``x.detach()``, which is what it means for gradients;
 - `torch.inference_mode` is `torch.no_grad`;
 - `torch.utils.checkpoint` of the reentrant kind runs its function: what it saves is memory;
+- a `torch.autograd.Function` is one node, whose passes are traced apart (`functions`);
 - gradient hooks are refused where they are registered.
 
 Hooks that a model already carries are refused by `refuse_hooks`.
@@ -26,10 +27,12 @@ import torch
 from torch.autograd.function import _SingleLevelFunction
 from torch.autograd.grad_mode import inference_mode
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot
+from torch.utils import _pytree
 from torch.utils.checkpoint import CheckpointFunction
 
 from ivyport.core.errors import TraceError
 from ivyport.frontends.nested import qualified_name
+from ivyport.frontends.torch.functions import called
 
 _SKIPPED = (str(Path(torch.__file__).parent), str(Path(__file__).parent), "<")
 _HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
@@ -155,6 +158,8 @@ def _apply(cls: Any, *args: Any) -> Any:
     if cls is CheckpointFunction and any(map(is_traced, args)):
         function, _, *rest = args
         return function(*rest)
+    if any(map(is_traced, _pytree.tree_leaves(args))):
+        return called(cls, args)
     return vars(torch._C._FunctionBase)["apply"].__get__(None, cls)(*args)
 
 

@@ -17,10 +17,12 @@ from ivyport.core import dims as dm
 from ivyport.core.build import Builder
 from ivyport.core.errors import GraphError, UnsupportedOpsError
 from ivyport.core.gaps import NO_RULE, Gap, report
-from ivyport.core.ir import Param, Scope, Source, TensorType, Value
+from ivyport.core.ir import Graph, Param, Scope, Source, TensorType, Value
 from ivyport.core.naming import Made, assigned_names
+from ivyport.core.ops_custom import CUSTOM_VJP, Function
+from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.stops import Differentiable, carries
-from ivyport.frontends.torch import branches, registry, rules
+from ivyport.frontends.torch import branches, functions, registry, rules
 from ivyport.frontends.torch.naming import frames
 from ivyport.frontends.torch.regions import NO_GRAD
 from ivyport.frontends.torch.sizes import dtype_name, size
@@ -271,7 +273,54 @@ class Lowering:
             self.draws.append(Value(self._type(node.meta["val"]), "draw"))
             self.env[node] = self.draws[-1]
             return
+        if node.target is functions.CALL:
+            self.env[node] = self._custom(node)
+            return
         self.env[node] = self._apply(node.target, node)
+
+    def _custom(self, node: FxNode) -> tuple[Value, ...]:
+        """A call of a `torch.autograd.Function`: both of its passes, closed graphs."""
+        operands, number = node.args
+        record = functions.record_of(number)
+        fakes = [x.meta["val"] for x in operands]
+        first, second = functions.passes(record, fakes)
+        names = record.argument_names
+        forward = self._closed(first, names)
+        count = len(forward.outputs)
+        grads = ["grad"] if count == 1 else [f"grad_{i}" for i in range(count)]
+        backward = self._closed(second, [*names, *grads])
+        if any(n.op in ("dropout", "rand") for n in forward.nodes):
+            raise GraphError(f"autograd.Function {record.name} draws random numbers")
+        function = Function(record.name, forward, backward)
+        values = tuple(self._argument(x) for x in operands)
+        return self.builder.node(CUSTOM_VJP, values, {"function": function}).outputs
+
+    def _closed(self, module: Any, names: list[str]) -> Graph:
+        """A traced function as a graph of its own."""
+        outer, src, scope = self.builder.nodes, self.builder.src, self.builder.scope
+        traces, traced, gaps = self.traces, self.traced, len(self.gaps)
+        self.builder.nodes, self.traces, self.traced = [], [], []
+        inputs: list[Value] = []
+        outputs: list[Any] = []
+        labels = iter(names)
+        try:
+            for inner in module.graph.nodes:
+                if inner.op == "placeholder":
+                    made = Value(self._type(inner.meta["val"]), next(labels))
+                    self.env[inner] = made
+                    inputs.append(made)
+                elif inner.op == "call_function":
+                    self._node(inner)
+                elif inner.op == "output":
+                    outputs = [self._argument(a) for a in inner.args[0]]
+            if len(self.gaps) > gaps:
+                del self.gaps[gaps + 1 :]
+            graph = Graph(inputs, {}, self.builder.nodes, outputs, name="function")
+        finally:
+            self.builder.nodes, self.builder.src = outer, src
+            self.builder.scope, self.traces, self.traced = scope, traces, traced
+        eliminate(graph)
+        return graph
 
     def _apply(self, target: Any, node: FxNode) -> Any:
         if target is branches.COND:
