@@ -64,6 +64,16 @@ def known(eqn: JaxprEqn) -> str:
     return name(eqn) if file is not None and file.startswith(_JAX) else ""
 
 
+def as_written(held: ClosedJaxpr) -> bool:
+    """Whether a body is the function's own, of its own arguments.
+
+    What `jax.grad` and `jax.jvp` make of a function (with residuals, or of its tangents) has the
+    function's name, but no names of arguments.
+    """
+    info = held.jaxpr.debug_info
+    return info is not None and info.arg_names is not None
+
+
 def custom_gradient(eqn: JaxprEqn) -> str | None:
     """The function's name, if the source gives it a gradient of its own.
 

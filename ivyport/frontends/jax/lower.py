@@ -181,7 +181,12 @@ class Lowering:
         self.stack = self.scopes.stack_of(stack, self._outer)
         self.builder.scope = self.unrolled.placed(self.stack)
         self.builder.src = source_of(eqn.source_info.traceback) or self._src
-        operands = [self._read(x, env) for x in eqn.invars]
+        try:
+            operands = [self._read(x, env) for x in eqn.invars]
+        except GraphError as error:
+            # A constant that has no form here is one more line of the report.
+            env.update(zip(eqn.outvars, self._gap(eqn, name, str(error)), strict=True))
+            return
         if name == MARK:
             self._mark(eqn, operands)
             env.update(zip(eqn.outvars, operands, strict=False))
@@ -220,8 +225,10 @@ class Lowering:
         self, name: str, body: ClosedJaxpr, operands: list[Found]
     ) -> Sequence[Found] | None:
         rule = rules.NAMED.get(name)
-        if rule is None:
+        if rule is None or len(self.builder.outs) != 1:
             return None
+        if name not in rules.DRAWN and not calls.as_written(body):
+            return None  # a derivative of the function has its name too
         at = len(self.builder.nodes)
         result = rule(self.builder, body, *operands)
         if result is None:

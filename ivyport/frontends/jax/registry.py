@@ -104,6 +104,11 @@ def _registers(table: dict[str, Rule], keys: Sequence[str]) -> Callable[[Rule], 
 HINTS = ("accuracy",)
 
 
+def _unsharded(value: Any) -> bool:
+    """Whether a parameter is a sharding over no devices, which says nothing."""
+    return bool(getattr(getattr(value, "mesh", None), "empty", False))
+
+
 def apply(
     rule: Rule, b: JaxBuilder, operands: Sequence[Any], params: Mapping[str, Any]
 ) -> Any:
@@ -120,7 +125,7 @@ def apply(
     for key, value in params.items():
         if key in taken or takes_all:
             passed[key] = value
-        elif key not in HINTS and value is not None:
+        elif key not in HINTS and value is not None and not _unsharded(value):
             raise GraphError(f"parameter {key}={value!r} is not supported")
     missing = taken - set(passed)
     if missing:

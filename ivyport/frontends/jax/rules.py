@@ -17,7 +17,7 @@ from ivyport.frontends.jax import (
     rules_window,
 )
 from ivyport.frontends.jax.registry import NAMED, RULES
-from ivyport.frontends.jax.rules_random import DRAWS, PLUMBING
+from ivyport.frontends.jax.rules_random import DRAWN, DRAWS, PLUMBING
 
 # The rules register on import.
 MODULES = (
@@ -35,4 +35,4 @@ MODULES = (
     rules_window,
 )
 
-__all__ = ["DRAWS", "MODULES", "NAMED", "PLUMBING", "RULES"]
+__all__ = ["DRAWN", "DRAWS", "MODULES", "NAMED", "PLUMBING", "RULES"]

@@ -46,6 +46,10 @@ def random_bits(b: JaxBuilder, key: Found, *, bit_width: int, shape: Any) -> Val
     raise GraphError("random bits: only uniform, normal and Bernoulli draws are ported")
 
 
+# Functions that draw: their names are theirs under `jax.grad` too, which has no part in keys.
+DRAWN = ("_uniform", "_normal", "_bernoulli")
+
+
 def _draws(operands: tuple[Found, ...]) -> bool:
     """Whether it is one draw: a scalar key."""
     return bool(operands) and isinstance(operands[0], Key) and operands[0].shape == ()

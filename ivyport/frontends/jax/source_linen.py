@@ -157,30 +157,35 @@ class LinenSource(Source):
             given[_group(collection)][_full(collection, keys)] = x.shape
         return {kind: (made[kind], given[kind]) for kind in made}
 
-    @contextlib.contextmanager
-    def marks(self, table: ScopeTable) -> Iterator[None]:
+    def marks(self, table: ScopeTable) -> contextlib.AbstractContextManager[None]:
         """Record module calls through linen's own interceptor."""
+        return marks(table)
 
-        def intercept(
-            following: Callable[..., Any],
-            args: tuple[Any, ...],
-            kwargs: dict[str, Any],
-            context: nn.module.InterceptorContext,
-        ) -> Any:
-            module, method = context.module, context.method_name
-            cls = qualified_name(type(module))
-            fields = dataclasses.fields(module)
-            values = {f.name: getattr(module, f.name) for f in fields}
-            table.knows(module.path, cls, plain_scalars(values, _HIDDEN))
-            # The root's call is the whole graph; a module's calls of itself are its own body.
-            if method == "setup" or not module.path or table.running(module):
-                return following(*args, **kwargs)
-            named = bind_names(context.orig_method, args, kwargs)
-            inner = functools.partial(following, *args, **kwargs)
-            return table.run(module, module.path, cls, named, inner)
 
-        with nn.intercept_methods(intercept):
-            yield
+@contextlib.contextmanager
+def marks(table: ScopeTable) -> Iterator[None]:
+    """Record the calls of linen modules in `table`, those of a root module aside."""
+
+    def intercept(
+        following: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        module, method = context.module, context.method_name
+        cls = qualified_name(type(module))
+        fields = dataclasses.fields(module)
+        values = {f.name: getattr(module, f.name) for f in fields}
+        table.knows(module.path, cls, plain_scalars(values, _HIDDEN))
+        # The root's call is the whole graph; a module's calls of itself are its own body.
+        if method == "setup" or not module.path or table.running(module):
+            return following(*args, **kwargs)
+        named = bind_names(context.orig_method, args, kwargs)
+        inner = functools.partial(following, *args, **kwargs)
+        return table.run(module, module.path, cls, named, inner)
+
+    with nn.intercept_methods(intercept):
+        yield
 
 
 def _group(collection: str) -> str:

@@ -247,13 +247,24 @@ class FunctionSource(Source):
         super().__init__(name, cls, function, signature, args, kwargs, rng)
         flat, self._tree = jax.tree_util.tree_flatten_with_path(params)
         self._flat: list[tuple[str, Any]] = []
+        # The variables of a linen module, which the function applies: its modules are known.
+        self._applies = _is_variables(params)
         for keys, value in flat:
             parts = tuple(key_text(key) for key in keys) or ("params",)
             path = ".".join(parts)
             self._flat.append((path, value))
+            module = parts[1:-1] if self._applies else parts[:-1]
             if is_array(value):
-                self.own(Leaf(path, parts[:-1], parts[-1], "parameter"), value)
+                self.own(Leaf(path, module, parts[-1], "parameter"), value)
         self._has_params = params is not None
+
+    def marks(self, table: ScopeTable) -> contextlib.AbstractContextManager[None]:
+        """Modules that the function applies are recorded, if their variables are its params."""
+        if not self._applies:
+            return contextlib.nullcontext()
+        from ivyport.frontends.jax.source_linen import marks
+
+        return marks(table)
 
     def run(
         self, parameters: Arrays, buffers: Arrays, bound: Bound, train: bool, rng: Any
@@ -265,6 +276,13 @@ class FunctionSource(Source):
             leaves = [parameters.get(path, value) for path, value in self._flat]
             args = (jax.tree_util.tree_unflatten(self._tree, leaves), *args)
         return self.function(*args, **bound.kwargs), buffers
+
+
+def _is_variables(params: Any) -> bool:
+    """Whether a pytree is what a linen module's `init` returns, with parameters alone."""
+    if "flax.linen" not in sys.modules or not isinstance(params, Mapping):
+        return False
+    return list(params) == ["params"] and isinstance(params["params"], Mapping)
 
 
 def open_source(
