@@ -46,8 +46,13 @@ def linear(
 
 
 @op("embedding")
-def embedding(indices: TensorType, weight: TensorType) -> TensorType:
-    """Rows of `weight` (V, C) by integer indices: (..., C)."""
+def embedding(
+    indices: TensorType, weight: TensorType, *, padding: int | None = None
+) -> TensorType:
+    """Rows of `weight` (V, C) by integer indices: (..., C).
+
+    The row `padding` gets no gradient from here.
+    """
     demand(dt.is_int(indices.dtype), f"embedding indices are {indices.dtype}")
     return TensorType(weight.dtype, (*indices.shape, weight.shape[1]))
 

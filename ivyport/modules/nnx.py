@@ -61,6 +61,10 @@ def _embedding(node: Node, names: list[str]) -> LayerSpec | None:
     count, features = shape(node, 1)
     numbers = {"num_embeddings": count, "features": features}
     params = {names[0]: ParamSpec("embedding")}
+    padding = node.attrs["padding"]
+    if padding is not None:
+        flags = {"padding_idx": padding}
+        return LayerSpec("PaddedEmbed", numbers, flags, params, positional=2)
     return LayerSpec("nnx.Embed", numbers, {}, params, positional=2)
 
 

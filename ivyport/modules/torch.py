@@ -60,7 +60,9 @@ def _embedding(node: Node, names: list[str]) -> LayerSpec | None:
     count, features = shape(node, 1)
     numbers = {"num_embeddings": count, "embedding_dim": features}
     params = {names[0]: ParamSpec("weight")}
-    return LayerSpec("nn.Embedding", numbers, {}, params, positional=2)
+    padding = node.attrs["padding"]
+    flags = {} if padding is None else {"padding_idx": padding}
+    return LayerSpec("nn.Embedding", numbers, flags, params, positional=2)
 
 
 def _norm(node: Node, names: list[str]) -> LayerSpec | None:

@@ -178,35 +178,6 @@ def differentiate(raw: Any, leaves: Tensors, weights: Mapping[str, Array]) -> La
     )
 
 
-class TrainPadding(TorchFunctionMode):  # type: ignore[misc]  # torch has no types
-    """Gives the padding row of an embedding its gradient, which torch drops.
-
-    The other side has the embedding without that rule. Names of the `leaves` that it
-    applies to are added to `found`.
-    """
-
-    def __init__(self, leaves: Tensors, found: set[str]) -> None:
-        super().__init__()
-        self._names = {id(tensor): name for name, tensor in leaves.items()}
-        self._found = found
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        # The function hands its other arguments on by keyword.
-        if func is F.embedding and kwargs.get("padding_idx") is not None:
-            kwargs["padding_idx"] = None
-            name = self._names.get(id(args[1]))
-            if name is not None:
-                self._found.add(name)
-        return func(*args, **kwargs)
-
-
 class _Promote(TorchFunctionMode):  # type: ignore[misc]  # torch has no types
     """Lets a model whose code names float32 run in float64: products are promoted."""
 

@@ -15,7 +15,6 @@ from ivyport.verification.compare import Array, Flat, flatten
 from ivyport.verification.sides import Lazy, PortFails, Record, Result, located
 from ivyport.verification.torch_calls import (
     Tensors,
-    TrainPadding,
     Weights,
     differentiate,
     from_array,
@@ -73,9 +72,7 @@ class TorchPort:
         given = parameters or self._weights.parameters
         with torch.enable_grad(), _located():
             leaves = self._weights.trained(given)
-            # The source's padding rows are trained as well.
-            with TrainPadding(leaves, set()):
-                raw, buffers = self._call(inputs, {**given, **leaves}, train)
+            raw, buffers = self._call(inputs, {**given, **leaves}, train)
             gradients = differentiate(raw, leaves, weights)
         return Result(_outputs(raw), weights, gradients, lazy(buffers))
 

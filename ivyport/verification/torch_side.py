@@ -20,7 +20,6 @@ from ivyport.verification.sides import Activation, Lazy, Result, WeightsOf
 from ivyport.verification.torch_calls import (
     Convert,
     Tensors,
-    TrainPadding,
     Weights,
     differentiate,
     from_array,
@@ -45,8 +44,6 @@ class TorchSide:
         tied = {other: name for name, others in aliases.items() for other in others}
         self._weights = Weights(model, tied, wide)
         self.owner: Mapping[str, str] = self._weights.owner
-        #: Embeddings with a row whose gradient torch drops, once gradients were taken.
-        self.padding: set[str] = set()
         self.drops = False
         #: Classes of outputs that are neither tensors nor constants.
         self.lost: set[str] = set()
@@ -113,8 +110,7 @@ class TorchSide:
         with torch.enable_grad():
             given = self._weights.parameters
             leaves = self._weights.trained(given)
-            with TrainPadding(leaves, self.padding):
-                raw, buffers = self._call(None, {**given, **leaves}, train)
+            raw, buffers = self._call(None, {**given, **leaves}, train)
             outputs = self._outputs(raw)
             weights = weights_of(outputs)
             gradients = differentiate(raw, leaves, weights)
@@ -153,12 +149,6 @@ class TorchSide:
         if self.lost:
             names = ", ".join(sorted(self.lost))
             found.append(f"outputs that are no tensors are not ported: {names}")
-        if self.padding:
-            found.append(
-                "torch keeps the padding rows of its embeddings as they are in "
-                "training, the port trains them; gradients are compared with these "
-                f"rows trained: {', '.join(sorted(self.padding))}"
-            )
         return found
 
     def _call(

@@ -39,6 +39,13 @@ PRODUCTS = [
         lambda i, w: F.embedding(i, w),
     ),
     Sample(
+        "embedding",
+        (ints(7, B, S), f32(7, 3)),
+        lambda b, i, w: b.embedding(i, w, padding=2),
+        lambda i, w: F.embedding(i, w, padding_idx=2),
+        "padding",
+    ),
+    Sample(
         "one_hot",
         (ints(5, B, S),),
         lambda b, i: b.one_hot(i, num_classes=5, dtype="int64"),

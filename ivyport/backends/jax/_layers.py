@@ -44,6 +44,19 @@ class BatchNorm(nnx.BatchNorm):
         return y * self.scale[...] + self.bias[...]
 
 
+class PaddedEmbed(nnx.Embed):
+    """Embedding whose row `padding_idx` gets no gradient, as in PyTorch."""
+
+    def __init__(self, *sizes, padding_idx, **options):
+        super().__init__(*sizes, **options)
+        self.padding_idx = padding_idx
+
+    def __call__(self, inputs):
+        rows = super().__call__(inputs)
+        padded = (inputs == self.padding_idx)[..., None]
+        return jnp.where(padded, jax.lax.stop_gradient(rows), rows)
+
+
 class PointwiseConv(nnx.Conv):
     """Convolution of single points: on a CPU a matrix product, which uses all cores."""
 

@@ -508,3 +508,10 @@ def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
         given = ", ".join(f"{name} = {size}" for name, size in sizes.items())
         reason = f" ({why})" if why else ""
         raise ValueError(f"sizes with {due} are due{reason}, not {given}")
+
+
+def padded_embedding(weight, indices, padding):
+    """Rows of `weight`; the row `padding` gets no gradient, as in PyTorch."""
+    rows = weight[indices]
+    padded = (indices == padding)[..., None]
+    return jnp.where(padded, jax.lax.stop_gradient(rows), rows)

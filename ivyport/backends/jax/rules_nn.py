@@ -64,7 +64,11 @@ def linear(
 
 
 @emits("embedding")
-def embedding(e: Exprs, indices: ast.expr, weight: ast.expr) -> ast.expr:
+def embedding(
+    e: Exprs, indices: ast.expr, weight: ast.expr, *, padding: int | None
+) -> ast.expr:
+    if padding is not None:
+        return e.rt("padded_embedding", weight, indices, padding)
     return e.index(weight, [indices])
 
 

@@ -53,8 +53,11 @@ def linear(
 
 
 @emits("embedding")
-def embedding(e: Exprs, indices: ast.expr, weight: ast.expr) -> ast.expr:
-    return e.call("F.embedding", index_of(e, indices, 0), weight)
+def embedding(
+    e: Exprs, indices: ast.expr, weight: ast.expr, *, padding: int | None
+) -> ast.expr:
+    kept = OMIT if padding is None else padding
+    return e.call("F.embedding", index_of(e, indices, 0), weight, padding_idx=kept)
 
 
 @emits("one_hot")

@@ -102,7 +102,30 @@ class Linears:
             "take": [self.embedding],
             "linear": [self.coded],
             "add": [self.bias],
+            "where": [padded],
         }
+
+
+def padded(b: Builder, node: Node) -> Value | None:
+    """``where((indices == padding)[..., None], stop_gradient(rows), rows)``."""
+    stop, rows = (
+        made_by(node.inputs[1], "stop_gradient"),
+        made_by(node.inputs[2], "embedding"),
+    )
+    if stop is None or rows is None or stop.inputs[0] is not rows.output:
+        return None
+    condition = node.inputs[0]
+    seen = view(condition) if isinstance(condition, Value) else None
+    asked = made_by(seen.base, "equal") if seen is not None else None
+    if seen is None or asked is None or rows.attrs["padding"] is not None:
+        return None
+    indices, weight = rows.inputs
+    axes = (*range(len(seen.axes) - 1), None)
+    for one, other in pairs(asked):
+        value = constant(other)
+        if alike(one, indices) and type(value) is int and seen.axes == axes:
+            return b.embedding(indices, weight, padding=value)
+    return None
 
 
 def _linear(b: Builder, x: Labelled, weight: Labelled, out: Labelled) -> Value | None:

@@ -67,6 +67,8 @@ def _drop(graph: Graph, flows: Differentiable, results: list[Value]) -> None:
     for node in graph.nodes:
         for body in bodies(node):
             _drop_inside(node, body, flows)
+        if node.op == "embedding" and not any(map(flows, node.values())):
+            node.attrs["padding"] = None
     if not any(n.op == STOP for n in graph.nodes):
         return
     needed = _needed(graph, results)

@@ -187,8 +187,18 @@ def embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Value:
-    """Rows of the weight; the padding index only stops a gradient."""
-    return b.embedding(indices, weight)
+    """Rows of the weight; that of the padding index gets no gradient, -1 is none.
+
+    `sparse` is about the layout of the gradient in memory.
+    """
+    if scale_grad_by_freq:
+        raise GraphError(
+            "scale_grad_by_freq=True divides each row's gradient by how often the row is read, "
+            "which no other framework has: make the layer without it"
+        )
+    return b.embedding(
+        indices, weight, padding=padding_idx if padding_idx >= 0 else None
+    )
 
 
 # Normalisation.

@@ -88,6 +88,19 @@ def check_shapes(
             )
 
 
+class PaddedEmbed(nnx.Embed):
+    """Embedding whose row `padding_idx` gets no gradient, as in PyTorch."""
+
+    def __init__(self, *sizes, padding_idx, **options):
+        super().__init__(*sizes, **options)
+        self.padding_idx = padding_idx
+
+    def __call__(self, inputs):
+        rows = super().__call__(inputs)
+        padded = (inputs == self.padding_idx)[..., None]
+        return jnp.where(padded, jax.lax.stop_gradient(rows), rows)
+
+
 def load_pretrained(make, folder):
     """Fill the model that `make` builds with `folder`'s safetensors, name by name.
 
@@ -121,8 +134,8 @@ def config_values(path, fields):
 
 class BertEmbeddings(nnx.Module):
     def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
-        self.word_embeddings = nnx.Embed(
-            config.vocab_size, config.hidden_size, rngs=rngs
+        self.word_embeddings = PaddedEmbed(
+            config.vocab_size, config.hidden_size, padding_idx=0, rngs=rngs
         )
         self.position_embeddings = nnx.Embed(
             config.max_position_embeddings, config.hidden_size, rngs=rngs

@@ -91,7 +91,9 @@ def config_values(path, fields):
 class BertEmbeddings(nn.Module):
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.word_embeddings = nn.Embedding(
+            config.vocab_size, config.hidden_size, padding_idx=0
+        )
         self.position_embeddings = nn.Embedding(
             config.max_position_embeddings, config.hidden_size
         )
