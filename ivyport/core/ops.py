@@ -290,10 +290,13 @@ def _bound(bound: DimLike, size: DimLike) -> DimLike:
 
 
 @op("index")
-def index(x: TensorType, *indices: TensorType | None) -> TensorType:
+def index(
+    x: TensorType, *indices: TensorType | None, fill: float | None = None
+) -> TensorType:
     """Integer-array indexing as numpy does it; None keeps an axis, trailing axes are kept.
 
     Integer indices may be negative. Boolean masks are not allowed (their size depends on data).
+    An index out of bounds is an error where `fill` is None, and gives `fill` otherwise.
     """
     arrays = [i for i in indices if i is not None]
     demand(all(dt.is_int(i.dtype) for i in arrays), "index by non-integers")
@@ -312,8 +315,12 @@ def index_update(
     values: OperandType,
     *indices: TensorType | None,
     accumulate: bool = False,
+    drop: bool = False,
 ) -> TensorType:
-    """x with ``x[indices] = values`` (or ``+=``), out of place. A bool mask may index alone."""
+    """x with ``x[indices] = values`` (or ``+=``), out of place. A bool mask may index alone.
+
+    An index out of bounds is an error, or with `drop` its value is dropped.
+    """
     return x
 
 
@@ -340,21 +347,25 @@ def scatter(
 
 
 @op("take", url=f"{API}indexing_functions.html")
-def take(x: TensorType, indices: TensorType, *, axis: int) -> TensorType:
+def take(
+    x: TensorType, indices: TensorType, *, axis: int, fill: float | None = None
+) -> TensorType:
     """Select along an axis; `indices` of any rank replaces that axis.
 
-    Negative indices count from the end.
+    Negative indices count from the end; those out of bounds are an error, or give `fill`.
     """
     a = normalize(axis, x.rank)
     return x.with_shape((*x.shape[:a], *indices.shape, *x.shape[a + 1 :]))
 
 
 @op("take_along_axis", url=f"{API}indexing_functions.html")
-def take_along_axis(x: TensorType, indices: TensorType, *, axis: int) -> TensorType:
+def take_along_axis(
+    x: TensorType, indices: TensorType, *, axis: int, fill: float | None = None
+) -> TensorType:
     """Gather: result[i, j] = x[i, indices[i, j]] for axis 1.
 
     Other axes of `indices` are at most as long as those of x, and no index is negative (the torch
-    rules).
+    rules). With `fill` negative ones count from the end, and those out of bounds give `fill`.
     """
     demand(x.rank == indices.rank, f"take_along_axis of {x} by {indices}")
     return x.with_shape(indices.shape)

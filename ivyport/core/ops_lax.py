@@ -162,11 +162,16 @@ def dynamic_update_slice(
 
 @op("index_reduce")
 def index_reduce(
-    x: TensorType, values: OperandType, *indices: TensorType | None, mode: str
+    x: TensorType,
+    values: OperandType,
+    *indices: TensorType | None,
+    mode: str,
+    drop: bool = False,
 ) -> TensorType:
     """`index_update` that combines: ``x[i] = mode(x[i], value)`` for each index i in turn.
 
-    `mode` is mul, min or max. Repeated indices combine all their values.
+    `mode` is mul, min or max. Repeated indices combine all their values; what is out of bounds
+    is an error, or dropped with `drop`.
     """
     demand(mode in ("mul", "min", "max"), f"index_reduce mode {mode!r}")
     return x

@@ -130,6 +130,11 @@ def _unique(cls: str, names: dict[str, int]) -> str:
     return short if names[short] == 1 else f"{short}{names[short]}"
 
 
+def _differ(a: Number, b: Number) -> bool:
+    """Whether two numbers are not one number; not-a-number is."""
+    return a != b and (a == a or b == b)
+
+
 def _define(
     cls: str,
     members: list[tuple[Instance, dict[Where, Number]]],
@@ -144,7 +149,7 @@ def _define(
     vectors: dict[tuple[Number, ...], list[Where]] = {}
     for where in holes:
         vector = tuple(h[where] for _, h in members)
-        if any(v != vector[0] for v in vector):
+        if any(_differ(v, vector[0]) for v in vector):
             vectors.setdefault(vector, []).append(where)
     taken: set[str] = {"self", "config", "rngs"}
     for vector, places in vectors.items():

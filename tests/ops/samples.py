@@ -12,6 +12,7 @@ from tests.ops import (
     samples_index,
     samples_lax,
     samples_nn,
+    samples_outside,
     samples_vision,
 )
 from tests.ops.sample import Sample
@@ -20,6 +21,7 @@ SAMPLES: list[Sample] = [
     *samples_elementwise.ROWS,
     *samples_array.ROWS,
     *samples_index.ROWS,
+    *samples_outside.ROWS,
     *samples_nn.ROWS,
     *samples_vision.ROWS,
     *samples_lax.ROWS,

@@ -10,7 +10,10 @@ before emission. What an operation means is said where it is defined.
 from __future__ import annotations
 
 import ast
+import math
 from typing import Any
+
+import numpy as np
 
 from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
 from ivyport.backends.spelling import (
@@ -303,8 +306,28 @@ def slice_update(
 
 
 @emits("index")
-def index(e: Exprs, x: ast.expr, *indices: ast.expr | None) -> ast.expr:
-    return e.index(x, colons(indices))
+def index(
+    e: Exprs, x: ast.expr, *indices: ast.expr | None, fill: float | None
+) -> ast.expr:
+    return _filled(e, x, colons(indices), fill)
+
+
+def _filled(e: Exprs, x: ast.expr, items: list[Any], fill: float | None) -> ast.expr:
+    """``x[i]``; an index out of bounds gives `fill` (JAX's own choice is not spelled)."""
+    if fill is None:
+        return e.index(x, items)
+    value = OMIT if _is_default(fill, e.out.dtype) else fill
+    found = e.index(attribute(x, "at"), items)
+    return e.method(found, "get", mode=ast.Constant("fill"), fill_value=value)
+
+
+def _is_default(fill: float, dtype: str) -> bool:
+    if dt.is_float(dtype):
+        return math.isnan(fill)
+    if dtype == "bool":
+        return bool(fill)
+    limits = np.iinfo(dtype)
+    return fill == (limits.max if limits.min == 0 else limits.min)
 
 
 @emits("index_update")
@@ -314,6 +337,7 @@ def index_update(
     values: ast.expr,
     *indices: ast.expr | None,
     accumulate: bool,
+    drop: bool,
 ) -> ast.expr:
     first = e.node.inputs[2]
     if isinstance(first, Value) and first.type.dtype == "bool":
@@ -326,8 +350,14 @@ def index_update(
 
 
 @emits("take")
-def take(e: Exprs, x: ast.expr, indices: ast.expr, *, axis: int) -> ast.expr:
-    return e.index(x, [*(Slice(),) * normalize(axis, e.type(0).rank), indices])
+def take(
+    e: Exprs, x: ast.expr, indices: ast.expr, *, axis: int, fill: float | None
+) -> ast.expr:
+    along = normalize(axis, e.type(0).rank)
+    if fill is None:
+        return e.index(x, [*(Slice(),) * along, indices])
+    value = OMIT if _is_default(fill, e.out.dtype) else fill
+    return e.call("jnp.take", x, indices, axis=along, fill_value=value)
 
 
 def _rows_agree(x: TensorType, indices: TensorType, axis: int) -> bool:
@@ -337,11 +367,14 @@ def _rows_agree(x: TensorType, indices: TensorType, axis: int) -> bool:
 
 
 @emits("take_along_axis")
-def take_along_axis(e: Exprs, x: ast.expr, indices: ast.expr, *, axis: int) -> ast.expr:
+def take_along_axis(
+    e: Exprs, x: ast.expr, indices: ast.expr, *, axis: int, fill: float | None
+) -> ast.expr:
     along = one_axis(axis, e.out.rank)
-    if _rows_agree(e.type(0), e.type(1), axis):
+    usual = fill is None or _is_default(fill, e.out.dtype)
+    if usual and _rows_agree(e.type(0), e.type(1), axis):
         return e.call("jnp.take_along_axis", x, indices, axis=along)
-    return e.index(x, [e.rt("along_axis", indices, along)])
+    return _filled(e, x, [e.rt("along_axis", indices, along)], fill)
 
 
 @emits("scatter")

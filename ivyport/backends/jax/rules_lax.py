@@ -89,7 +89,12 @@ def dynamic_update_slice(
 
 @emits("index_reduce")
 def index_reduce(
-    e: Exprs, x: ast.expr, values: ast.expr, *indices: ast.expr | None, mode: str
+    e: Exprs,
+    x: ast.expr,
+    values: ast.expr,
+    *indices: ast.expr | None,
+    mode: str,
+    drop: bool,
 ) -> ast.expr:
     where = e.index(attribute(x, "at"), colons(indices))
     return e.method(where, mode, values)

@@ -248,3 +248,60 @@ def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
         given = ", ".join(f"{name} = {size}" for name, size in sizes.items())
         reason = f" ({why})" if why else ""
         raise ValueError(f"sizes with {due} are due{reason}, not {given}")
+
+
+def index_or_fill(
+    x: torch.Tensor, index: tuple[torch.Tensor | slice, ...], fill: float = torch.nan
+) -> torch.Tensor:
+    """x[index] as JAX has it: `fill` where an index is out of bounds."""
+    places, inside = within(x, index)
+    arrays = [i for i, item in enumerate(index) if not isinstance(item, slice)]
+    first = arrays[0] if arrays[-1] - arrays[0] < len(arrays) else 0
+    found = x[places]
+    trailing = found.ndim - first - inside.ndim
+    return torch.where(inside[(..., *(None,) * trailing)], found, fill)
+
+
+def within(
+    x: torch.Tensor, index: tuple[torch.Tensor | slice, ...]
+) -> tuple[tuple[torch.Tensor | slice, ...], torch.Tensor]:
+    """The index moved into bounds, and where it was there before."""
+    places, inside = [], torch.ones((), dtype=torch.bool, device=x.device)
+    for item, size in zip(index, x.shape, strict=False):
+        if not isinstance(item, slice):
+            inside = inside & (item >= -size) & (item < size)
+            item = item.clamp(-size, size - 1)
+        places.append(item)
+    return tuple(places), inside
+
+
+def gather_or_fill(
+    x: torch.Tensor, dim: int, index: torch.Tensor, fill: float = torch.nan
+) -> torch.Tensor:
+    """x.gather(dim, index) as JAX has it: `fill` where an index is out of bounds."""
+    size = x.shape[dim]
+    inside = (index >= -size) & (index < size)
+    return torch.where(inside, x.gather(dim, index.clamp(-size, size - 1) % size), fill)
+
+
+def put_inside(
+    x: torch.Tensor,
+    index: tuple[torch.Tensor | slice, ...],
+    values: torch.Tensor | float,
+    reduce: str = "",
+) -> torch.Tensor:
+    """x with `values` set at the index, or reduced there; as in JAX, what is out of bounds is
+    dropped."""
+    places, inside = within(x, index)
+    at = torch.arange(x.numel(), device=x.device).reshape(x.shape)[places]
+    arrays = [i for i, item in enumerate(index) if not isinstance(item, slice)]
+    first = arrays[0] if arrays[-1] - arrays[0] < len(arrays) else 0
+    trailing = at.ndim - first - inside.ndim
+    # One more element takes what is dropped.
+    at = torch.where(inside[(..., *(None,) * trailing)], at, x.numel()).flatten()
+    values = torch.as_tensor(values, dtype=x.dtype, device=x.device)
+    values = values.expand(x[places].shape).flatten()
+    flat = torch.cat([x.flatten(), x.new_zeros(1)])
+    if not reduce:
+        return flat.scatter(0, at, values)[:-1].reshape(x.shape)
+    return flat.scatter_reduce(0, at, values, reduce)[:-1].reshape(x.shape)

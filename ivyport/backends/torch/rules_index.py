@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import ast
+import math
 from typing import Any
 
-from ivyport.backends.pyast import Exprs, call, name, rule_table
+from ivyport.backends.pyast import OMIT, Exprs, call, name, rule_table
 from ivyport.backends.spelling import (
     colons,
     is_hole,
@@ -17,6 +18,7 @@ from ivyport.backends.spelling import (
     unless,
 )
 from ivyport.backends.torch.spell import index_of, long, scalar_of, tensor
+from ivyport.core import dtype as dt
 from ivyport.core.ir import NewAxis, Slice, Value
 from ivyport.core.ops import normalize
 
@@ -84,8 +86,27 @@ def _item(e: Exprs, item: Any) -> Any:
 
 
 @emits("index")
-def index(e: Exprs, x: ast.expr, *indices: ast.expr | None) -> ast.expr:
-    return e.index(x, colons(_indices(e, indices, 1)))
+def index(
+    e: Exprs, x: ast.expr, *indices: ast.expr | None, fill: float | None
+) -> ast.expr:
+    where = _indices(e, indices, 1)
+    if fill is not None:
+        return e.rt("index_or_fill", x, _items(e, where), _fill(e, fill))
+    return e.index(x, colons(where))
+
+
+def _items(e: Exprs, indices: tuple[ast.expr | None, ...]) -> tuple[Any, ...]:
+    """An index as a tuple of values; trailing axes need no item."""
+    while indices[-1] is None:
+        indices = indices[:-1]
+    return tuple(_item(e, Slice()) if i is None else i for i in indices)
+
+
+def _fill(e: Exprs, fill: float) -> Any:
+    """What an element out of bounds becomes, left out for NaN."""
+    if dt.is_float(e.out.dtype) and math.isnan(fill):
+        return OMIT
+    return fill
 
 
 def _indices(
@@ -103,6 +124,7 @@ def index_update(
     values: ast.expr,
     *indices: ast.expr | None,
     accumulate: bool,
+    drop: bool,
 ) -> ast.expr:
     first = e.node.inputs[2]
     if isinstance(first, Value) and first.type.dtype == "bool":
@@ -115,6 +137,9 @@ def index_update(
             return e.method(x, "masked_fill", mask, values)
         return e.call("torch.where", mask, values, x)
     where = _indices(e, indices, 2)
+    if drop:
+        how = "sum" if accumulate else OMIT
+        return e.rt("put_inside", x, _items(e, where), values, reduce=how)
     while where[-1] is None:
         where = where[:-1]
     if None not in where and not scalar_of(e, 1):
@@ -128,14 +153,25 @@ def index_update(
 
 
 @emits("take")
-def take(e: Exprs, x: ast.expr, indices: ast.expr, *, axis: int) -> ast.expr:
+def take(
+    e: Exprs, x: ast.expr, indices: ast.expr, *, axis: int, fill: float | None
+) -> ast.expr:
     before = (Slice(),) * normalize(axis, e.type(0).rank)
-    return e.index(x, [*before, index_of(e, indices, 1)])
+    where = index_of(e, indices, 1)
+    if fill is not None:
+        items = (*(_item(e, i) for i in before), where)
+        return e.rt("index_or_fill", x, items, _fill(e, fill))
+    return e.index(x, [*before, where])
 
 
 @emits("take_along_axis")
-def take_along_axis(e: Exprs, x: ast.expr, indices: ast.expr, *, axis: int) -> ast.expr:
-    return e.method(x, "gather", one_axis(axis, e.out.rank), long(e, indices, 1))
+def take_along_axis(
+    e: Exprs, x: ast.expr, indices: ast.expr, *, axis: int, fill: float | None
+) -> ast.expr:
+    along, where = one_axis(axis, e.out.rank), long(e, indices, 1)
+    if fill is not None:
+        return e.rt("gather_or_fill", x, along, where, _fill(e, fill))
+    return e.method(x, "gather", along, where)
 
 
 @emits("scatter")

@@ -97,15 +97,22 @@ def dynamic_update_slice(
 
 @emits("index_reduce")
 def index_reduce(
-    e: Exprs, x: ast.expr, values: ast.expr, *indices: ast.expr | None, mode: str
+    e: Exprs,
+    x: ast.expr,
+    values: ast.expr,
+    *indices: ast.expr | None,
+    mode: str,
+    drop: bool,
 ) -> ast.expr:
-    where = [
+    where = tuple(
         ast.Call(ast.Name("slice", ast.Load()), [ast.Constant(None)], [])
         if i is None
         else index_of(e, i, 2 + position)
         for position, i in enumerate(indices)
-    ]
-    return e.rt("index_reduce", x, tuple(where), values, REDUCTIONS[mode])
+    )
+    if drop:
+        return e.rt("put_inside", x, where, values, reduce=REDUCTIONS[mode])
+    return e.rt("index_reduce", x, where, values, REDUCTIONS[mode])
 
 
 # ---- windows

@@ -10,9 +10,11 @@ from __future__ import annotations
 import dataclasses
 
 from ivyport.core.dims import Dim, DimLike
+from ivyport.core.errors import GraphError
 from ivyport.core.ir import Scalar, Slice, Value
 from ivyport.core.ops import broadcast
 from ivyport.core.passes.match import constant
+from ivyport.core.ranges import at_most
 from ivyport.frontends.jax.registry import JaxBuilder
 
 Axes = tuple[int, ...]
@@ -75,24 +77,65 @@ def _without_last(b: JaxBuilder, x: Value) -> Value:
     return b.resize(x, shape)
 
 
-def unwrapped(index: Value, size: DimLike) -> Value:
-    """The index before ``where(i < 0, i + size, i)``: negative ones count from the end anyway."""
+def unwrapped(index: Value, size: DimLike) -> Value | None:
+    """The index before ``where(i < 0, i + size, i)``, which counts from the end; else None."""
     node = index.producer
+    while (
+        node is not None and node.op == "reshape"
+    ):  # of a scalar, or with axes of size one
+        inner = node.inputs[0]
+        if not isinstance(inner, Value) or inner.type.shape != index.type.shape:
+            return None
+        index, node = inner, inner.producer
     if node is None or node.op != "where":
-        return index
+        return None
     condition, added, plain = node.inputs
     if not isinstance(plain, Value) or plain.type != index.type:
-        return index
+        return None
     test = condition.producer if isinstance(condition, Value) else None
     total = added.producer if isinstance(added, Value) else None
     if test is None or total is None or test.op != "less" or total.op != "add":
-        return index
+        return None
     if test.inputs[0] is not plain or constant(test.inputs[1]) != 0:
-        return index
+        return None
     for one, other in (total.inputs, total.inputs[::-1]):
         if one is plain and constant(other) == size:
             return plain
-    return index
+    return None
+
+
+def within(b: JaxBuilder, index: Value, last: DimLike) -> bool:
+    """Whether the index is proved to be in 0 ... last."""
+    found = b.interval(index)
+    return at_most(0, found.low) and at_most(found.high, last)
+
+
+def counted(
+    b: JaxBuilder, start: Value, length: DimLike, size: DimLike, paired: bool
+) -> tuple[Value, bool]:
+    """The start of a window of `size` along an axis of `length`; whether it may be outside.
+
+    What is returned counts from the end where it is negative, and a window that would begin
+    before the axis or end behind it has moved behind it, with all of its elements. A `paired`
+    start that is never outside is not negative: `take_along_axis` takes no such index.
+
+    Raises:
+        GraphError: the window is the whole axis, and may begin elsewhere than at 0.
+    """
+    plain = unwrapped(start, length) if size == 1 else None
+    if within(b, start, length - size):
+        natural = plain is not None and at_most(0, b.interval(plain).low)
+        return (start if plain is None or (paired and not natural) else plain), False
+    if plain is not None:
+        return plain, True
+    if length == size and size != 1:
+        raise GraphError(f"a window of a whole axis (of {size}) at a computed place")
+    outside = b.less(start, Scalar(0))
+    if size != 1:
+        outside = b.logical_or(outside, b.greater(start, Scalar(length - size)))
+    elif at_most(0, b.interval(start).low):
+        return start, True
+    return b.where(outside, Scalar(length), start), True
 
 
 def clamped(b: JaxBuilder, index: Value, last: DimLike) -> Value:

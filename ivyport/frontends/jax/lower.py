@@ -27,6 +27,7 @@ from ivyport.core.ir import (
     TensorType,
     Value,
 )
+from ivyport.core.ranges import Interval, Ranges
 from ivyport.frontends.jax import calls, derivatives, rules
 from ivyport.frontends.jax.constants import as_nodes
 from ivyport.frontends.jax.lines import source_of
@@ -84,6 +85,7 @@ class Lowering:
         stack: scopes of the current equation, before iterations are numbered.
         notes: sentences about what the graph does not keep (custom gradients).
         params: after `run`, the parameters by value; layers that a scan ran over have their own.
+        ranges: what integer values are known to hold.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Lowering:
         self._outer: tuple[Scope, ...] = ()  # of the enclosing equation
         self._src: Source | None = None
         self._arrays: dict[int, tuple[Any, Found]] = {}
+        self.ranges = Ranges({})
 
     def run(self) -> list[Found]:
         """Lower every equation; the flat outputs.
@@ -288,6 +291,9 @@ class Lowering:
             host = np.asarray(array)
             found = as_nodes(self.builder, host, self.unrolled.placed(self._outer))
             made = self.constant(host, "constant") if found is None else found
+            if found is None and host.dtype.kind in "iub" and host.size:
+                span = Interval(int(host.min()), int(host.max()))
+                self.ranges.known[made] = span  # type: ignore[index]
             self._arrays[id(array)] = (
                 array,
                 made,

@@ -16,6 +16,7 @@ from ivyport.core.build import Builder
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Scalar, TensorType, Value
+from ivyport.core.ranges import Interval
 from ivyport.frontends.jax.sizes import to_dim
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class JaxBuilder(Builder):
             return x
         type_ = self.ins[position]
         return self.full(shape=type_.shape, value=x.value, dtype=type_.dtype)
+
+    def interval(self, x: Value) -> Interval:
+        """What integers x is known to hold."""
+        return self.lowering.ranges.of(x)
 
     def size(self, size: Any) -> DimLike:
         """A size in an equation's parameters as a size of the graph."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ivyport.core import dtype as dt
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Scalar, Slice, Value
+from ivyport.core.ir import Slice, Value
 from ivyport.core.passes.match import constant
 from ivyport.frontends.jax.indexing import (
     Plan,
@@ -17,11 +17,13 @@ from ivyport.frontends.jax.indexing import (
     arrays_first,
     clamped,
     component,
+    counted,
     joined,
     plan,
     unwrapped,
 )
 from ivyport.frontends.jax.registry import JaxBuilder, lowers
+from ivyport.frontends.jax.sizes import number
 
 
 @lowers("gather")
@@ -39,10 +41,10 @@ def gather(
 ) -> Value:
     """Windows of x at `indices`.
 
-    An index out of bounds is clamped in mode CLIP and gives `fill_value` in mode FILL if one was
-    asked for. The value that JAX fills in by itself (NaN, the limit of an integer dtype) is not
-    kept: such an index is an error of the model, and the target treats it as its own indexing
-    does (torch raises).
+    An index out of bounds is clamped in mode CLIP and gives `fill_value` in mode FILL: if none
+    was asked for, what JAX fills in by itself (NaN, the limit of an integer dtype). Rows of a
+    table that the model holds are an embedding, which is not filled: an id that is out of bounds
+    is an error of the model, and the target treats it as its own embeddings do (torch raises).
     """
     x, indices = b.tensor(x), b.tensor(indices, 1)
     numbers = dimension_numbers
@@ -55,19 +57,13 @@ def gather(
         offsets=tuple(numbers.offset_dims),
     )
     x = _cut_at_zero(b, x, windows)
-    starts, inside = _starts(b, x, indices, windows, mode, fill_value)
+    starts, fill = _starts(b, x, indices, windows, mode, fill_value)
     batch = indices.type.shape[:-1]
-    found = (
+    return (
         _static(b, x, starts, windows, batch)
-        or _along_axis(b, x, starts, windows)
-        or _general(b, x, starts, windows, batch)
+        or _along_axis(b, x, starts, windows, fill)
+        or _general(b, x, starts, windows, batch, fill)
     )
-    if inside is None:
-        return found
-    shape = tuple(
-        1 if i in windows.offsets else d for i, d in enumerate(found.type.shape)
-    )
-    return b.where(b.resize(inside, shape), found, _filler(fill_value, x.type.dtype))
 
 
 def _cut_at_zero(b: JaxBuilder, x: Value, windows: Windows) -> Value:
@@ -89,46 +85,39 @@ def _starts(
     windows: Windows,
     mode: Any,
     fill_value: Any,
-) -> tuple[dict[int, Value], Value | None]:
-    """Starts by axis; and where they are in bounds, if what is not must be filled."""
-    fills = mode.name == "FILL_OR_DROP" and not _default(fill_value, x.type.dtype)
+) -> tuple[dict[int, Value], float | None]:
+    """Starts by axis; and what is due where one is out of bounds, None if none can be."""
     starts: dict[int, Value] = {}
-    inside: Value | None = None
+    outside = False
     for position, axis in enumerate(windows.starts):
         start = component(b, indices, position)
-        last = x.type.shape[axis] - windows.sizes[axis]
-        if last == 0 and windows.sizes[axis] != 1 and not fills:
+        length, size = x.type.shape[axis], windows.sizes[axis]
+        if mode.name == "FILL_OR_DROP":
+            starts[axis], leaves = counted(b, start, length, size, bool(windows.paired))
+            outside |= leaves
             continue
-        if fills:
-            here = b.logical_and(
-                b.greater_equal(start, Scalar(0)), b.less_equal(start, Scalar(last))
-            )
-            inside = here if inside is None else b.logical_and(inside, here)
-        if fills or mode.name == "CLIP":
-            start = clamped(b, start, last)
-        elif windows.sizes[axis] == 1 and not windows.paired:
+        if length == size and size != 1:
+            continue
+        if mode.name == "CLIP":
+            start = clamped(b, start, length - size)
+        elif size == 1 and not windows.paired:
             # `take_along_axis` takes no negative indices.
-            start = unwrapped(start, x.type.shape[axis])
+            plain = unwrapped(start, length)
+            start = start if plain is None else plain
         starts[axis] = start
-    return starts, inside
+    return starts, _filler(fill_value, x.type.dtype) if outside else None
 
 
-def _default(fill_value: Any, dtype: str) -> bool:
-    """Whether this is what JAX fills with where nothing is asked for."""
-    if fill_value is None:
-        return True
+def _filler(fill_value: Any, dtype: str) -> float:
+    """What fills elements of a dtype; JAX's own choice for None."""
+    if fill_value is not None:
+        return number(fill_value, dtype)
     if dt.is_float(dtype):
-        return math.isnan(fill_value)
+        return math.nan
     if dtype == "bool":
-        return bool(fill_value)
+        return True
     limits = np.iinfo(dtype)
-    return int(fill_value) == (limits.max if limits.min == 0 else limits.min)
-
-
-def _filler(fill_value: Any, dtype: str) -> Scalar:
-    if dtype == "bool":
-        return Scalar(bool(fill_value))
-    return Scalar(float(fill_value) if dt.is_float(dtype) else int(fill_value))
+    return int(limits.max if limits.min == 0 else limits.min)
 
 
 def _static(
@@ -146,8 +135,14 @@ def _static(
         known = constant(start)
         if not isinstance(known, int):
             return None
+        length = x.type.shape[axis]
         if known < 0:
-            known = known + x.type.shape[axis]
+            known = known + length
+        least = length if isinstance(length, int) else known + windows.sizes[axis]
+        if isinstance(known, int) and (
+            known < 0 or known + windows.sizes[axis] > least
+        ):
+            return None
         index[axis] = Slice(known, known + windows.sizes[axis])
         if axis in windows.dropped:
             index[axis] = known
@@ -158,7 +153,11 @@ def _static(
 
 
 def _along_axis(
-    b: JaxBuilder, x: Value, starts: dict[int, Value], windows: Windows
+    b: JaxBuilder,
+    x: Value,
+    starts: dict[int, Value],
+    windows: Windows,
+    fill: float | None,
 ) -> Value | None:
     """Elements at one index array an axis, all other axes in step with it."""
     rank = x.type.rank
@@ -170,7 +169,7 @@ def _along_axis(
     others = tuple(i for i in range(rank) if i != axis)
     if windows.paired != others or windows.with_ != others or index.type.rank != rank:
         return None
-    return b.take_along_axis(x, index, axis=axis)
+    return b.take_along_axis(x, index, axis=axis, fill=fill)
 
 
 def _general(
@@ -179,8 +178,9 @@ def _general(
     starts: dict[int, Value],
     windows: Windows,
     batch: tuple[Any, ...],
+    fill: float | None,
 ) -> Value:
-    made = plan(b, x.type.shape, starts, batch, windows)
+    made = plan(b, x.type.shape, starts, batch, windows, every=fill is not None)
     used = [(axis, i) for axis, i in enumerate(made.indices) if i is not None]
     if not used:
         found = b.resize(x, (*(1 for _ in batch), *x.type.shape))
@@ -189,15 +189,18 @@ def _general(
     whole = [a for a in range(x.type.rank) if made.indices[a] is None]
     if len(used) == 1 and not made.wide and not windows.paired:
         ((axis, index),) = used
-        if _is_table(b, x) and axis == 0:
+        low = b.interval(index).low
+        negative = isinstance(low, int) and low < 0  # which embeddings do not take
+        asked = fill is not None and not math.isnan(fill)
+        if _is_table(b, x) and axis == 0 and not negative and not asked:
             found = b.embedding(index, x)
         else:
-            found = b.take(x, index, axis=axis)
+            found = b.take(x, index, axis=axis, fill=fill)
         return _arranged(b, found, made, windows, axis, whole)
     indices = made.indices
     while indices[-1] is None:
         indices = indices[:-1]
-    found = b.index(x, *indices)
+    found = b.index(x, *indices, fill=fill)
     at = arrays_first(indices)
     if joined(made) != made.joint:
         shape = found.type.shape

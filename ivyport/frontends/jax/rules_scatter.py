@@ -17,6 +17,7 @@ from ivyport.frontends.jax.indexing import (
     arrays_first,
     clamped,
     component,
+    counted,
     joined,
     plan,
     unwrapped,
@@ -52,11 +53,7 @@ def _scatter(how: str) -> Callable[..., Value]:
         update_jaxpr: Any,
         update_consts: Any,
     ) -> Value:
-        """x with `updates` at `indices`.
-
-        JAX drops an update that is out of bounds; that is not kept: the target treats such
-        an index as its own indexing does (torch raises).
-        """
+        """x with `updates` at `indices`; updates that are out of bounds are dropped or moved."""
         _demand_plain(how, update_jaxpr, update_consts)
         x, indices, updates = (
             b.tensor(v, i) for i, v in enumerate((x, indices, updates))
@@ -98,23 +95,37 @@ def _update(
     mode: Any,
 ) -> Value:
     windows = _windows(x, updates, numbers)
-    starts: dict[int, Value] = {}
-    for position, axis in enumerate(windows.starts):
-        start = component(b, indices, position)
-        last = x.type.shape[axis] - windows.sizes[axis]
-        if last == 0 and windows.sizes[axis] != 1:
-            continue
-        if mode.name == "CLIP":
-            start = clamped(b, start, last)
-        elif windows.sizes[axis] == 1:
-            start = unwrapped(start, x.type.shape[axis])
-        starts[axis] = start
+    starts, drop = _starts(b, x, indices, windows, mode)
     batch = indices.type.shape[:-1]
     windows, starts = _at_zero(b, x, windows, starts, batch)
     fixed = _static(b, how, x, updates, starts, windows, batch)
     if fixed is not None:
         return fixed
-    return _general(b, how, x, updates, starts, windows, batch)
+    return _general(b, how, x, updates, starts, windows, batch, drop)
+
+
+def _starts(
+    b: JaxBuilder, x: Value, indices: Value, windows: Windows, mode: Any
+) -> tuple[dict[int, Value], bool]:
+    """Starts by axis; and whether some may be out of bounds, whose updates are dropped."""
+    starts: dict[int, Value] = {}
+    drop = False
+    for position, axis in enumerate(windows.starts):
+        start = component(b, indices, position)
+        length, size = x.type.shape[axis], windows.sizes[axis]
+        if mode.name == "FILL_OR_DROP":
+            starts[axis], leaves = counted(b, start, length, size, bool(windows.paired))
+            drop |= leaves
+            if length == size and size != 1:
+                del starts[axis]  # the whole axis, from 0 on
+        elif length == size and size != 1:
+            continue
+        elif mode.name == "CLIP":
+            starts[axis] = clamped(b, start, length - size)
+        else:
+            plain = unwrapped(start, length) if size == 1 else None
+            starts[axis] = start if plain is None else plain
+    return starts, drop
 
 
 for _primitive, _mode in MODES.items():
@@ -208,6 +219,7 @@ def _general(
     starts: dict[int, Value],
     windows: Windows,
     batch: tuple[Any, ...],
+    drop: bool,
 ) -> Value:
     made = plan(b, x.type.shape, starts, batch, windows, every=True)
     indices = made.indices
@@ -218,8 +230,8 @@ def _general(
     values = _values(b, x, updates, made, windows, arrays_first(indices))
     values = _without_repeats(b, values, made, arrays_first(indices), how)
     if how in ("set", "add"):
-        return b.index_update(x, values, *indices, accumulate=how == "add")
-    return b.index_reduce(x, values, *indices, mode=how)
+        return b.index_update(x, values, *indices, accumulate=how == "add", drop=drop)
+    return b.index_reduce(x, values, *indices, mode=how, drop=drop)
 
 
 def _whole(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -193,11 +194,18 @@ def test_take_becomes_take_without_the_wrap_of_negative_indices() -> None:
     assert take.inputs == (graph.inputs[0], graph.inputs[1])
 
 
-def test_take_along_axis_keeps_the_wrap() -> None:
+def test_take_along_axis_fills_without_the_wrap() -> None:
     graph = lower(lambda x, i: jnp.take_along_axis(x, i, -1), M, whole(3, 7, 1)).graph
     node = graph.nodes[-1]
-    assert node.op == "take_along_axis"
-    assert node.inputs[1].producer.op == "where"
+    assert (node.op, node.inputs) == ("take_along_axis", tuple(graph.inputs))
+    assert math.isnan(node.attrs["fill"])
+
+
+def test_indices_that_are_proved_to_be_within_are_not_filled() -> None:
+    graph = lower(lambda x: jnp.take_along_axis(x, jnp.argsort(x), -1), M).graph
+    assert graph.nodes[-1].attrs["fill"] is None
+    graph = lower(lambda x, i: jnp.take(x, i % 7, axis=0), M, whole(9, 3)).graph
+    assert graph.nodes[-1].attrs["fill"] is None
 
 
 def test_symbolic_axes() -> None:
