@@ -15,6 +15,7 @@ from ivyport.core.ops import broadcast, normalize
 
 Pads = tuple[tuple[int, int], ...]
 LAYOUTS = ("channels_first", "channels_last")
+EMPTY = ("zero", "mean", "nan", "softmax")
 
 
 def channel_axis(layout: str, rank: int) -> int:
@@ -239,6 +240,7 @@ def attention(
     is_causal: bool = False,
     dropout: float = 0.0,
     layout: str = "bhsd",
+    empty: str = "zero",
 ) -> TensorType:
     """softmax(Q K^T * scale + mask) V with dropout on the weights in training.
 
@@ -246,10 +248,15 @@ def attention(
     query, key, value and result. A bool mask keeps where true, a float one is added; it
     broadcasts to (batch, heads, query length, key length) whatever the layout. Key and value may
     have fewer heads than the query (grouped-query attention, arXiv:2305.13245). Scale None is
-    1 / sqrt(size). Rows whose mask is false everywhere give zeros, never NaN, in torch 2.5 and
-    later; here they are unspecified.
+    1 / sqrt(size).
+
+    `empty` says what a query gives that may attend to nothing, because its mask is false, or
+    minus infinity, everywhere: ``zero`` (torch's rule), ``mean`` of all values, with no gradient
+    to query and key (logits that `where` replaced by one finite number), ``nan``, or what the
+    ``softmax`` makes of a float mask whose huge numbers are not minus infinity.
     """
     demand(layout in ("bhsd", "bshd"), f"attention layout {layout!r}")
+    demand(empty in EMPTY, f"attention of nothing gives {empty!r}")
     demand(
         query.dtype == key.dtype == value.dtype, "attention operands differ in dtype"
     )

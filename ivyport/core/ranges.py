@@ -160,6 +160,75 @@ def _places(node: Node) -> Interval:
     return _below(dm.product(shape) if axis is None else shape[axis])
 
 
+def least(x: Any, depth: int = DEPTH) -> float | None:
+    """A number that no element of a float mask is below by more than learned numbers are.
+
+    None where it is not known. What a model learns or computes with weights counts as small:
+    what matters is where constants, or inputs, may be huge or infinite.
+    """
+    found = _span(x, depth)
+    return None if found is None else found[0]
+
+
+LEARNED = frozenset(
+    {"linear", "matmul", "einsum", "embedding", "conv", "layer_norm", "rms_norm", "tanh",
+     "sigmoid", "softmax", "attention"}
+)  # fmt: skip
+
+
+def _span(x: Any, depth: int) -> tuple[float, float] | None:
+    """Least and greatest element of an operand of floats."""
+    if isinstance(x, Scalar) and isinstance(x.value, int | float):
+        return (float(x.value),) * 2  # type: ignore[return-value]
+    if not isinstance(x, Value) or depth == 0:
+        return None
+    if not dt.is_float(x.type.dtype):
+        found = interval(x)
+        ends = (found.low, found.high)
+        both = all(isinstance(e, int) for e in ends)
+        return tuple(map(float, ends)) if both else None  # type: ignore[arg-type, return-value]
+    node = x.producer
+    if node is None:
+        return None
+    if node.op in LEARNED:
+        return (0.0, 0.0)
+    if node.op == "full":
+        return _span(Scalar(node.attrs["value"]), depth)
+    if node.op in SELECTS or node.op == "astype":
+        table = node.inputs[0]
+        learned = node.op in ("take", "index") and _is_held(table)
+        return (0.0, 0.0) if learned else _span(table, depth - 1)
+    if node.op == "negative":
+        inner = _span(node.inputs[0], depth - 1)
+        return None if inner is None else (-inner[1], -inner[0])
+    if node.op not in ("add", "subtract", "multiply", "where", "maximum", "minimum"):
+        return None
+    spans = [_span(y, depth - 1) for y in node.inputs[-2:]]
+    if spans[0] is None or spans[1] is None:
+        return None
+    return _combined(node.op, spans[0], spans[1])
+
+
+def _is_held(x: Any) -> bool:
+    return isinstance(x, Value) and x.producer is None and x.type.rank == 2
+
+
+def _combined(
+    op: str, x: tuple[float, float], y: tuple[float, float]
+) -> tuple[float, float] | None:
+    if op == "multiply":
+        ends = [p * q for p in x for q in y]
+    elif op == "add":
+        ends = [x[0] + y[0], x[1] + y[1]]
+    elif op == "subtract":
+        ends = [x[0] - y[1], x[1] - y[0]]
+    else:
+        ends = [*x, *y]
+    if any(e != e for e in ends):
+        return None
+    return min(ends), max(ends)
+
+
 Of = Callable[[Any], Interval]
 
 

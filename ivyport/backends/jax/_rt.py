@@ -15,7 +15,10 @@ def attention(
     mask: jax.Array | None = None,
     dropout: nnx.Dropout | None = None,
 ) -> jax.Array:
-    """softmax(Q K^T / sqrt(hs)) V; Q, K, V are (B, S, nh, hs)."""
+    """softmax(Q K^T / sqrt(hs)) V; Q, K, V are (B, S, nh, hs).
+
+    A query that may attend to nothing gives zeros.
+    """
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     wide = jnp.promote_types(query.dtype, jnp.float32)
     scores = jnp.matmul(query, key.mT, preferred_element_type=wide)
@@ -23,40 +26,9 @@ def attention(
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(wide).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    weights = weights if mask is None else jnp.where(mask, weights, 0)
     weights = weights if dropout is None else dropout(weights)
     return (weights @ value).swapaxes(1, 2)
-
-
-def attention_with_dropout(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    dropout: nnx.Dropout,
-    *,
-    bias: jax.Array | None = None,
-    mask: jax.Array | None = None,
-    scale: float | None = None,
-    is_causal: bool = False,
-) -> jax.Array:
-    """Attention with dropout on the weights; zeros for a query that may see nothing."""
-    options = {"bias": bias, "mask": mask, "scale": scale, "is_causal": is_causal}
-    x = weighted_sum(query, key, value, dropout, **options)
-    return x if mask is None else jnp.where(mask.any(axis=-1).mT[..., None], x, 0)
-
-
-def masked_attention(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    mask: jax.Array,
-    *,
-    scale: float | None = None,
-    is_causal: bool = False,
-) -> jax.Array:
-    """Dot-product attention; a query that may attend to nothing gives zeros."""
-    options = {"mask": mask, "scale": scale, "is_causal": is_causal}
-    x = weighted_sum(query, key, value, **options)
-    return jnp.where(mask.any(axis=-1).mT[..., None], x, 0)
 
 
 def weighted_sum(
@@ -69,10 +41,12 @@ def weighted_sum(
     mask: jax.Array | None = None,
     scale: float | None = None,
     is_causal: bool = False,
+    empty: str = "zero",
 ) -> jax.Array:
     """softmax(Q K^T * scale + bias) V, written out.
 
-    Q is (B, S, nh, hs); K (B, T, nkv, hs) and V (B, T, nkv, vs) serve groups of heads.
+    Q is (B, S, nh, hs); K (B, T, nkv, hs) and V (B, T, nkv, vs) serve groups of heads. A query
+    that may attend to nothing gives `empty`: zero, the mean of V, or nan.
     """
     query, key, value = (x.swapaxes(-2, -3) for x in (query, key, value))
     groups = query.shape[-3] // key.shape[-3]
@@ -80,16 +54,31 @@ def weighted_sum(
     wide = jnp.promote_types(query.dtype, jnp.float32)
     scores = jnp.matmul(query, key.mT, preferred_element_type=wide)
     scores *= query.shape[-1] ** -0.5 if scale is None else scale
-    lowest = jnp.finfo(wide).min
-    if bias is not None:
-        scores += bias
-    if mask is not None:
-        scores = jnp.where(mask, scores, lowest)
-    if is_causal:
-        scores = jnp.where(jnp.tri(*scores.shape[-2:], dtype=bool), scores, lowest)
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    weights = softmax_over(scores, bias, mask, is_causal, empty).astype(value.dtype)
     weights = weights if dropout is None else dropout(weights)
     return (weights @ value).swapaxes(-2, -3)
+
+
+def softmax_over(
+    scores: jax.Array,
+    bias: jax.Array | None,
+    mask: jax.Array | None,
+    is_causal: bool,
+    empty: str,
+) -> jax.Array:
+    """softmax(scores + bias) over the keys that the masks let see; else zero, mean or nan."""
+    seen = None
+    if bias is not None:
+        scores, seen = scores + bias, bias != -jnp.inf
+    if mask is not None:
+        seen = mask if seen is None else seen & mask
+    closed = -jnp.inf if empty == "nan" else jnp.finfo(scores.dtype).min
+    if seen is not None and empty != "softmax":
+        scores = jnp.where(seen, scores, closed)
+    if is_causal:
+        scores = jnp.where(jnp.tri(*scores.shape[-2:], dtype=bool), scores, closed)
+    weights = jax.nn.softmax(scores, axis=-1)
+    return weights if seen is None or empty != "zero" else jnp.where(seen, weights, 0)
 
 
 def long_attention(
@@ -102,11 +91,9 @@ def long_attention(
     mask: jax.Array | None = None,
     scale: float | None = None,
     is_causal: bool = False,
+    empty: str = "zero",
 ) -> jax.Array:
-    """`weighted_sum`; on a CPU head after head, so that the scores stay in its cache.
-
-    A query that may attend to nothing gives zeros.
-    """
+    """`weighted_sum`; on a CPU head after head, so that the scores stay in its cache."""
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     groups = query.shape[1] // key.shape[1]
     key, value = (jnp.repeat(x, groups, axis=1) for x in (key, value))
@@ -115,13 +102,7 @@ def long_attention(
     def attend(q, k, v, bias, mask):
         scores = jnp.matmul(q, k.mT, preferred_element_type=wide)
         scores *= q.shape[-1] ** -0.5 if scale is None else scale
-        scores = scores if bias is None else scores + bias
-        allowed = True if mask is None else mask
-        if is_causal:
-            allowed &= jnp.tri(*scores.shape[-2:], dtype=bool)
-        if allowed is not True:
-            scores = jnp.where(allowed, scores, jnp.finfo(wide).min)
-        weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+        weights = softmax_over(scores, bias, mask, is_causal, empty).astype(v.dtype)
         return (weights if dropout is None else dropout(weights)) @ v
 
     def by_head(*arrays):
@@ -137,8 +118,7 @@ def long_attention(
         x = jax.lax.platform_dependent(
             query, key, value, bias, mask, cpu=by_head, default=attend
         )
-    x = x.swapaxes(1, 2)
-    return x if mask is None else jnp.where(mask.any(axis=-1).mT[..., None], x, 0)
+    return x.swapaxes(1, 2)
 
 
 def gelu(x: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ Where a whole module is one of these, the module emitter uses the `nnx` layer in
 from __future__ import annotations
 
 import ast
+import math
 from typing import Any
 
 from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
@@ -24,6 +25,7 @@ from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import NewAxis, Slice, TensorType
 from ivyport.core.ops_nn import Pads, spatial_axes
+from ivyport.core.ranges import least
 
 RULES, emits = rule_table()
 
@@ -299,12 +301,16 @@ def attention(
     is_causal: bool,
     dropout: float,
     layout: str,
+    empty: str,
 ) -> ast.expr:
     heads_first = layout == "bhsd"
     operands = [
         _four_axes(e, x, e.type(i), heads_first)
         for i, x in enumerate((query, key, value))
     ]
+    half = e.out.dtype == "float16"
+    if half:  # XLA's products of float16 on a CPU have no float32 results
+        operands = [e.method(x, "astype", e.dtype("float32")) for x in operands]
     options = {
         **_mask_or_bias(e, mask),
         "scale": unless(scale, None),
@@ -312,28 +318,41 @@ def attention(
     }
     given = {k for k, v in options.items() if v is not OMIT}
     uneven = e.type(1).shape[-1] != e.type(2).shape[-1]
-    # A padding mask is one row for all queries, and no sequence is padding alone; other masks
-    # can leave a query nothing to attend to (left padding), which torch answers with zeros.
-    by_query = "mask" in given and e.type(3).shape[-2:-1] != (1,)
+    empty = _empty(e, given, empty)
+    options["empty"] = unless(empty, "zero") if given & {"mask", "bias"} else OMIT
+    drop = present(e.dropout_module)
+    # Without a word on rows that see nothing, JAX gives their mean, or what softmax makes.
+    usual = {"mask": "mean", "bias": "softmax"}
+    plain = all(usual.get(k, empty) == empty for k in given)
     if _long(e, layout):
-        y = e.rt("long_attention", *operands, present(e.dropout_module), **options)
-    elif given <= {"mask"} and not by_query and _same_heads(e, layout):
+        y = e.rt("long_attention", *operands, drop, **options)
+    elif given <= {"mask"} and empty == "zero" and _same_heads(e, layout):
         # XLA computes products of matrices with the heads in front faster than what
         # `jax.nn.dot_product_attention` makes, on a CPU by a third for 1,500 tokens.
-        drop = present(e.dropout_module)
+        del options["empty"]
         y = e.rt("attention", *operands, **options, dropout=drop)
-    elif uneven:
-        y = e.rt("weighted_sum", *operands, present(e.dropout_module), **options)
-    elif e.dropout_module is None and by_query:
-        seen = options.pop("mask")
-        y = e.rt("masked_attention", *operands, seen, **options)
-    elif e.dropout_module is None:
+    elif e.dropout_module is None and plain and not uneven:
+        del options["empty"]
         y = e.call("jax.nn.dot_product_attention", *operands, **options)
     else:
-        y = e.rt("attention_with_dropout", *operands, e.dropout_module, **options)
+        y = e.rt("weighted_sum", *operands, drop, **options)
+    if half:
+        y = e.method(y, "astype", e.dtype("float16"))
     if heads_first:
         y = e.method(y, "swapaxes", 1, 2)
     return y if e.out.rank == 4 else e.method(y, "reshape", *e.out.shape)
+
+
+def _empty(e: Exprs, given: set[str], empty: str) -> str:
+    """What a query gives that sees nothing, as simply as it can be said.
+
+    A float mask that holds no minus infinity leaves no query without a key.
+    """
+    if "bias" in given:
+        low = least(e.node.inputs[3])
+        if low is not None and low != -math.inf:
+            return "softmax"
+    return "softmax" if empty == "nan" and "mask" not in given else empty
 
 
 # From 512 tokens on, a head's scores fill a core's cache, and all heads' do not fit any.

@@ -31,6 +31,51 @@ def causal_attention(
     )
 
 
+def masked_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    empty: float = 0.0,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """Attention in which a query that may attend to nothing gives the mean of the values, as
+    where the scores that are masked become one finite number; it gives NaN if `empty` is NaN."""
+    closed, opened = (False, True) if mask.dtype == torch.bool else (-torch.inf, 0.0)
+    seen = (mask != closed).any(dim=-1, keepdim=True)
+    return F.scaled_dot_product_attention(
+        torch.where(seen, query, empty),
+        key,
+        value,
+        attn_mask=torch.where(seen, mask, opened),
+        dropout_p=dropout_p,
+        scale=scale,
+        enable_gqa=enable_gqa,
+    )
+
+
+def softmax_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """softmax(Q K^T * scale + mask) V, written out: exact for masks of -1e9 and beyond."""
+    if enable_gqa:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = (x.repeat_interleave(groups, dim=-3) for x in (key, value))
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    weights = F.softmax(query @ key.mT * scale + mask, dim=-1)
+    return F.dropout(weights, dropout_p) @ value
+
+
 def layer_norm(
     x: torch.Tensor,
     axes: int = 1,

@@ -223,7 +223,7 @@ def open_mask(b: Builder, node: Node) -> Value | None:
     query, key, value, mask = node.inputs
     if constant(mask) is not True and (mask is None or number(mask) != 0):
         return None
-    return b.attention(query, key, value, None, **node.attrs)
+    return b.attention(query, key, value, None, **{**node.attrs, "empty": "zero"})
 
 
 TURN = (

@@ -4,11 +4,9 @@ What is proved: the first product contracts the size of query and key, the softm
 keys, the second product contracts the keys, and all other axes are shared. Scale, masks and
 biases are followed from the softmax back to the first product.
 
-A mask that the source writes as ``where(mask, logits, -1e30)`` stays a bool mask where every
-query is known to see a key: masks of keys alone (no sequence is padding alone), causal ones, and
-those whose other value is minus infinity (the source itself gives NaN otherwise). Other masks
-become numbers that are added, so that a query that sees nothing averages all values, as the
-source does.
+A mask that the source writes as ``where(mask, logits, -1e30)`` stays a bool mask. What a query
+gives that sees no key is the source's: the mean of all values for a finite number, NaN for minus
+infinity, zeros where the weights are masked too. A mask that is added stays a float one.
 """
 
 from __future__ import annotations
@@ -31,6 +29,7 @@ from ivyport.core.passes.contraction import (
 )
 from ivyport.core.passes.match import (
     View,
+    alike,
     constant,
     decimal,
     floating,
@@ -62,6 +61,7 @@ class Logits:
     product: Contraction
     scale: float
     steps: tuple[Step, ...]
+    zeroed: bool = False  # whether the weights of masked keys were set to zero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,12 +104,38 @@ def _weights(weights: Labelled) -> tuple[Logits, str, float] | None:
         # Draws that several elements share become one draw each: the same on average.
         rate = dropped.attrs["rate"]
         item = Labelled(dropped.inputs[0], item.labels).behind()  # type: ignore[arg-type]
+    seen, item = _masked_weights(item)
     node = made_by(item.value, "softmax")
     if node is None or not isinstance(node.inputs[0], Value):
         return None
     key = item.labels[node.attrs["axis"] % len(item.labels)]
     found = _logits(Labelled(node.inputs[0], item.labels))
-    return None if found is None or key is None else (found, key, rate)
+    if found is None or key is None:
+        return None
+    if seen is not None:
+        if not _masks_logits(seen, found.steps):
+            return None
+        found = dataclasses.replace(found, zeroed=True)
+    return found, key, rate
+
+
+def _masked_weights(item: Labelled) -> tuple[Value | None, Labelled]:
+    """The mask of ``where(mask, weights, 0)``, and the weights."""
+    node = made_by(item.value, "where")
+    if node is None or number(node.inputs[2]) != 0:
+        return None, item
+    mask, weights, _ = node.inputs
+    if not isinstance(weights, Value) or not isinstance(mask, Value):
+        return None, item
+    if weights.type != node.output.type:
+        return None, item
+    return mask, Labelled(weights, item.labels).behind()
+
+
+def _masks_logits(mask: Value, steps: tuple[Step, ...]) -> bool:
+    """Whether a mask of the weights is the only one of the logits."""
+    masks = [s.item.value for s in steps if s.other is not None]
+    return len(masks) == 1 and len(steps) == 1 and alike(masks[0], mask)
 
 
 def _logits(item: Labelled) -> Logits | None:
@@ -277,7 +303,12 @@ def _attention(
         layout = _layout(query, r)
     sizes = {**_sizes(query), **_sizes(key), **_sizes(values)}
     every = r.heads + r.group
+    empty = _empty(logits)
+    if empty is None:
+        return None
     mask, causal = _mask(b, logits.steps, r, sizes)
+    if mask is None:
+        empty = "zero"
     made = b.attention(
         merged(b, query, _axes(layout, r.batch, every, r.query, r.depth)),
         merged(b, key, _axes(layout, r.batch, r.heads, r.key, r.depth)),
@@ -287,6 +318,7 @@ def _attention(
         is_causal=causal,
         dropout=rate,
         layout=layout,
+        empty=empty,
     )
     return placed(
         b, made, _axes(layout, r.batch, every, r.query, r.value), result, sizes
@@ -346,33 +378,37 @@ def _mask(
         return None, False
     if len(items) == 1 and items[0][1] is not None and _causal(items[0][0], r, sizes):
         return None, True
-    kept = [item for item, other in items if other is not None]
-    open_rows = all(other == -math.inf for _, other in items) or (
-        len(items) == 1 and not (r.query and r.query in items[0][0].letters)
-    )
-    if len(kept) == len(items) and open_rows:
-        masks = [_four(b, item, r, sizes) for item in kept]
-        mask = masks[0]
-        for other_mask in masks[1:]:
-            mask = b.logical_and(mask, other_mask)
+    inner = [item for item, other in items if other is None]
+    mask: Value | None = None
+    for item, other in items:
+        if other is not None:
+            term = _four(b, item, r, sizes)
+            mask = term if mask is None else b.logical_and(mask, term)
+    if not inner:
         return mask, False
     total: Value | None = None
-    for item, other in items:
+    for item in inner:
         term = _four(b, item, r, sizes)
-        if other is not None:
-            dtype = _dtype(steps, total)
-            zero = b.full(shape=(), value=0.0, dtype=dtype) if total is None else total
-            total = b.where(term, zero, Scalar(other))
-        else:
-            total = term if total is None else b.add(total, term)
+        total = term if total is None else b.add(total, term)
+    if mask is not None:
+        total = b.where(mask, total, Scalar(-math.inf))
     return total, False
 
 
-def _dtype(steps: tuple[Step, ...], total: Value | None) -> str:
-    if total is not None:
-        return total.type.dtype
-    added = [s.item.value.type.dtype for s in steps if s.other is None]
-    return added[0] if added else "float32"
+def _empty(logits: Logits) -> str | None:
+    """What a query gives that sees no key; None where the op has no word for it."""
+    others = [s.other for s in logits.steps]
+    masks = {other for other in others if other is not None}
+    if not masks:
+        return "softmax" if others else "zero"
+    if logits.zeroed:
+        return "zero"
+    after = others.index(next(o for o in others if o is not None))
+    if masks == {-math.inf}:
+        return "nan"
+    if len(masks) > 1 or None in others[after:]:
+        return None  # a bias that is added to masked logits
+    return "mean"
 
 
 def _unbroadcast(item: Labelled) -> Labelled:
@@ -453,7 +489,8 @@ def blind_queries(b: Builder, node: Node) -> Value | None:
     mask = _bool_mask(inner.inputs[3])
     if mask is None or not _sees(seen, mask, inner.attrs["layout"]):
         return None
-    return b.attention(*inner.inputs[:3], mask, **inner.attrs)
+    attrs = {**inner.attrs, "empty": "zero"}
+    return b.attention(*inner.inputs[:3], mask, **attrs)
 
 
 def _bool_mask(mask: Any) -> Value | None:
