@@ -41,7 +41,10 @@ def attention(
     mask: jax.Array | None = None,
     dropout: nnx.Dropout | None = None,
 ) -> jax.Array:
-    """softmax(Q K^T / sqrt(hs)) V; Q, K, V are (B, S, nh, hs)."""
+    """softmax(Q K^T / sqrt(hs)) V; Q, K, V are (B, S, nh, hs).
+
+    A query that may attend to nothing gives zeros.
+    """
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     wide = jnp.promote_types(query.dtype, jnp.float32)
     scores = jnp.matmul(query, key.mT, preferred_element_type=wide)
@@ -49,6 +52,7 @@ def attention(
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(wide).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    weights = weights if mask is None else jnp.where(mask, weights, 0)
     weights = weights if dropout is None else dropout(weights)
     return (weights @ value).swapaxes(1, 2)
 

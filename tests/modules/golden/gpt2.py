@@ -34,54 +34,27 @@ class CausalLMOutputWithCrossAttentions(NamedTuple):
     cross_attentions: None = None
 
 
-def attention_with_dropout(
+def attention(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    dropout: nnx.Dropout,
-    *,
-    bias: jax.Array | None = None,
     mask: jax.Array | None = None,
-    scale: float | None = None,
-    is_causal: bool = False,
-) -> jax.Array:
-    """Attention with dropout on the weights; zeros for a query that may see nothing."""
-    options = {"bias": bias, "mask": mask, "scale": scale, "is_causal": is_causal}
-    x = weighted_sum(query, key, value, dropout, **options)
-    return x if mask is None else jnp.where(mask.any(axis=-1).mT[..., None], x, 0)
-
-
-def weighted_sum(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
     dropout: nnx.Dropout | None = None,
-    *,
-    bias: jax.Array | None = None,
-    mask: jax.Array | None = None,
-    scale: float | None = None,
-    is_causal: bool = False,
 ) -> jax.Array:
-    """softmax(Q K^T * scale + bias) V, written out.
+    """softmax(Q K^T / sqrt(hs)) V; Q, K, V are (B, S, nh, hs).
 
-    Q is (B, S, nh, hs); K (B, T, nkv, hs) and V (B, T, nkv, vs) serve groups of heads.
+    A query that may attend to nothing gives zeros.
     """
-    query, key, value = (x.swapaxes(-2, -3) for x in (query, key, value))
-    groups = query.shape[-3] // key.shape[-3]
-    key, value = (jnp.repeat(x, groups, axis=-3) for x in (key, value))
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     wide = jnp.promote_types(query.dtype, jnp.float32)
     scores = jnp.matmul(query, key.mT, preferred_element_type=wide)
-    scores *= query.shape[-1] ** (-0.5) if scale is None else scale
-    lowest = jnp.finfo(wide).min
-    if bias is not None:
-        scores += bias
+    scores /= query.shape[-1] ** 0.5
     if mask is not None:
-        scores = jnp.where(mask, scores, lowest)
-    if is_causal:
-        scores = jnp.where(jnp.tri(*scores.shape[-2:], dtype=bool), scores, lowest)
+        scores = jnp.where(mask, scores, jnp.finfo(wide).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    weights = weights if mask is None else jnp.where(mask, weights, 0)
     weights = weights if dropout is None else dropout(weights)
-    return (weights @ value).swapaxes(-2, -3)
+    return (weights @ value).swapaxes(1, 2)
 
 
 def check_shapes(
@@ -160,8 +133,12 @@ class GPT2Attention(nnx.Module):
         query_states = query_states.reshape(B, S, -1, self.head_dim)
         key_states = key_states.reshape(B, S, -1, self.head_dim)
         value_states = value_states.reshape(B, S, -1, self.head_dim)
-        attn_output = attention_with_dropout(
-            query_states, key_states, value_states, self.dropout, mask=attention_mask
+        attn_output = attention(
+            query_states,
+            key_states,
+            value_states,
+            mask=attention_mask,
+            dropout=self.dropout,
         )
         return self.resid_dropout(self.c_proj(attn_output.reshape(B, S, -1)))
 
