@@ -6,10 +6,18 @@ from ivyport.core.control import all_nodes, bodies
 from ivyport.core.dtype import NARROW
 from ivyport.core.ir import Graph, TensorType
 from ivyport.core.ops_custom import within_functions
+from ivyport.core.passes.wide import fit
 
 
 def narrow(graph: Graph) -> list[str]:
-    """Retype values, parameters and dtype attributes; say so once if a float lost precision."""
+    """Retype values, parameters and dtype attributes.
+
+    Returns sentences: once if a float lost precision, and on numbers that 32 bits do not hold.
+
+    Raises:
+        UnsupportedOpsError: integers of the source that 32 bits cannot say.
+    """
+    said = fit(graph)
     nodes = list(all_nodes(graph))
     within_functions(nodes, narrow)
     values = [*graph.inputs, *(p.value for p in graph.params.values())]
@@ -24,7 +32,8 @@ def narrow(graph: Graph) -> list[str]:
         dtype = node.attrs.get("dtype")
         if dtype in NARROW:
             node.attrs["dtype"] = NARROW[dtype]
-    return ["float64 became float32: this target computes in 32 bits"] if floats else []
+    lost = "float64 became float32: this target computes in 32 bits"
+    return [lost, *said] if floats else said
 
 
 def _narrow(type_: TensorType) -> TensorType:

@@ -1,0 +1,248 @@
+"""Numbers that 64 bits hold and 32 do not, before 64-bit types become 32-bit ones.
+
+Nothing becomes another number without a word: what stands for "the largest" is the largest of the
+narrow type, hashes are computed modulo their number of buckets from the start, and the rest is
+noted at its line, or refused where 32 bits cannot even say it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ivyport.core import dtype as dt
+from ivyport.core.build import Builder
+from ivyport.core.control import all_nodes
+from ivyport.core.errors import UnsupportedOpsError
+from ivyport.core.gaps import Gap, report
+from ivyport.core.ir import Graph, Node, Scalar, Value
+from ivyport.core.passes.match import constant
+from ivyport.core.passes.rewrite import apply_rules
+from ivyport.core.ranges import Interval, Ranges, of_dtype
+
+USUAL = 2**20
+"""What token ids, positions and counts that a model is given are below."""
+SQUARES = 46340
+"""The largest number of buckets whose square is within 32 bits."""
+INT32 = np.iinfo(np.int32)
+INT64 = np.iinfo(np.int64)
+GROWING = ("add", "subtract", "multiply", "pow", "square", "bitwise_left_shift", "negative",
+           "sum", "prod", "cumulative_sum", "cumulative_prod")  # fmt: skip
+
+
+def fit(graph: Graph) -> list[str]:
+    """Rewrite what 32 bits would compute wrongly; sentences on what is left.
+
+    Raises:
+        UnsupportedOpsError: integers of the source that 32 bits cannot say.
+    """
+    notes = _fit_floats(graph)
+    _fit_integers(graph)
+    apply_rules(graph, {"remainder": [modular]})
+    return notes + _overflows(graph)
+
+
+def _where(node: Node) -> str:
+    return f" ({Path(node.src.file).name}:{node.src.line})" if node.src else ""
+
+
+def _dtypes(node: Node) -> set[str]:
+    return {v.type.dtype for v in (*node.values(), *node.outputs)}
+
+
+# ---- floats
+
+
+def _fit_floats(graph: Graph) -> list[str]:
+    notes: list[str] = []
+    for node in all_nodes(graph):
+        if "float64" not in _dtypes(node):
+            continue
+        node.inputs = tuple(
+            Scalar(_fitted(x.value, node, notes)) if isinstance(x, Scalar) else x
+            for x in node.inputs
+        )
+        for key, value in node.attrs.items():
+            if isinstance(value, float):
+                node.attrs[key] = _fitted(value, node, notes)
+    return list(dict.fromkeys(notes))
+
+
+def _fitted(value: Any, node: Node, notes: list[str]) -> Any:
+    """A float as what stands for it in float32."""
+    if not isinstance(value, float) or not math.isfinite(value) or value == 0:
+        return value
+    limits = dt.finfo("float32")
+    largest = float(limits.max)
+    if abs(value) > largest:
+        if abs(value) != float(dt.finfo("float64").max):
+            notes.append(
+                f"{value:g}{_where(node)} is beyond float32, in which the port computes: it "
+                f"is {math.copysign(largest, value):g} there."
+            )
+        return math.copysign(largest, value)
+    if abs(value) < float(limits.smallest_normal):
+        notes.append(
+            f"{value:g}{_where(node)} is 0 in float32, in which the port computes."
+        )
+        return 0.0
+    return value
+
+
+# ---- integers
+
+
+def _literals(node: Node) -> Iterator[tuple[Any, Any]]:
+    """Places of a node that hold integers: positions of operands, and keys of attributes."""
+    for position, x in enumerate(node.inputs):
+        if isinstance(x, Scalar) and type(x.value) is int:
+            yield position, x.value
+    for key in ("value", "start", "stop", "step", "min", "max", "fill"):
+        if type(node.attrs.get(key)) is int:
+            yield key, node.attrs[key]
+
+
+def _fit_integers(graph: Graph) -> None:
+    gaps = []
+    for node in all_nodes(graph):
+        if "int64" not in _dtypes(node):
+            continue
+        inputs = list(node.inputs)
+        for place, value in list(_literals(node)):
+            if INT32.min <= value <= INT32.max:
+                continue
+            if node.op in ("multiply", "add", "subtract") and _only_hashed(graph, node):
+                continue
+            if value not in (INT64.min, INT64.max):
+                gaps.append(_gap(node, value))
+                continue
+            small = int(INT32.min if value < 0 else INT32.max)
+            if isinstance(place, int):
+                inputs[place] = Scalar(small)
+            else:
+                node.attrs[place] = small
+        node.inputs = tuple(inputs)
+    if gaps:
+        raise UnsupportedOpsError(report(gaps))
+
+
+def _only_hashed(graph: Graph, node: Node) -> bool:
+    """Whether a product or sum is used in remainders alone, which `modular` rewrites."""
+    users = graph.uses().get(node.output, [])
+    return bool(users) and all(
+        (u.op == "remainder" and _buckets(u) is not None)
+        or (u.op in ("multiply", "add", "subtract") and _only_hashed(graph, u))
+        for u in users
+    )
+
+
+def _gap(node: Node, value: int) -> Gap:
+    scope = (node.scope[-1].path or "the model") if node.scope else "the model"
+    where = f"{scope} ({node.src})" if node.src else scope
+    return Gap(
+        node.op,
+        where,
+        f"the integer {value} needs 64 bits, and JAX computes in 32 "
+        "(keep integers below 2147483648, or compute them before the model)",
+    )
+
+
+def _buckets(node: Node) -> int | None:
+    """The number that a remainder of integers is taken by, if products of remainders fit."""
+    by = constant(node.inputs[1])
+    small = type(by) is int and 1 < by <= SQUARES
+    return by if small and node.output.type.dtype == "int64" else None
+
+
+def modular(b: Builder, node: Node) -> Value | None:
+    """``(i * 40503 + 12345) % 97`` of remainders: none of them leaves 32 bits."""
+    by, x = _buckets(node), node.inputs[0]
+    if by is None or not isinstance(x, Value) or x.producer is None:
+        return None
+    if x.producer.op not in ("add", "subtract", "multiply"):
+        return None
+    if not _leaves(x, Ranges({})):
+        return None
+    return b.remainder(_reduced(b, x, by, top=True), Scalar(by))
+
+
+def _reduced(b: Builder, x: Any, by: int, top: bool = False) -> Any:
+    """An operand within 0 ... by - 1; only congruent to it, and within 32 bits, at the `top`."""
+    if isinstance(x, Scalar):
+        return Scalar(x.value % by)
+    known = constant(x)
+    if type(known) is int:
+        return Scalar(known % by)
+    node = x.producer
+    if node is None or node.op not in ("add", "subtract", "multiply"):
+        return b.remainder(x, Scalar(by))
+    operands = [_reduced(b, y, by) for y in node.inputs]
+    made = b.node(node.op, tuple(operands), {}).output
+    return made if top else b.remainder(made, Scalar(by))
+
+
+def _given(graph: Graph) -> dict[Value, Interval]:
+    """What integers the model is given: ids within the tables that they look up, else usual."""
+    known = {}
+    values = [*graph.inputs, *(p.value for p in graph.params.values())]
+    for value in values:
+        whole = of_dtype(value.type.dtype)
+        if whole is not None and (whole.low is None or whole.high is None):
+            known[value] = Interval(-USUAL, USUAL)
+    return known
+
+
+def _leaves(x: Value, ranges: Ranges) -> bool:
+    """Whether a value may be beyond 32 bits, for any int32 that the model is given."""
+    found = ranges.of(x)
+    return _beyond(found) or found.low is None or found.high is None
+
+
+def _beyond(found: Interval) -> bool:
+    return any(
+        isinstance(bound, int) and not INT32.min <= bound <= INT32.max
+        for bound in (found.low, found.high)
+    )
+
+
+def _overflows(graph: Graph) -> list[str]:
+    """A sentence on each line whose integers may leave 32 bits."""
+    ranges = Ranges(_given(graph))
+    lines: dict[str, None] = {}
+    wide: set[Value] = set()
+    for node in graph.nodes:
+        if node.op not in GROWING or "int64" not in _dtypes(node):
+            continue
+        if any(v in wide for v in node.values()):
+            wide.update(node.outputs)  # its line has been named
+            continue
+        if _beyond(ranges.of(node.output)) or _power(node, ranges):
+            wide.update(node.outputs)
+            lines.setdefault(_where(node))
+    return [
+        f"Integers of this line may need 64 bits{line}; the port computes in 32, and beyond "
+        "2147483647 they wrap around."
+        for line in lines
+    ]
+
+
+def _power(node: Node, ranges: Ranges) -> bool:
+    """Whether a power or a shift may be beyond 32 bits."""
+    if node.op == "square":
+        x = ranges.of(node.inputs[0])
+        ends = [e for e in (x.low, x.high) if isinstance(e, int)]
+        return any(e * e > INT32.max for e in ends)
+    if node.op not in ("pow", "bitwise_left_shift"):
+        return False
+    x, by = (ranges.of(y) for y in node.inputs)
+    if not all(isinstance(e, int) for e in (x.low, x.high, by.high)):
+        return False
+    top = max(abs(x.low), abs(x.high))  # type: ignore[arg-type]
+    many = min(int(by.high), 64)  # type: ignore[arg-type]
+    if many < 0:
+        return False
+    return (top**many if node.op == "pow" else top << many) > INT32.max
