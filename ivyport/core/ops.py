@@ -22,7 +22,7 @@ FLOAT_UNARY = [
     "softplus", "sqrt", "tan", "tanh", "silu", "relu", "relu6", "log_sigmoid",
     "hard_swish", "hard_sigmoid", "mish",
 ]
-ANY_UNARY = ["abs", "negative", "sign", "square", "floor", "ceil", "round", "trunc"]
+ANY_UNARY = ["abs", "negative", "square", "floor", "ceil", "round", "trunc"]
 PREDICATES = ["isfinite", "isinf", "isnan"]
 ARITHMETIC = [
     "add", "subtract", "multiply", "divide", "floor_divide", "remainder", "pow", "maximum",
@@ -124,9 +124,19 @@ def _define() -> None:
 _define()
 
 
+@op("sign", url=f"{API}elementwise_functions.html", elementwise=True)
+def sign(x: TensorType, *, nan: bool = True) -> TensorType:
+    """-1, 0 or 1; what is not a number stays so, or with `nan` false is 0 (torch)."""
+    return x
+
+
 @op("astype", url=f"{API}data_type_functions.html", elementwise=True)
-def astype(x: TensorType, *, dtype: str) -> TensorType:
-    """Convert the elements; float to int truncates towards zero."""
+def astype(x: TensorType, *, dtype: str, saturate: bool = False) -> TensorType:
+    """Convert the elements; float to int truncates towards zero.
+
+    A float that the integer type does not hold may become any integer, or with `saturate` the
+    nearest one, and 0 if it is not a number (XLA's rule).
+    """
     demand(dtype in dt.ALL, f"unknown dtype {dtype!r}")
     return x.with_dtype(dtype)
 
@@ -508,9 +518,17 @@ def sort(
 
 @op("topk", tunable=("k",))
 def topk(
-    x: TensorType, *, k: DimLike, axis: int = -1, largest: bool = True
+    x: TensorType,
+    *,
+    k: DimLike,
+    axis: int = -1,
+    largest: bool = True,
+    stable: bool = False,
 ) -> tuple[TensorType, TensorType]:
-    """The k largest (or smallest) values, sorted, and their int64 indices."""
+    """The k largest (or smallest) values, sorted, and their int64 indices.
+
+    Of equal values those of the lowest indices come first if `stable`, else any.
+    """
     a = normalize(axis, x.rank)
     out = x.with_shape((*x.shape[:a], k, *x.shape[a + 1 :]))
     return out, out.with_dtype("int64")

@@ -495,3 +495,35 @@ def padded_embedding(weight, indices, padding):
     rows = weight[indices]
     padded = (indices == padding)[..., None]
     return jnp.where(padded, jax.lax.stop_gradient(rows), rows)
+
+
+def root(x: jax.Array, power: float = 0.5) -> jax.Array:
+    """x ** power whose slope at 0 is 0, as torch has it, and not infinite."""
+    return jnp.where(x == 0, 0, jnp.where(x == 0, 1, x) ** power)
+
+
+def std(
+    x: jax.Array,
+    axis: int | tuple[int, ...] | None = None,
+    *,
+    keepdims: bool = False,
+    ddof: float = 0,
+) -> jax.Array:
+    """The standard deviation; equal elements have no gradient, as in torch."""
+    return root(x.var(axis, keepdims=keepdims, ddof=ddof))
+
+
+def vector_norm(
+    x: jax.Array,
+    axis: int | tuple[int, ...] | None = None,
+    *,
+    keepdims: bool = False,
+    ord: float = 2,
+) -> jax.Array:
+    """(sum |x|^ord)^(1/ord); a vector of zeros has no gradient, as in torch."""
+    if ord == 2:
+        return root(jnp.square(x).sum(axis, keepdims=keepdims))
+    size = jnp.where(x == 0, 0, jnp.abs(x))
+    if ord == 1:
+        return size.sum(axis, keepdims=keepdims)
+    return root(root(size, ord).sum(axis, keepdims=keepdims), 1 / ord)

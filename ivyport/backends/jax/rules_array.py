@@ -45,7 +45,7 @@ PROMOTED = ("int8", "int16", "uint8", "uint16")  # jnp.sum and jnp.prod widen th
 
 @emits("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "sin", "sinh")
 @emits("tan", "tanh", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt")
-@emits("reciprocal", "square", "abs", "sign", "isfinite", "isinf", "isnan")
+@emits("reciprocal", "square", "abs", "isfinite", "isinf", "isnan")
 def numpy_function(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"jnp.{e.node.op}", x)
 
@@ -83,8 +83,14 @@ def rounding(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"jnp.{e.node.op}", x) if dt.is_float(e.out.dtype) else x
 
 
+@emits("sign")
+def sign(e: Exprs, x: ast.expr, *, nan: bool) -> ast.expr:
+    y = e.call("jnp.sign", x)
+    return y if nan or not dt.is_float(e.out.dtype) else e.call("jnp.nan_to_num", y)
+
+
 @emits("astype")
-def astype(e: Exprs, x: ast.expr, *, dtype: str) -> ast.expr:
+def astype(e: Exprs, x: ast.expr, *, dtype: str, saturate: bool) -> ast.expr:
     return e.method(x, "astype", e.dtype(dtype))
 
 
@@ -148,9 +154,10 @@ def moment(
     keepdims: bool,
 ) -> ast.expr:
     demand_float(e)
-    return e.method(
-        x, e.node.op, **_reduction(e, axis, keepdims), ddof=unless(whole(correction), 0)
-    )
+    over = {**_reduction(e, axis, keepdims), "ddof": unless(whole(correction), 0)}
+    if e.node.op == "std":
+        return e.rt("std", x, **over)
+    return e.method(x, "var", **over)
 
 
 @emits("logsumexp")
@@ -174,12 +181,10 @@ def vector_norm(
     e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool, ord: float
 ) -> ast.expr:
     demand_float(e)
-    return e.call(
-        "jnp.linalg.vector_norm",
-        x,
-        **_reduction(e, axis, keepdims),
-        ord=unless(whole(ord), 2),
-    )
+    over = {**_reduction(e, axis, keepdims), "ord": unless(whole(ord), 2)}
+    if not is_hole(ord) and ord < 0:  # of a vector with a 0 it is 0
+        return e.call("jnp.linalg.vector_norm", x, **over)
+    return e.rt("vector_norm", x, **over)
 
 
 @emits("cumulative_sum")
@@ -453,7 +458,9 @@ def sort(
 
 
 @emits("topk")
-def topk(e: Exprs, x: ast.expr, *, k: DimLike, axis: int, largest: bool) -> ast.expr:
+def topk(
+    e: Exprs, x: ast.expr, *, k: DimLike, axis: int, largest: bool, stable: bool
+) -> ast.expr:
     along = unless(normalize(axis, e.out.rank), e.out.rank - 1)
     if largest:
         return e.call("jax.lax.top_k", x, k, axis=along)

@@ -350,3 +350,23 @@ def put_inside(
     if not reduce:
         return flat.scatter(0, at, values)[:-1].reshape(x.shape)
     return flat.scatter_reduce(0, at, values, reduce)[:-1].reshape(x.shape)
+
+
+def sign(x: torch.Tensor) -> torch.Tensor:
+    """-1, 0 or 1; what is not a number stays so, as in JAX."""
+    return torch.where(x.isnan(), x, x.sign())
+
+
+def saturated(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Floats as the nearest integers of `dtype` towards zero, 0 for NaN, as XLA has it."""
+    limits = torch.iinfo(dtype)
+    wide = x.double().nan_to_num(0.0, torch.inf, -torch.inf)
+    return wide.clamp(limits.min, limits.max).long().to(dtype)
+
+
+def stable_topk(
+    x: torch.Tensor, k: int, dim: int = -1, largest: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`torch.topk` in which of equal values those of the lowest indices come first."""
+    values, indices = x.sort(dim=dim, descending=largest, stable=True)
+    return values.narrow(dim, 0, k), indices.narrow(dim, 0, k)

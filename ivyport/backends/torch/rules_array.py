@@ -49,7 +49,7 @@ FUNCTIONAL = {"log_sigmoid": "logsigmoid", "hard_swish": "hardswish",
 
 @emits("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "sin", "sinh")
 @emits("tan", "tanh", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt")
-@emits("reciprocal", "square", "abs", "sign", "isfinite", "isinf", "isnan", "erf")
+@emits("reciprocal", "square", "abs", "isfinite", "isinf", "isnan", "erf")
 @emits("erfinv", "sigmoid")
 def torch_function(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"torch.{e.node.op}", x)
@@ -81,8 +81,24 @@ def rounding(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"torch.{e.node.op}", x) if dt.is_float(e.out.dtype) else x
 
 
+@emits("sign")
+def sign(e: Exprs, x: ast.expr, *, nan: bool) -> ast.expr:
+    keeps = nan and dt.is_float(e.out.dtype)
+    return e.rt("sign", x) if keeps else e.call("torch.sign", x)
+
+
+@emits("floor_divide")
+def floor_divide(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+    if not dt.is_float(e.out.dtype):
+        return e.binary("//", x, y)
+    # The operator has no gradient in torch.
+    return e.call("torch.div", tensor(e, x, 0), y, rounding_mode=ast.Constant("floor"))
+
+
 @emits("astype")
-def astype(e: Exprs, x: ast.expr, *, dtype: str) -> ast.expr:
+def astype(e: Exprs, x: ast.expr, *, dtype: str, saturate: bool) -> ast.expr:
+    if saturate:
+        return e.rt("saturated", x, dtype_of(e, dtype))
     return cast(e, x, dtype)
 
 
@@ -369,8 +385,12 @@ def sort(
 
 
 @emits("topk")
-def topk(e: Exprs, x: ast.expr, *, k: DimLike, axis: int, largest: bool) -> ast.expr:
-    along = unless(normalize(axis, e.out.rank), e.out.rank - 1)
+def topk(
+    e: Exprs, x: ast.expr, *, k: DimLike, axis: int, largest: bool, stable: bool
+) -> ast.expr:
+    along = unless(normalize(axis, e.type(0).rank), e.type(0).rank - 1)
+    if stable:
+        return e.rt("stable_topk", x, k, dim=along, largest=unless(largest, True))
     return e.method(x, "topk", k, dim=along, largest=unless(largest, True))
 
 

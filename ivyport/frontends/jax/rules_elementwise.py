@@ -291,7 +291,7 @@ def round_(b: JaxBuilder, x: Number, *, rounding_method: Any) -> Number:
         return b.round(x)
     whole = b.trunc(x)  # halves away from zero
     far = b.greater_equal(b.abs(b.subtract(x, whole)), Scalar(0.5))
-    return b.add(whole, b.where(far, b.sign(x), Scalar(0.0)))
+    return b.add(whole, b.where(far, b.sign(x, nan=False), Scalar(0.0)))
 
 
 @lowers("shift_right_arithmetic")
@@ -353,6 +353,8 @@ def convert_element_type(
 ) -> Number:
     dtype = dtype_name(new_dtype)
     if isinstance(x, Value):
+        if dt.is_float(x.type.dtype) and dt.is_int(dtype):
+            return b.astype(x, dtype=dtype, saturate=True)
         return b.cast(x, dtype)
     if isinstance(x.value, Dim):
         exact = dtype not in ("bool", "int8", "uint8", "int16", "uint16")

@@ -172,5 +172,5 @@ def _counts(x: Value, axis: int) -> bool:
 
 @lowers("top_k")
 def top_k(b: JaxBuilder, x: Value, *, k: Any, axis: int) -> tuple[Value, Value]:
-    values, indices = b.topk(x, k=b.size(k), axis=int(axis), largest=True)
+    values, indices = b.topk(x, k=b.size(k), axis=int(axis), largest=True, stable=True)
     return values, b.cast(indices, b.outs[1].dtype)

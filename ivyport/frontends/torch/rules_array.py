@@ -32,8 +32,6 @@ RENAMED |= {
     aten.abs.default: "abs",
     aten.neg.default: "negative",
     aten.negative.default: "negative",
-    aten.sign.default: "sign",
-    aten.sgn.default: "sign",
     aten.bitwise_not.default: "bitwise_invert",
     aten.isnan.default: "isnan",
     aten.isinf.default: "isinf",
@@ -195,6 +193,12 @@ def scaled(b: Builder, x: Arg, factor: Number) -> Arg:
     return x * factor  # type: ignore[operator]
 
 
+@lowers(aten.sign.default, aten.sgn.default)
+def sign(b: Builder, input: Value) -> Value:
+    """-1, 0 or 1; 0 for what is not a number."""
+    return b.sign(input, nan=not dt.is_float(input.type.dtype))
+
+
 @lowers(aten.logical_not.default)
 def logical_not(b: Builder, input: Value) -> Value:
     """``not x``; for numbers, whether they are zero."""
@@ -224,7 +228,7 @@ def exp2(b: Builder, input: Value) -> Value:
 @lowers(aten.erfc.default, aten.special_erfc.default)
 def erfc(b: Builder, input: Value) -> Value:
     """1 - erf(x)."""
-    return b.subtract(1, b.erf(floated(b, input)))
+    return b.erfc(floated(b, input))
 
 
 @lowers(aten.frac.default)
@@ -331,17 +335,40 @@ def power(b: Builder, input: Arg, exponent: Arg) -> Value:
         return b.square(x)
     if not isinstance(y, Value | Dim) and y == 1:
         return x  # type: ignore[return-value]
+    if not isinstance(y, Value | Dim) and y == 0 and isinstance(x, Value):
+        # 1 for all x, without the gradient of a power, which is not a number at 0.
+        one = number_as(1, x.type.dtype)
+        return b.full(shape=x.type.shape, value=one, dtype=x.type.dtype)
     return b.pow(x, y)
 
 
-@lowers(aten.maximum.default, aten.max.other, aten.fmax.default)
+@lowers(aten.fmax.default)
+def fmax(b: Builder, input: Value, other: Value) -> Value:
+    """The larger element; the other one where one is not a number."""
+    return _unless_nan(b, maximum(b, input, other), input, other)
+
+
+@lowers(aten.fmin.default)
+def fmin(b: Builder, input: Value, other: Value) -> Value:
+    """The smaller element; the other one where one is not a number."""
+    return _unless_nan(b, minimum(b, input, other), input, other)
+
+
+def _unless_nan(b: Builder, found: Value, x: Value, y: Value) -> Value:
+    if not dt.is_float(found.type.dtype):
+        return found
+    x, y = b.cast(x, found.type.dtype), b.cast(y, found.type.dtype)
+    return b.where(b.isnan(x), y, b.where(b.isnan(y), x, found))
+
+
+@lowers(aten.maximum.default, aten.max.other)
 def maximum(b: Builder, input: Value, other: Value) -> Value:
     """The larger element; of bools, or."""
     dtype = result_type(input, other)
     return binary(b, "logical_or" if dtype == "bool" else "maximum", input, other)
 
 
-@lowers(aten.minimum.default, aten.min.other, aten.fmin.default)
+@lowers(aten.minimum.default, aten.min.other)
 def minimum(b: Builder, input: Value, other: Value) -> Value:
     """The smaller element; of bools, and."""
     dtype = result_type(input, other)
@@ -492,7 +519,8 @@ def addcdiv(
 def xlogy(b: Builder, input: Value, other: Value) -> Value:
     """x * log(y), 0 where x is 0."""
     _, (x, y) = promoted(b, floated(b, input), floated(b, other))
-    return b.where(b.equal(x, 0), 0.0, b.multiply(x, b.log(y)))
+    none = b.logical_and(b.equal(x, 0), b.logical_not(b.isnan(y)))
+    return b.where(none, 0.0, b.multiply(x, b.log(y)))
 
 
 @lowers(aten.isposinf.default)

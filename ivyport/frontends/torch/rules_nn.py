@@ -426,8 +426,11 @@ def elu(
     """scale * (x where positive, else alpha * (exp(input_scale * x) - 1))."""
     if input_scale == 1:
         return scaled(b, b.elu(input, alpha=float(alpha)), scale)  # type: ignore[return-value]
-    low = b.multiply(b.expm1(b.multiply(input, input_scale)), alpha)
-    return scaled(b, b.where(b.greater(input, 0), input, low), scale)  # type: ignore[return-value]
+    # Where x is positive the other branch, and its gradient, must stay finite.
+    positive = b.greater(input, 0)
+    below = b.where(positive, number_as(0, input.type.dtype), input)
+    low = b.multiply(b.expm1(b.multiply(below, input_scale)), alpha)
+    return scaled(b, b.where(positive, input, low), scale)  # type: ignore[return-value]
 
 
 SELU_ALPHA = 1.6732632423543772848170429916717  # arXiv:1706.02515
@@ -468,7 +471,7 @@ def prelu(b: Builder, input: Value, weight: Value) -> Value:
 @lowers(aten.hardshrink.default)
 def hardshrink(b: Builder, input: Value, lambd: float = 0.5) -> Value:
     """x where |x| > lambda, else 0."""
-    return b.where(b.greater(b.abs(input), lambd), input, 0.0)
+    return b.where(b.less_equal(b.abs(input), lambd), 0.0, input)
 
 
 @lowers(aten.softshrink.default)
@@ -482,8 +485,8 @@ def softshrink(b: Builder, input: Value, lambd: float = 0.5) -> Value:
 def threshold(b: Builder, input: Value, threshold: Number, value: Number) -> Value:
     """x where above the threshold, else a value."""
     dtype = input.type.dtype
-    above = b.greater(input, number_as(threshold, dtype))
-    return b.where(above, input, number_as(value, dtype))
+    below = b.less_equal(input, number_as(threshold, dtype))
+    return b.where(below, number_as(value, dtype), input)
 
 
 @lowers(aten.cosine_similarity.default)
