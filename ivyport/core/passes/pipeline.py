@@ -22,6 +22,7 @@ from ivyport.core.passes.share import share_layers
 from ivyport.core.passes.simplify import simplify
 from ivyport.core.passes.stops import drop_stops
 from ivyport.core.passes.undropped import undrop_loops
+from ivyport.core.passes.unsigned import widen_unsigned
 from ivyport.core.verify import verify
 
 
@@ -34,6 +35,7 @@ class Policy:
         attention: axis order of queries, keys and values.
         narrow: whether the target computes in 32 bits.
         statements: whether control flow is written as Python's own.
+        unsigned: whether it computes with unsigned integers of 16 and 32 bits.
         even: whether its convolutions pad both ends of an axis alike.
         pools: whether it has average pools to any size.
     """
@@ -44,12 +46,19 @@ class Policy:
     even: bool
     pools: bool
     statements: bool = False
+    unsigned: bool = True
 
 
 POLICIES = {
     "jax": Policy("channels_last", "bshd", narrow=True, even=False, pools=False),
     "torch": Policy(
-        "channels_first", "bhsd", narrow=False, even=True, pools=True, statements=True
+        "channels_first",
+        "bhsd",
+        narrow=False,
+        even=True,
+        pools=True,
+        statements=True,
+        unsigned=False,
     ),
 }
 
@@ -83,6 +92,8 @@ def for_target(graph: Graph, target: str) -> list[str]:
     if not policy.pools:
         pools_to_means(graph)
     peel_layers(graph)
+    if not policy.unsigned:
+        widen_unsigned(graph)
     localize(graph)
     share_layers(graph)
     verify(graph)
