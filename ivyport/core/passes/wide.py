@@ -7,6 +7,7 @@ noted at its line, or refused where 32 bits cannot even say it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,8 @@ def fit(graph: Graph) -> list[str]:
     """
     notes = _fit_floats(graph)
     _fit_integers(graph)
-    apply_rules(graph, {"remainder": [modular]})
+    ranges = Ranges(_given(graph))
+    apply_rules(graph, {"remainder": [functools.partial(modular, ranges)]})
     return notes + _overflows(graph)
 
 
@@ -158,14 +160,14 @@ def _buckets(node: Node) -> int | None:
     return by if small and node.output.type.dtype == "int64" else None
 
 
-def modular(b: Builder, node: Node) -> Value | None:
+def modular(ranges: Ranges, b: Builder, node: Node) -> Value | None:
     """``(i * 40503 + 12345) % 97`` of remainders: none of them leaves 32 bits."""
     by, x = _buckets(node), node.inputs[0]
     if by is None or not isinstance(x, Value) or x.producer is None:
         return None
     if x.producer.op not in ("add", "subtract", "multiply"):
         return None
-    if not _leaves(x, Ranges({})):
+    if not _beyond(ranges.of(x)):
         return None
     return b.remainder(_reduced(b, x, by, top=True), Scalar(by))
 
@@ -186,7 +188,7 @@ def _reduced(b: Builder, x: Any, by: int, top: bool = False) -> Any:
 
 
 def _given(graph: Graph) -> dict[Value, Interval]:
-    """What integers the model is given: ids within the tables that they look up, else usual."""
+    """What integers the model is given: usual ones."""
     known = {}
     values = [*graph.inputs, *(p.value for p in graph.params.values())]
     for value in values:
@@ -194,12 +196,6 @@ def _given(graph: Graph) -> dict[Value, Interval]:
         if whole is not None and (whole.low is None or whole.high is None):
             known[value] = Interval(-USUAL, USUAL)
     return known
-
-
-def _leaves(x: Value, ranges: Ranges) -> bool:
-    """Whether a value may be beyond 32 bits, for any int32 that the model is given."""
-    found = ranges.of(x)
-    return _beyond(found) or found.low is None or found.high is None
 
 
 def _beyond(found: Interval) -> bool:
