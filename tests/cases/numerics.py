@@ -22,8 +22,8 @@ class Function(nn.Module):
         super().__init__()
         self.function = function
 
-    def forward(self, *args: Any) -> Any:
-        return self.function(*args)
+    def forward(self, a: Any, b: Any = None, c: Any = None, d: Any = None) -> Any:
+        return self.function(*(x for x in (a, b, c, d) if x is not None))
 
 
 def _weights(shape: tuple[int, ...]) -> np.ndarray:
