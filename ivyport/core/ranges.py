@@ -179,14 +179,15 @@ LEARNED = frozenset(
 def _span(x: Any, depth: int) -> tuple[float, float] | None:
     """Least and greatest element of an operand of floats."""
     if isinstance(x, Scalar) and isinstance(x.value, int | float):
-        return (float(x.value),) * 2  # type: ignore[return-value]
+        return float(x.value), float(x.value)
     if not isinstance(x, Value) or depth == 0:
         return None
     if not dt.is_float(x.type.dtype):
         found = interval(x)
-        ends = (found.low, found.high)
-        both = all(isinstance(e, int) for e in ends)
-        return tuple(map(float, ends)) if both else None  # type: ignore[arg-type, return-value]
+        low, high = found.low, found.high
+        if not isinstance(low, int) or not isinstance(high, int):
+            return None
+        return float(low), float(high)
     node = x.producer
     if node is None:
         return None
@@ -339,11 +340,15 @@ def _negative(node: Node, of: Of) -> Interval:
 
 def _multiply(node: Node, of: Of) -> Interval:
     x, y = map(of, node.inputs)
-    if None in (x.low, x.high, y.low, y.high):
+    ends = [_times(p, q) for p in (x.low, x.high) for q in (y.low, y.high)]
+    if None in ends:
         natural = at_most(0, x.low) and at_most(0, y.low)
         return Interval(0, None) if natural else UNKNOWN
-    ends = [p * q for p in (x.low, x.high) for q in (y.low, y.high)]  # type: ignore[operator]
     return _union(*(Interval(e, e) for e in ends))
+
+
+def _times(a: DimLike | None, b: DimLike | None) -> DimLike | None:
+    return None if a is None or b is None else a * b
 
 
 def _abs(node: Node, of: Of) -> Interval:

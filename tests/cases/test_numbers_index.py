@@ -132,7 +132,7 @@ def test_a_table_of_the_model_is_an_embedding() -> None:
         port(torch.tensor([[0, 4]])).detach().numpy(), model(ids)
     )
     with pytest.raises(IndexError):
-        port(torch.tensor([[5]]))
+        port(torch.tensor([[5, 0]]))
 
 
 def test_a_port_of_jax_to_nnx_keeps_the_modes() -> None:

@@ -174,9 +174,7 @@ def _attention_inputs(seed: int, *shapes: tuple[int, ...]) -> list[Any]:
     return [jax.numpy.asarray(rng.standard_normal(s), np.float32) for s in shapes]
 
 
-@pytest.mark.parametrize(
-    "helper", ["attention", "attention_with_dropout", "long_attention"]
-)
+@pytest.mark.parametrize("helper", ["attention", "weighted_sum", "long_attention"])
 def test_attention_drops_weights_in_training(helper: str) -> None:
     from flax import nnx
 
@@ -223,7 +221,7 @@ def test_long_attention_goes_head_by_head_on_a_cpu_alone() -> None:
 
     grads = [
         jax.grad(loss(f), argnums=(0, 1, 2))(q, k, v)
-        for f in (_rt.masked_attention, _rt.long_attention)
+        for f in (_rt.weighted_sum, _rt.long_attention)
     ]
     jax.tree.map(assert_close, *grads)
     for platform, loops in (("cpu", True), ("cuda", False)):
