@@ -13,6 +13,7 @@ from torch import nn
 
 import ivyport
 from ivyport.core.errors import UnsupportedOpsError
+from ivyport.core.passes.pipeline import for_target
 from tests.cases.numerics import Function, check_to_jax
 
 
@@ -31,9 +32,11 @@ def test_a_mask_of_the_least_number_of_a_wide_type(dtype: Any) -> None:
     check_to_jax(Masked(), x, mask, rtol=2e-6)
 
 
-def _notes(function: Any, *args: torch.Tensor) -> list[str]:
-    traced = ivyport.trace(Function(function).eval(), "jax", args, train=False)
-    return [n for n in traced.notes if "float64 became" not in n]
+def _notes(model: Any, *args: torch.Tensor) -> list[str]:
+    """What a port to JAX says of numbers, beside that floats lose precision."""
+    module = model if isinstance(model, nn.Module) else Function(model)
+    notes = for_target(ivyport.trace(module.eval(), args), "jax")
+    return [n for n in notes if "float64 became" not in n]
 
 
 def test_the_largest_number_is_not_noted() -> None:
@@ -86,8 +89,8 @@ def test_a_hash_with_a_factor_beyond_32_bits() -> None:
 
 def test_a_hash_into_many_buckets_is_noted() -> None:
     model = Hashed(100_003).eval()
-    traced = ivyport.trace(model, "jax", (IDS,), train=False)
-    (note,) = [n for n in traced.notes if "64 bits" in n]
+    (note,) = _notes(model, IDS)
+    assert "64 bits" in note
     assert "test_numbers_wide.py" in note
 
 

@@ -354,7 +354,7 @@ def put_inside(
 
 def sign(x: torch.Tensor) -> torch.Tensor:
     """-1, 0 or 1; what is not a number stays so, as in JAX."""
-    return torch.where(x.isnan(), x, x.sign())
+    return torch.where(x.isnan(), torch.nan, x.sign())
 
 
 def saturated(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
