@@ -10,6 +10,7 @@ from ivyport.core import dtype as dt
 from ivyport.core.build import Builder
 from ivyport.core.control import all_nodes, bodies
 from ivyport.core.ir import Call, Graph, Node, Scalar, Value, map_structure
+from ivyport.core.ops_custom import within_functions
 
 LARGEST = {"uint16": 2**16 - 1, "uint32": 2**32 - 1}
 WRAPS = frozenset(
@@ -28,6 +29,10 @@ def widen_unsigned(graph: Graph) -> None:
     values += [v for n in nodes for body in bodies(n) for v in body.inputs]
     if any(v.type.dtype in LARGEST for v in values):
         _Widening(graph, top=True).run()
+
+
+def _widen_inside(graph: Graph) -> None:
+    _Widening(graph, top=False).run()
 
 
 class _Widening:
@@ -82,7 +87,8 @@ class _Widening:
             self._new(x) if isinstance(x, Value) else x for x in node.inputs
         )
         for body in bodies(node):
-            _Widening(body, top=False).run()
+            _widen_inside(body)
+        within_functions([node], _widen_inside)
         if node.op == "astype" and node.output.type.dtype in LARGEST:
             self._cast(node, sources[0])
             return
