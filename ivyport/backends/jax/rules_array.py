@@ -182,7 +182,7 @@ def vector_norm(
 ) -> ast.expr:
     demand_float(e)
     over = {**_reduction(e, axis, keepdims), "ord": unless(whole(ord), 2)}
-    if not is_hole(ord) and ord < 0:  # of a vector with a 0 it is 0
+    if not is_hole(ord) and (ord <= 0 or ord == math.inf):  # no root of a sum
         return e.call("jnp.linalg.vector_norm", x, **over)
     return e.rt("vector_norm", x, **over)
 

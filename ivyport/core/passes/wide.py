@@ -156,8 +156,9 @@ def _gap(node: Node, value: int) -> Gap:
 def _buckets(node: Node) -> int | None:
     """The number that a remainder of integers is taken by, if products of remainders fit."""
     by = constant(node.inputs[1])
-    small = type(by) is int and 1 < by <= SQUARES
-    return by if small and node.output.type.dtype == "int64" else None
+    if not isinstance(by, int) or not 1 < by <= SQUARES:
+        return None
+    return by if node.output.type.dtype == "int64" else None
 
 
 def modular(ranges: Ranges, b: Builder, node: Node) -> Value | None:
