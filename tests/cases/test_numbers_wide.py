@@ -50,7 +50,11 @@ def test_the_largest_number_is_not_noted() -> None:
 def test_numbers_that_float32_lacks_are_noted_at_their_line(
     number: float, word: str
 ) -> None:
-    (note,) = _notes(lambda x: x + number, torch.zeros(3, dtype=torch.float64))
+    class Shifted(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x + number
+
+    (note,) = _notes(Shifted(), torch.zeros(3, dtype=torch.float64))
     assert word in note
     assert "test_numbers_wide.py" in note
 
