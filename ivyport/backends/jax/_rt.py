@@ -45,8 +45,8 @@ def weighted_sum(
 ) -> jax.Array:
     """softmax(Q K^T * scale + bias) V, written out.
 
-    Q is (B, S, nh, hs); K (B, T, nkv, hs) and V (B, T, nkv, vs) serve groups of heads. A query
-    that may attend to nothing gives `empty`: zero, the mean of V, or nan.
+    Q is (B, S, nh, hs); K (B, T, nkv, hs) and V (B, T, nkv, vs) serve groups of heads.
+    A query that may attend to nothing gives `empty`: zero, the mean of V, or nan.
     """
     query, key, value = (x.swapaxes(-2, -3) for x in (query, key, value))
     groups = query.shape[-3] // key.shape[-3]
@@ -66,7 +66,7 @@ def softmax_over(
     is_causal: bool,
     empty: str,
 ) -> jax.Array:
-    """softmax(scores + bias) over the keys that the masks let see; else zero, mean or nan."""
+    """softmax(scores + bias) over the keys that may be seen; else zero, mean or nan."""
     seen = None
     if bias is not None:
         scores, seen = scores + bias, bias != -jnp.inf
@@ -93,7 +93,7 @@ def long_attention(
     is_causal: bool = False,
     empty: str = "zero",
 ) -> jax.Array:
-    """`weighted_sum`; on a CPU head after head, so that the scores stay in its cache."""
+    """`weighted_sum`; on a CPU by heads, so that the scores stay in its cache."""
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
     groups = query.shape[1] // key.shape[1]
     key, value = (jnp.repeat(x, groups, axis=1) for x in (key, value))

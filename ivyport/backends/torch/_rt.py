@@ -42,8 +42,10 @@ def masked_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """Attention in which a query that may attend to nothing gives the mean of the values, as
-    where the scores that are masked become one finite number; it gives NaN if `empty` is NaN."""
+    """Attention in which a query that may see nothing gives the mean of the values.
+
+    This is what scores give that a mask makes one finite number; NaN if `empty` is NaN.
+    """
     closed, opened = (False, True) if mask.dtype == torch.bool else (-torch.inf, 0.0)
     seen = (mask != closed).any(dim=-1, keepdim=True)
     return F.scaled_dot_product_attention(
@@ -67,7 +69,7 @@ def softmax_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> torch.Tensor:
-    """softmax(Q K^T * scale + mask) V, written out: exact for masks of -1e9 and beyond."""
+    """softmax(Q K^T * scale + mask) V, written out: exact for masks below -1e9."""
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
         key, value = (x.repeat_interleave(groups, dim=-3) for x in (key, value))
@@ -335,8 +337,7 @@ def put_inside(
     values: torch.Tensor | float,
     reduce: str = "",
 ) -> torch.Tensor:
-    """x with `values` set at the index, or reduced there; as in JAX, what is out of bounds is
-    dropped."""
+    """x with `values` set at the index, or reduced there; what is outside is dropped."""
     places, inside = within(x, index)
     at = torch.arange(x.numel(), device=x.device).reshape(x.shape)[places]
     arrays = [i for i, item in enumerate(index) if not isinstance(item, slice)]
@@ -358,7 +359,7 @@ def sign(x: torch.Tensor) -> torch.Tensor:
 
 
 def saturated(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Floats as the nearest integers of `dtype` towards zero, 0 for NaN, as XLA has it."""
+    """Floats as the nearest integers of `dtype` towards zero; 0 for NaN (XLA's rule)."""
     limits = torch.iinfo(dtype)
     wide = x.double().nan_to_num(0.0, torch.inf, -torch.inf)
     return wide.clamp(limits.min, limits.max).long().to(dtype)
