@@ -337,7 +337,7 @@ def put_inside(
     values: torch.Tensor | float,
     reduce: str = "",
 ) -> torch.Tensor:
-    """x with `values` set at the index, or reduced there; what is outside is dropped."""
+    """x with `values` set at the index, or reduced there; what is outside goes."""
     places, inside = within(x, index)
     at = torch.arange(x.numel(), device=x.device).reshape(x.shape)[places]
     arrays = [i for i, item in enumerate(index) if not isinstance(item, slice)]
@@ -359,7 +359,7 @@ def sign(x: torch.Tensor) -> torch.Tensor:
 
 
 def saturated(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Floats as the nearest integers of `dtype` towards zero; 0 for NaN (XLA's rule)."""
+    """Floats as the nearest integers of `dtype` towards zero; 0 for NaN."""
     limits = torch.iinfo(dtype)
     wide = x.double().nan_to_num(0.0, torch.inf, -torch.inf)
     return wide.clamp(limits.min, limits.max).long().to(dtype)
