@@ -277,6 +277,7 @@ def verify(
         second=None if second is None else dict(second),
         free=port.free,
         bounds={k: tuple(v) for k, v in port.record["dims"].items()},
+        known=port.notes,
         progress=progress,
     )
 

@@ -77,7 +77,8 @@ class Report:
             drifts, and by how much; None where all is well or no module stands out.
         precision: in which precision both sides computed.
         dims: sizes of each free dimension, of the traced and of the second inputs.
-        notes: what was not compared and why.
+        notes: what else there is to know, such as gradients that differ by intention.
+        not_checked: what was not compared, and why.
     """
 
     rows: tuple[ReportRow, ...]
@@ -85,6 +86,7 @@ class Report:
     precision: str = ""
     dims: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    not_checked: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -109,6 +111,7 @@ class Report:
             "first_drift": self.first_drift,
             "dims": {name: list(sizes) for name, sizes in self.dims.items()},
             "notes": list(self.notes),
+            "not_checked": list(self.not_checked),
             "rows": [row.to_json() for row in self.rows],
         }
 
@@ -116,19 +119,26 @@ class Report:
     def from_json(cls, value: object) -> Report:
         """A report from its JSON form; InputError for anything else."""
         known = {"passed", "precision", "first_drift", "dims", "notes", "rows"}
-        if not isinstance(value, Mapping) or value.keys() != known:
+        # Reports of earlier versions have everything in their notes.
+        if not isinstance(value, Mapping) or value.keys() - {"not_checked"} != known:
             raise InputError(f"not a parity report, which has the keys {sorted(known)}")
         drift, dims = value["first_drift"], value["dims"]
         if not isinstance(dims, Mapping) or not all(map(_is_ints, dims.values())):
             raise InputError(f"'dims' of a parity report holds sizes: {dims!r}")
-        if not isinstance(value["rows"], list) or not isinstance(value["notes"], list):
-            raise InputError("'rows' and 'notes' of a parity report are lists")
+        unchecked = value.get("not_checked", [])
+        if not all(
+            isinstance(x, list) for x in (value["rows"], value["notes"], unchecked)
+        ):
+            raise InputError(
+                "'rows', 'notes' and 'not_checked' of a parity report are lists"
+            )
         return cls(
             rows=tuple(ReportRow.from_json(row) for row in value["rows"]),
             first_drift=None if drift is None else _read("str", "first_drift", drift),
             precision=_read("str", "precision", value["precision"]),
             dims={str(name): tuple(sizes) for name, sizes in dims.items()},
             notes=tuple(_read("str", "notes", note) for note in value["notes"]),
+            not_checked=tuple(_read("str", "not_checked", text) for text in unchecked),
         )
 
 

@@ -18,14 +18,18 @@ import jax
 # Where each library has its function, its attention and its layer.
 _HAIKU = ("haiku", "haiku._src.basic")
 _ATTENTION = ("flax.linen.attention", "flax.nnx.nn.attention")
+_HELPER = "dropped"  # of ivyport.backends.jax._rt
 _LAYERS = ("flax.linen", "flax.nnx")
 
 
 @contextlib.contextmanager
-def without_dropout() -> Iterator[list[float]]:
+def without_dropout(
+    emitted: dict[str, Any] | None = None,
+) -> Iterator[list[float]]:
     """Dropout of haiku, linen and nnx keeps everything, attention's own included.
 
     The list fills with the rate of each dropout that would have drawn, as it is traced.
+    `emitted` are the names of a port's file, whose helper may drop too.
     """
     rates: list[float] = []
     with contextlib.ExitStack() as stack:
@@ -41,6 +45,9 @@ def without_dropout() -> Iterator[list[float]]:
             put(module, weights, _deterministic(vars(module)[weights], rates))
         for module in _loaded(_LAYERS):
             put(module.Dropout, "__call__", _same(rates))
+        if emitted is not None and _HELPER in emitted:
+            stack.callback(emitted.__setitem__, _HELPER, emitted[_HELPER])
+            emitted[_HELPER] = _dropped(rates)
         yield rates
 
 
@@ -56,6 +63,17 @@ def _record(rates: list[float], rate: Any) -> None:
         rate = 0.5
     if rate:
         rates.append(rate)
+
+
+def _dropped(rates: list[float]) -> Callable[..., Any]:
+    """The emitted helper that draws in eval mode too, of nothing."""
+
+    def dropped(x: Any, rate: Any, *args: Any, **kwargs: Any) -> Any:
+        del args, kwargs
+        _record(rates, rate)
+        return x
+
+    return dropped
 
 
 def _kept(rates: list[float]) -> Callable[..., Any]:

@@ -69,6 +69,7 @@ class JaxSide:
         self._key = jax.random.key(0) if source.rng is None else source.rng
         self._notes: list[str] = []
         self.drops = False
+        self._rates: list[float] = []
         #: Classes of outputs that are neither tensors nor constants.
         self.lost: set[str] = set()
 
@@ -157,12 +158,13 @@ class JaxSide:
         *,
         train: bool = False,
         seed: int | None = None,
+        state: Arrays | None = None,
     ) -> Result:
         """Outputs on other inputs, or with other parameters."""
         key = self._key if train else None
         if seed is not None and (train or self._source.rng is not None):
             key = jax.random.fold_in(self._key, seed)
-        return self._forward(inputs, parameters, train, key)
+        return self._forward(inputs, parameters, train, key, state)
 
     def _forward(
         self,
@@ -170,6 +172,7 @@ class JaxSide:
         parameters: Arrays | None,
         train: bool,
         key: Any,
+        state: Arrays | None = None,
     ) -> Result:
         def run(
             values: Arrays, buffers: Arrays, arrays: Arrays, rng: Any, static: Flat
@@ -180,9 +183,44 @@ class JaxSide:
             named = given(self.arrays() if inputs is None else inputs, self._wide)
             values = {**self._parameters, **(parameters or {})}
             outputs, buffers = self._program("forward", train, run)(
-                values, self._buffers, named, key
+                values, {**self._buffers, **(state or {})}, named, key
             )
-        return Result(outputs, buffers=lazy(buffers if train else {}))
+        return Result(outputs, buffers=lazy(buffers if train else {}), state=buffers)
+
+    def trains(self) -> set[str]:
+        """Names of the parameters that the source trains: all that are floats."""
+        return {name for name, value in self._parameters.items() if is_float(value)}
+
+    def rates(self, *, train: bool) -> list[float]:
+        """The rate of each dropout that draws in a call, as it is traced."""
+        key = self._key if train else None
+
+        def run(values: Arrays, buffers: Arrays, arrays: Arrays) -> Arrays:
+            return self._run(values, buffers, arrays, Flat(), train=train, rng=key)[0]
+
+        with float64(self._wide):
+            named = given(self.arrays(), self._wide)
+            jax.eval_shape(run, self._parameters, self._buffers, named)
+        return self._rates
+
+    def unlike(self) -> str:
+        """What of train mode cannot be compared, in words."""
+        if not self._source.has_train:
+            return ""
+        try:
+            outputs = self.forward(train=True).outputs
+        # Train mode is the source's own affair: a model may be for inference alone.
+        except Exception as error:  # noqa: BLE001
+            brief = str(error).strip().partition("\n")[0]
+            return (
+                "train mode is not compared: the source raises "
+                f"{type(error).__name__}: {brief}"
+            )
+        if self._random is None:
+            self._random = self._is_random(outputs)
+        if self._random:
+            return "train mode is not compared: the source draws random numbers beside dropout"
+        return ""
 
     def gradients(self, weights_of: WeightsOf, *, train: bool = False) -> Result:
         """Outputs on the traced inputs, and gradients by the parameters' names.
@@ -221,7 +259,8 @@ class JaxSide:
             program = self._program("gradients", train, run)
             with _reversible():
                 _, gradients = program(trained, rest, inputs, scale)
-        return Result(before.outputs, weights, lazy(gradients), before.buffers)
+        found = lazy(gradients)
+        return Result(before.outputs, weights, found, before.buffers, before.state)
 
     def _is_random(self, outputs: Flat) -> bool:
         """Whether the outputs in train mode are others with another key."""
@@ -272,6 +311,7 @@ class JaxSide:
             raw, after = self._source.apply(
                 parameters, buffers, inputs, train=train, rng=rng
             )
+        self._rates = list(rates)
         if not train:
             self.drops = bool(rates)
         flat = flatten(raw, self._leaf)

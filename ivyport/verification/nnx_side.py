@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ivyport.verification.compare import Array, Flat, flatten, is_array
+from ivyport.verification.compare import Array, Flat, differ, flatten, is_array
 from ivyport.verification.jax_calls import (
     Arrays,
     Compiled,
@@ -53,7 +54,10 @@ class NNXSide:
         self.values: Arrays = {n: v.get_value() for n, v in by_name.items()}
         self.owner: Mapping[str, str] = {name: name for name in self._parameters}
         self._compiled: dict[bool, Compiled] = {}
+        self._programs: dict[Any, Compiled] = {}
         self._wide = False
+        #: The names of the emitted file, where its helpers are.
+        self._emitted = inspect.unwrap(type(model).__call__).__globals__
 
     def precise(self) -> AbstractContextManager[None]:
         """Matrix products in the dtype of their operands."""
@@ -66,7 +70,7 @@ class NNXSide:
     def widened(self) -> NNXSide:
         """The same port in float64."""
         other = copy.copy(self)
-        other._wide, other._compiled = True, {}
+        other._wide, other._compiled, other._programs = True, {}, {}
         with other._running():
             other.values = {n: widen(v) for n, v in self.values.items()}
         return other
@@ -82,16 +86,74 @@ class NNXSide:
         """Names of the parameters that have a gradient."""
         return [n for n in self._parameters if is_float(self.values[n])]
 
-    def forward(self, inputs: Mapping[str, Array]) -> Result:
-        """Outputs in eval mode on inputs of any size."""
+    def trains(self) -> set[str]:
+        """Names of the parameters that the port trains."""
+        return set(self.trained)
 
-        def run(values: Arrays, arrays: Arrays) -> Arrays:
-            return self._apply(values, arrays, static, train=False)[0]
+    def rates(self, inputs: Mapping[str, Array], *, train: bool) -> list[float]:
+        """The rate of each dropout that draws in a call, as it is traced."""
+        with self._running(), self._silenced() as rates:
+            values, arrays = self.values, given(inputs, self._wide)
+            jax.eval_shape(lambda *x: self._run(*x, Flat(), train)[0], values, arrays)
+        return rates
 
+    def draws(self, inputs: Mapping[str, Array], *, train: bool) -> bool:
+        """Whether two calls, one after the other, differ."""
+        first = self._forward(inputs, train, None, silent=False)
+        return differ(
+            first.outputs,
+            self._forward(inputs, train, first.state, silent=False).outputs,
+        )
+
+    def eagerly(self, inputs: Mapping[str, Array]) -> Result | None:
+        """Outputs in eval mode of a call that is not compiled."""
         static = Flat()
-        with self._running():
-            arrays = jax.jit(run)(self.values, given(inputs, self._wide))
+        with self._running(), self._dropout(train=False):
+            arrays, _ = self._run(
+                self.values, given(inputs, self._wide), static, train=False
+            )
         return Result(with_arrays(static, arrays))
+
+    def forward(
+        self,
+        inputs: Mapping[str, Array],
+        *,
+        train: bool = False,
+        state: Arrays | None = None,
+    ) -> Result:
+        """Outputs on inputs of any size, of a program that is compiled for them."""
+        return self._forward(inputs, train, state, silent=train or self.silent)
+
+    def _forward(
+        self,
+        inputs: Mapping[str, Array],
+        train: bool,
+        state: Arrays | None,
+        *,
+        silent: bool,
+    ) -> Result:
+        def run(values: Arrays, arrays: Arrays) -> tuple[Arrays, Arrays]:
+            with self._silenced() if silent else nullcontext():
+                return self._run(values, arrays, static, train)
+
+        with self._running():
+            named = given(inputs, self._wide)
+            shapes = str({n: (x.shape, str(x.dtype)) for n, x in named.items()})
+            values = {**self.values, **(state or {})}
+            if (key := (train, silent, shapes)) not in self._programs:
+                static = Flat()
+                lowered = jax.jit(run).lower(values, named)
+                self._programs[key] = Compiled(lowered.compile(), static)
+            program = self._programs[key]
+            arrays, after = program.executable(values, named)
+        return self._result(program, arrays, after)
+
+    def _result(
+        self, program: Compiled, arrays: Arrays, after: Arrays, **found: Any
+    ) -> Result:
+        buffers = lazy({n: v for n, v in after.items() if n not in self._random})
+        outputs = with_arrays(program.static, arrays)
+        return Result(outputs, buffers=buffers, state=after, **found)
 
     def gradients(
         self,
@@ -100,6 +162,7 @@ class NNXSide:
         parameters: Arrays | None = None,
         *,
         train: bool = False,
+        state: Arrays | None = None,
     ) -> Result:
         """Outputs and gradients of the sum of ``weights * output``, in one program.
 
@@ -110,13 +173,19 @@ class NNXSide:
         rest = {n: v for n, v in self.values.items() if n not in trained}
         with self._running():
             scaled = {n: widen(w) if self._wide else w for n, w in weights.items()}
-            arguments = (parameters or trained, rest, given(inputs, self._wide), scaled)
+            arguments = (
+                parameters or trained,
+                {**rest, **(state or {})},
+                given(inputs, self._wide),
+                scaled,
+            )
             if train not in self._compiled:
                 self._compiled[train] = self._compile(arguments, train)
             program = self._compiled[train]
-            gradients, (arrays, buffers) = program.executable(*arguments)
-        outputs = with_arrays(program.static, arrays)
-        return Result(outputs, weights, lazy(gradients), lazy(buffers))
+            gradients, (arrays, after) = program.executable(*arguments)
+        return self._result(
+            program, arrays, after, weights=weights, gradients=lazy(gradients)
+        )
 
     def _compile(self, arguments: tuple[Arrays, ...], train: bool) -> Compiled:
         def loss(
@@ -148,21 +217,29 @@ class NNXSide:
     def _apply(
         self, values: Arrays, inputs: Arrays, static: Flat, *, train: bool
     ) -> tuple[Arrays, Arrays]:
-        """Output arrays by path and buffers after the call; `static` gets the rest."""
+        """Output arrays by path and the state after the call; `static` gets the rest."""
+        with self._dropout(train):
+            return self._run(values, inputs, static, train)
+
+    def _run(
+        self, values: Arrays, inputs: Arrays, static: Flat, train: bool
+    ) -> tuple[Arrays, Arrays]:
         model = self._merge(values)
         model.train() if train else model.eval()
-        with self._dropout(train):
-            flat = flatten(model(**inputs))
+        flat = flatten(model(**inputs))
         static.leaves = {k: v for k, v in flat.leaves.items() if not is_array(v)}
         static.containers = flat.containers
         after = {
             ".".join(map(str, p)): v for p, v in nnx.to_flat_state(nnx.state(model))
         }
-        kept = set(self._path) - set(self._parameters) - self._random
+        kept = set(self._path) - set(self._parameters)
         return flat.arrays(), {n: after[n].get_value() for n in sorted(kept)}
 
     def _dropout(self, train: bool) -> AbstractContextManager[Any]:
-        return without_dropout() if train or self.silent else nullcontext()
+        return self._silenced() if train or self.silent else nullcontext()
+
+    def _silenced(self) -> AbstractContextManager[list[float]]:
+        return without_dropout(self._emitted)
 
     def _merge(self, values: Arrays) -> nnx.Module:
         state = nnx.from_flat_state(

@@ -1,9 +1,11 @@
 """The verification of a port: what is compared, in which order.
 
-On the traced inputs: every output and the gradient of every parameter, of a seeded
-scalar of the outputs. On fresh inputs of other sizes: every output. Then one training
-step, in train mode where the source has batch norm or writes other state, and dropout
-off. Both sides compute at full precision, and neither model is changed.
+On the traced inputs: every output, compiled and eagerly, and the gradient of every
+parameter, of a seeded scalar of the outputs. On fresh inputs of other sizes (larger and
+smaller, odd and even, a batch of 1): every output, and that the port refuses sizes for
+which it was not made. Then which tensors train, where dropout draws, what train mode
+computes with dropout off, the state that three calls of it write, and one training step.
+Both sides compute at full precision, and neither model is changed.
 """
 
 from __future__ import annotations
@@ -13,16 +15,29 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ivyport.core.dtype import FLOATS
-from ivyport.core.errors import InputError, IvyportError
+from ivyport.core.errors import IvyportError
 from ivyport.core.report import Report, ReportRow, worst
 from ivyport.verification import compare, drift
+from ivyport.verification.check import drawn_anew, not_runnable
 from ivyport.verification.choose import port_side, source_side
 from ivyport.verification.compare import Array, Entry, Flat
+from ivyport.verification.modes import dropout_rows, trained_row
+from ivyport.verification.outputs import Outputs
 from ivyport.verification.second import Bounds, Free, Sizes, fresh, plans, sizes_of
-from ivyport.verification.sides import NoGradients, PortFails, PortSide, SourceSide
+from ivyport.verification.sides import (
+    NoGradients,
+    PortFails,
+    PortRefuses,
+    PortSide,
+    Result,
+    SourceSide,
+)
 from ivyport.verification.tolerance import DEFAULT, Tolerances
 from ivyport.verification.training import (
+    AFTER,
     SEED,
     TRAIN,
     Pair,
@@ -54,6 +69,8 @@ def run(
     params: Any = None,
     state: Any = None,
     rng: Any = None,
+    through: Mapping[str, str] | None = None,
+    known: Sequence[str] = (),
 ) -> Report:
     """Compare `ported` with `source`; neither is changed.
 
@@ -74,6 +91,8 @@ def run(
         args: inputs by position; `second` has those of a torch module by name, those of
             a JAX source are kept.
         params, state, rng: of a JAX source, what it is called with.
+        through: by output, the narrowest dtype that its values were rounded to.
+        known: what the port's notes say of it.
 
     Raises:
         InputError: the source itself does not take the inputs, or `ported` is no port.
@@ -82,8 +101,9 @@ def run(
     theirs = port_side(ported)
     with ours.precise(), theirs.precise():
         verification = _Verification(
-            ours, theirs, weight_map, dict(modules), tolerance, progress or _silent
-        )
+            ours, theirs, weight_map, dict(modules), tolerance, progress or _silent,
+            through or {}, known,
+        )  # fmt: skip
         given = None if second is None else ours.arrays(second)
         return verification.run(given, free or {}, bounds or {})
 
@@ -100,8 +120,11 @@ class _Verification:
     modules: dict[str, str]
     tolerance: Tolerances
     progress: Progress
+    through: Mapping[str, str]
+    known: Sequence[str]
     rows: list[ReportRow] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    unchecked: list[str] = dataclasses.field(default_factory=list)
     drift: str | None = None
     done: int = 0
 
@@ -111,21 +134,25 @@ class _Verification:
         """Every comparison, and where the first failing one comes from."""
         self.progress("verify", 0, STEPS)
         inputs = self.source.arrays()
+        dims: dict[str, tuple[int, ...]] = {}
         if self._traced(inputs):
-            sizes = self._second(inputs, second, free, bounds)
-            if self.source.has_statistics():
-                self._train_mode(inputs)
-        else:
-            sizes = Sizes({}, {})
+            dims = self._other_sizes(inputs, second, free, bounds)
+            self.rows.append(trained_row(self.source, self.port, self.weight_map))
+            self.rows += dropout_rows(self.source, self.port, inputs, self.known)
+            self._train_mode(inputs)
         self.progress("verify", STEPS, STEPS)
         if self.drift is None:
             self.drift = drift.first_gradient_drift(self.rows, self.weight_map)
         self.notes += self.source.notes()
         if self.tolerance.reason:
             self.notes.append(f"wider tolerances: {self.tolerance.reason}")
-        dims = {n: (s, sizes.second[n]) for n, s in sizes.traced.items()}
         return Report(
-            tuple(self.rows), self.drift, self._precision(), dims, tuple(self.notes)
+            tuple(self.rows),
+            self.drift,
+            self._precision(),
+            dims,
+            tuple(self.notes),
+            tuple(dict.fromkeys(self.unchecked)),
         )
 
     def _step(self) -> None:
@@ -144,7 +171,9 @@ class _Verification:
             with self._source_accepts():
                 expected = self.source.gradients(draw_weights)
         except NoGradients as error:
-            self.notes.append(f"gradients are not compared: the source says: {error}")
+            self.unchecked.append(
+                f"gradients: they are not available in the source ({error})"
+            )
             return self._untrained(inputs)
         self._step()
         self.port.silent = self.source.drops
@@ -155,13 +184,15 @@ class _Verification:
             return False
         self._step()
         self._outputs(actual.outputs, expected.outputs, Entry("output"), inputs)
+        self._unweighted(expected)
+        self._eagerly(expected.outputs, inputs)
         if comparable(actual.outputs, expected):
-            weights = expected.weights
-            rows = self._pair.eval_rows(inputs, expected, actual)
+            weights, pair = expected.weights, self._pair
+            rows = pair.eval_rows(inputs, expected, actual)
             del expected, actual
-            self.rows += settle(rows, self._pair, inputs, weights, train=False)
+            self.rows += settle(rows, pair, inputs, weights, train=False)
         else:
-            self.notes.append("gradients are not compared: outputs have other shapes")
+            self.unchecked.append("gradients: outputs have other shapes")
         self._step()
         return True
 
@@ -176,20 +207,61 @@ class _Verification:
             self._failed("forward", Entry("output"), str(error), inputs)
             return False
         self._outputs(actual.outputs, expected, Entry("output"), inputs)
+        self._eagerly(expected, inputs)
         return True
+
+    def _unweighted(self, expected: Result) -> None:
+        """Say which outputs have no part in the gradients, and which are NaN alone."""
+        for name, array in expected.outputs.arrays().items():
+            kind = np.asarray(array).dtype.kind
+            if kind == "c":
+                self.unchecked.append(f"gradients through the complex output {name!r}")
+            if kind not in "biu" and np.size(array) and bool(np.isnan(array).all()):
+                self.unchecked.append(f"output {name!r}: the source gives NaN alone")
+
+    def _eagerly(self, expected: Flat, inputs: Mapping[str, Array]) -> None:
+        """One row for the call that is not compiled, where calls can be."""
+        entry = Entry("output", note="eagerly")
+        try:
+            actual = self.port.eagerly(inputs)
+        except PortFails as error:
+            self._failed("forward", entry, str(error), inputs)
+            return
+        if actual is not None:
+            rows = self._compared(actual.outputs, expected, entry, None)
+            self.rows += [worst(rows)] if rows else []
 
     @property
     def _pair(self) -> Pair:
-        return Pair(self.source, self.port, self.weight_map, self.tolerance)
+        return Pair(
+            self.source,
+            self.port,
+            self.weight_map,
+            self.tolerance,
+            unchecked=self.unchecked,
+        )
+
+    def _compared(
+        self,
+        actual: Flat,
+        expected: Flat,
+        entry: Entry,
+        inputs: Mapping[str, Array] | None,
+    ) -> list[ReportRow]:
+        compared = Outputs(self.source, self.port, self.tolerance, self.through)
+        return compared.rows(actual, expected, entry, inputs)
 
     def _outputs(
         self, actual: Flat, expected: Flat, entry: Entry, inputs: Mapping[str, Array]
     ) -> None:
-        rows = compare.compare_outputs(
-            actual, expected, entry, self._output_limit, narrow=self.port.narrows
-        )
-        self.rows += rows
+        rows = self._compared(actual, expected, entry, inputs)
         failing = [row for row in rows if not row.passed]
+        drawn = {row.name for row in failing if drawn_anew(self.source, row.name)}
+        self.unchecked += [
+            f"output {name!r}: the source draws it anew in each call" for name in drawn
+        ]
+        self.rows += [row for row in rows if row.passed or row.name not in drawn]
+        failing = [row for row in failing if row.name not in drawn]
         if failing:
             self._localise(inputs, max(row.tolerance for row in failing))
 
@@ -197,16 +269,13 @@ class _Verification:
         self, name: str, entry: Entry, problem: str, inputs: Mapping[str, Array]
     ) -> None:
         self.rows.append(compare.failed(name, entry, problem))
-        self._localise(inputs, self._output_limit("float32"))
+        self._localise(inputs, self.tolerance.of("float32").output)
 
     def _localise(self, inputs: Mapping[str, Array], limit: float) -> None:
         if self.drift is None:
             self.drift = drift.first_drift(
                 self.source, self.port, inputs, self.modules, limit
             )
-
-    def _output_limit(self, dtype: str) -> float:
-        return self.tolerance.of(dtype).output
 
     @contextlib.contextmanager
     def _source_accepts(self) -> Iterator[None]:
@@ -216,81 +285,140 @@ class _Verification:
             raise
         # Whatever the user's model raises, the inputs are what it was given.
         except Exception as error:
-            shapes = {n: a.shape for n, a in self.source.arrays().items()}
-            raise InputError(
-                f"the source raises {type(error).__name__} on the inputs {shapes}: "
-                f"{error}"
-            ) from error
+            raise not_runnable(self.source, error) from error
 
     # ---- other sizes
 
-    def _second(
+    def _other_sizes(
         self,
         inputs: Mapping[str, Array],
         given: Mapping[str, Array] | None,
         free: Free,
         bounds: Bounds,
-    ) -> Sizes:
-        """Outputs on inputs of other sizes; the sizes."""
-        sizes, second, expected = self._accepted(inputs, given, free, bounds)
-        if expected is None:
-            return sizes
-        self._step()
-        entry = Entry("output", "second", sizes.text() or "the traced sizes")
-        try:
-            actual = self.port.forward(second)
-        except PortFails as error:
-            self._failed("forward", entry, str(error), second)
-            return sizes
-        self._outputs(actual.outputs, expected, entry, second)
-        self._step()
-        return sizes
-
-    def _accepted(
-        self,
-        inputs: Mapping[str, Array],
-        given: Mapping[str, Array] | None,
-        free: Free,
-        bounds: Bounds,
-    ) -> tuple[Sizes, Mapping[str, Array], Flat | None]:
-        """Sizes that the source takes, inputs of them, and the source's outputs."""
+    ) -> dict[str, tuple[int, ...]]:
+        """Outputs on inputs of other sizes; the sizes by name, the traced ones first."""
+        tried: list[Sizes] = []
         if given is not None:
             sizes = Sizes(sizes_of(inputs, free), sizes_of(given, free))
             with self._source_accepts():
-                return sizes, given, self.source.forward(given).outputs
+                expected = self.source.forward(given).outputs
+            self._second(sizes, given, expected)
+            tried.append(sizes)
+        else:
+            for group in plans(inputs, free, bounds):
+                found = self._accepted(inputs, free, group)
+                if found is not None:
+                    tried.append(found)
+        self._step()
+        names = tried[0].traced if tried else {}
+        return {n: (names[n], *(s.second[n] for s in tried)) for n in names}
+
+    def _accepted(
+        self, inputs: Mapping[str, Array], free: Free, group: Sequence[Sizes]
+    ) -> Sizes | None:
+        """The first sizes of a group that both sides take, once they are compared.
+
+        A source may have limits that its trace does not show (a table of positions), and
+        a port says which sizes it was not made for.
+        """
         refused = ""
-        for sizes in plans(inputs, free, bounds):
-            second = fresh(inputs, free, sizes, seed=SEED)
+        for sizes in group:
+            second = fresh(inputs, sizes.free or free, sizes, seed=SEED)
             try:
-                return sizes, second, self.source.forward(second).outputs
-            # Limits of the source that its trace does not show: the next plan is
-            # smaller, and the note below tells when there is none.
+                expected = self.source.forward(second).outputs
+            # A limit of the source: the next sizes of the group are nearer.
             except Exception as error:  # noqa: BLE001
                 brief = str(error).partition("\n")[0]
-                refused = f"{sizes.text()}: {type(error).__name__}: {brief}"
-        self.notes.append(f"no second inputs: the source takes none ({refused})")
-        return Sizes({}, {}), {}, None
+                refused = f"the source takes none ({sizes.text()}: {type(error).__name__}: {brief})"
+                continue
+            try:
+                self._second(sizes, second, expected)
+            except PortRefuses as error:
+                refused = f"the port takes none ({sizes.text()}: {error})"
+                continue
+            return sizes
+        # That another size of a fixed axis is refused, by either side, is as it should be.
+        if not any(sizes.free for sizes in group):
+            self.unchecked.append(f"{group[0].role} sizes: {refused}")
+        return None
 
-    # ---- batch norm
+    def _second(
+        self, sizes: Sizes, second: Mapping[str, Array], expected: Flat
+    ) -> None:
+        entry = Entry("output", "second", sizes.text() or "the traced sizes")
+        try:
+            actual = self.port.forward(second)
+        except PortRefuses:
+            raise
+        except PortFails as error:
+            self._failed("forward", entry, str(error), second)
+            return
+        self._outputs(actual.outputs, expected, entry, second)
+
+    # ---- train mode
 
     def _train_mode(self, inputs: Mapping[str, Array]) -> None:
         """What training depends on where train mode computes something else."""
+        if unlike := self.source.unlike():
+            self.unchecked.append(unlike)
+        if unlike.startswith("train mode is not compared"):
+            return
+        trained = self.source.forward(train=True)
+        evaluated = self.source.forward()
+        if not self.source.has_statistics() and not self._differ(trained, evaluated):
+            self._train_outputs(inputs, trained.outputs)
+            return
         try:
             expected = self.source.gradients(draw_weights, train=True)
-        # A batch of one position has no variance; that is the example's fault.
-        except ValueError as error:
-            self.notes.append(f"train mode is not compared: {error}")
+        except NoGradients as error:
+            self.unchecked.append(f"gradients in train mode: {error}")
+            self._train_outputs(inputs, trained.outputs)
             return
-        weights = expected.weights
+        weights, pair = expected.weights, self._pair
         try:
             actual = self.port.gradients(inputs, weights, train=True)
+            rows = pair.train_rows(inputs, expected, actual)
         except PortFails as error:
             self.rows.append(compare.failed("forward", TRAIN, str(error)))
             return
-        rows = self._pair.train_rows(inputs, expected, actual)
         del expected, actual
-        rows = settle(rows, self._pair, inputs, weights, train=True)
-        # The gradients of eval mode have a row each already.
-        gradients = [row for row in rows if row.name.startswith("gradient of ")]
-        self.rows += [row for row in rows if row not in gradients]
-        self.rows += [worst(gradients)] if gradients else []
+        rows = settle(rows, pair, inputs, weights, train=True)
+        # The gradients of eval mode have a row each already, and so has the first call.
+        for group in (
+            [row for row in rows if row.name.startswith("gradient of ")],
+            [row for row in rows if _is_later(row)],
+        ):
+            rows = [row for row in rows if row not in group]
+            self.rows += [worst(group)] if group else []
+        self.rows += rows
+
+    def _differ(self, trained: Result, evaluated: Result) -> bool:
+        """Whether train mode gives other outputs than eval mode, dropout aside."""
+        rows = compare.compare_outputs(
+            trained.outputs,
+            evaluated.outputs,
+            TRAIN,
+            lambda dtype: self.tolerance.of(dtype).output,
+        )
+        return not all(row.passed for row in rows)
+
+    def _train_outputs(self, inputs: Mapping[str, Array], expected: Flat) -> None:
+        """The outputs in train mode alone: nothing is written and nothing else differs."""
+        try:
+            actual = self.port.forward(inputs, train=True).outputs
+        except PortFails as error:
+            self.rows.append(compare.failed("forward", TRAIN, str(error)))
+            return
+        rows = compare.compare_outputs(
+            actual,
+            expected,
+            TRAIN,
+            lambda dtype: self.tolerance.of(dtype).gradient,
+            narrow=self.port.narrows,
+            through=self.through,
+        )
+        self.rows += [worst(rows)] if rows else []
+
+
+def _is_later(row: ReportRow) -> bool:
+    return ", call " in row.note or row.note.startswith(AFTER.note)

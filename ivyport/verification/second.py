@@ -21,40 +21,94 @@ Bounds = Mapping[str, tuple[int, int | None]]
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Sizes by symbol: of the traced inputs and of second ones."""
+    """Sizes by symbol: of the traced inputs and of second ones.
+
+    `role` says what they are for; `free` are the axes where they are not those of the port:
+    axes that it has fixed.
+    """
 
     traced: Mapping[str, int]
     second: Mapping[str, int]
+    role: str = "other"
+    free: Free | None = None
 
     def text(self) -> str:
         """The second sizes: ``batch 3, seq 10``."""
         return ", ".join(f"{name} {size}" for name, size in self.second.items())
 
 
-def plans(inputs: Mapping[str, Array], free: Free, bounds: Bounds) -> Iterator[Sizes]:
-    """Sizes to try, best first: larger ones, smaller ones, then only the batch.
+def plans(
+    inputs: Mapping[str, Array], free: Free, bounds: Bounds
+) -> Iterator[list[Sizes]]:
+    """Groups of sizes; of each group the first one counts that the source takes.
 
-    A source may have limits that its trace does not show (a table of positions), so
-    that the caller takes the first plan that the source accepts.
+    Larger sizes, odd for even; smaller ones with a batch of 1; then, one after the other,
+    axes that the port has fixed, where it has to refuse or to be right.
     """
     dims = _dims(free)
     traced = sizes_of(inputs, free)
-    if not traced:
-        yield Sizes({}, {})
+    if not traced and not any(a.ndim for a in inputs.values()):
+        yield [Sizes({}, {})]
         return
     batch = {name for name in traced if _only_leading(name, dims)}
-    larger, smaller = dict(traced), dict(traced)
+    larger, smaller, nearer = dict(traced), dict(traced), dict(traced)
     for position, (name, size) in enumerate(traced.items()):
+        bound = bounds.get(name)
         # Another step for each symbol: sizes that agree by chance hide mistakes.
         step = 1 if name in batch else max(2 * position + 1, size // 4)
-        larger[name] = _within(size + step, size - step, size, bounds.get(name))
-        smaller[name] = _within(size - step, size - 1, size, bounds.get(name))
-    only_batch = {n: larger[n] if n in batch else s for n, s in traced.items()}
+        step += 1 - step % 2
+        larger[name] = _within(size + step, size - step, size, bound)
+        nearer[name] = _within(size - step, size - 1, size, bound)
+        smaller[name] = nearer[name]
+        if name in batch and (bound or (1,))[0] == 1:
+            smaller[name] = 1
+        elif bound is not None and bound[0] > 2:
+            smaller[name] = bound[0]
+        elif name not in batch:
+            smaller[name] = _within(size - step - 1, size - 2, size, bound)
+    larger_batch = {n: larger[n] if n in batch else s for n, s in traced.items()}
+    only_batch = {n: smaller[n] if n in batch else s for n, s in traced.items()}
     seen: list[dict[str, int]] = [traced]
-    for second in (larger, smaller, only_batch):
-        if second not in seen:
-            seen.append(second)
-            yield Sizes(traced, second)
+    for role, group in (
+        ("larger", (larger, {**nearer, **_only(larger, batch)}, larger_batch)),
+        ("smaller", (smaller, nearer, only_batch)),
+    ):
+        found = [second for second in group if second not in seen]
+        seen += found
+        if found:
+            yield [Sizes(traced, second, role) for second in found]
+    if not traced:
+        yield [Sizes({}, {})]
+    yield from _fixed(inputs, dims)
+
+
+def _only(sizes: Mapping[str, int], names: set[str]) -> dict[str, int]:
+    return {name: size for name, size in sizes.items() if name in names}
+
+
+#: Sizes of fixed axes that are tried: all of them would be many.
+FIXED = 4
+
+
+def _fixed(
+    inputs: Mapping[str, Array], dims: Mapping[str, Mapping[int, DimLike]]
+) -> Iterator[list[Sizes]]:
+    """Another size for the axes that the port has fixed; axes of one size go together."""
+    axes: dict[int, dict[str, dict[int, str]]] = {}
+    for name, array in inputs.items():
+        for axis, size in enumerate(array.shape):
+            if size > 1 and axis not in dims.get(name, {}):
+                axes.setdefault(size, {}).setdefault(name, {})[axis] = f"size {size}"
+    for size, chosen in list(axes.items())[:FIXED]:
+        label = f"size {size}"
+        free = {
+            name: dict(dims.get(name, {})) | chosen.get(name, {}) for name in inputs
+        }
+        traced = sizes_of(inputs, free)
+        for other in (size + 1, size - 1):
+            second = {**traced, label: other}
+            yield [Sizes(traced, second, f"other than {size}", free)]
+            break
 
 
 def fresh(
@@ -64,8 +118,8 @@ def fresh(
 
     Floats are normal with the mean and deviation of the traced ones. Integers stay
     between the smallest and the largest traced one, so that indices stay in their
-    table. Masks of zeros and ones stay such masks, and keep their first column, so that
-    no row is masked whole.
+    table. Masks of two values stay such masks, with both values in each row of theirs, so
+    that no row is masked whole.
     """
     rng = np.random.default_rng(seed)
     dims = _dims(free)
@@ -85,20 +139,55 @@ def _draw(
 ) -> Array:
     kind = array.dtype.kind
     values = array.astype(np.float64) if kind not in "biuc" else array
-    is_mask = kind == "b" or ("mask" in name and bool(np.isin(values, (0, 1)).all()))
-    if kind == "c":
+    marks = _marks(name, array, values)
+    if marks is not None:
+        drawn = _mask(rng, marks, shape, values)
+    elif kind == "c":
         drawn = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-    elif is_mask:
-        drawn = rng.integers(0, 2, shape)
-        if drawn.ndim > 1:
-            drawn[:, 0] = 1
     elif kind in "iu":
         low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
         drawn = rng.integers(low, high, shape, endpoint=True)
     else:
-        mean, deviation = (values.mean(), values.std()) if array.size else (0.0, 1.0)
+        finite = values[np.isfinite(values)]
+        mean, deviation = (finite.mean(), finite.std()) if finite.size else (0.0, 1.0)
         drawn = rng.standard_normal(shape) * (deviation or 1.0) + mean
     return np.asarray(drawn).astype(array.dtype)
+
+
+def _marks(name: str, array: Array, values: Array) -> tuple[float, float] | None:
+    """The two values of a mask: of booleans, zeros and ones, or 0 and what hides a score."""
+    if array.dtype.kind == "b":
+        return 0, 1
+    if array.dtype.kind == "c":
+        return None
+    if "mask" in name and bool(np.isin(values, (0, 1)).all()):
+        return 0, 1
+    if array.dtype.kind in "iu" or not array.size:
+        return None
+    hidden = values[values <= HIDDEN]
+    if hidden.size and bool(((values == 0) | (values == hidden.min())).all()):
+        return float(hidden.min()), 0
+    return None
+
+
+#: Scores that are this much smaller are hidden by a mask of floats.
+HIDDEN = -1e4
+
+
+def _mask(
+    rng: np.random.Generator,
+    marks: tuple[float, float],
+    shape: tuple[int, ...],
+    traced: Array,
+) -> Array:
+    """A mask whose rows all have both values: no row is hidden whole, whichever hides."""
+    drawn = rng.integers(0, 2, shape)
+    if drawn.ndim > 1 and drawn.shape[-1] == 1:
+        drawn[...] = np.mean(traced == marks[1]) >= 0.5
+    elif drawn.ndim > 1 and drawn.shape[-1] > 0:
+        drawn[..., 0] = 1
+        drawn[..., 1:2] = 0
+    return np.where(drawn == 1, marks[1], marks[0])
 
 
 def _dims(free: Free) -> dict[str, dict[int, DimLike]]:

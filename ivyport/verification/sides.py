@@ -20,8 +20,16 @@ WeightsOf = Callable[[Flat], Mapping[str, Array]]
 Record = Callable[[str, int, list[Array]], None]
 
 
+#: The helpers of emitted code that refuse other sizes than a port was made for.
+SIZE_CHECKS = ("check_shapes", "check_sizes")
+
+
 class PortFails(Exception):
     """The port raises where its source does not; the message says what and where."""
+
+
+class PortRefuses(PortFails):
+    """The port's own check of its sizes refuses the inputs."""
 
 
 class NoGradients(ValueError):
@@ -66,12 +74,15 @@ class Result:
         weights: of the scalar whose gradients these are, by output.
         gradients: by the side's own name of each parameter, each tied one once.
         buffers: what the call left in the side's buffers, by its own names.
+        state: the same for the side itself, random streams included: the `state` of a
+            next call, which begins where this one ended.
     """
 
     outputs: Flat
     weights: Mapping[str, Array] = dataclasses.field(default_factory=dict)
     gradients: Lazy = dataclasses.field(default_factory=_nothing)
     buffers: Lazy = dataclasses.field(default_factory=_nothing)
+    state: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +119,16 @@ class SourceSide(Protocol):
         """What has shapes and no values, in words; '' where everything can be computed."""
 
     def has_statistics(self) -> bool:
-        """Whether a forward in train mode updates running statistics."""
+        """Whether a forward in train mode writes to buffers."""
+
+    def trains(self) -> set[str]:
+        """The names, as `owner` has them, of the parameters that the source trains."""
+
+    def rates(self, *, train: bool) -> list[float]:
+        """The rate of each dropout that draws in a call."""
+
+    def unlike(self) -> str:
+        """What of train mode cannot be compared, in words; '' where all of it can."""
 
     def forward(
         self,
@@ -117,6 +137,7 @@ class SourceSide(Protocol):
         *,
         train: bool = False,
         seed: int | None = None,
+        state: Any = None,
     ) -> Result:
         """Outputs on other inputs, or with other parameters (made by `stepped`).
 
@@ -160,8 +181,22 @@ class PortSide(Protocol):
     def widened(self) -> PortSide:
         """The same port in float64."""
 
-    def forward(self, inputs: Mapping[str, Array]) -> Result:
-        """Outputs in eval mode on inputs of any size. Raises PortFails."""
+    def trains(self) -> set[str]:
+        """The names, as `owner` has them, of the parameters that the port trains."""
+
+    def rates(self, inputs: Mapping[str, Array], *, train: bool) -> list[float]:
+        """The rate of each dropout that draws in a call; raises PortFails."""
+
+    def draws(self, inputs: Mapping[str, Array], *, train: bool) -> bool:
+        """Whether two calls, one after the other, differ; raises PortFails."""
+
+    def eagerly(self, inputs: Mapping[str, Array]) -> Result | None:
+        """Outputs in eval mode of a call that is not compiled; None if none ever is."""
+
+    def forward(
+        self, inputs: Mapping[str, Array], *, train: bool = False, state: Any = None
+    ) -> Result:
+        """Outputs on inputs of any size. Raises PortFails, and PortRefuses for sizes."""
 
     def gradients(
         self,
@@ -170,6 +205,7 @@ class PortSide(Protocol):
         parameters: Any = None,
         *,
         train: bool = False,
+        state: Any = None,
     ) -> Result:
         """Outputs and gradients of the sum of ``weights * output``; raises PortFails.
 
@@ -218,4 +254,6 @@ def located(*libraries: str) -> Iterator[None]:
         own = [f for f in frames if not any(part in f.filename for part in others)]
         where = f" at line {own[-1].lineno} ({own[-1].line})" if own else ""
         brief = str(error).strip().partition("\n")[0]
-        raise PortFails(f"{type(error).__name__}{where}: {brief}") from error
+        refused = bool(own) and own[-1].name in SIZE_CHECKS
+        kind = PortRefuses if refused else PortFails
+        raise kind(f"{type(error).__name__}{where}: {brief}") from error

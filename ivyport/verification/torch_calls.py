@@ -102,16 +102,19 @@ class Weights:
         parameters: Mapping[str, torch.Tensor],
         kwargs: Mapping[str, Any],
         prepare: Callable[[nn.Module], None],
+        state: Mapping[str, torch.Tensor] | None = None,
     ) -> tuple[Any, Tensors]:
         """The raw outputs, and the buffers after the call.
 
-        `prepare` sets modes on the model, which is put back afterwards.
+        `prepare` sets modes on the model, which is put back afterwards. `state` are the
+        buffers before the call, by default the model's own.
         """
         tensors = {name: parameters[owner] for name, owner in self.owner.items()}
         copies: dict[int, torch.Tensor] = {}
+        held = dict(self.model.named_buffers(remove_duplicate=False))
         buffers = {
             name: copies.setdefault(id(buffer), self.convert(buffer).clone())
-            for name, buffer in self.model.named_buffers(remove_duplicate=False)
+            for name, buffer in (held if state is None else state).items()
         }
         given = {**tensors, **buffers}
         mode = _Promote() if self._wide else contextlib.nullcontext()
@@ -129,6 +132,16 @@ class Weights:
         for name, gradient in made.items():
             made[name] = gradient.mul_(-rate).add_(self.parameters[name])
         return {**self.parameters, **made}
+
+
+def trained_names(model: nn.Module, owner: Mapping[str, str]) -> set[str]:
+    """The names, as `owner` has them, of the floats that require a gradient."""
+    named = model.named_parameters(remove_duplicate=False)
+    return {
+        owner[name]
+        for name, tensor in named
+        if tensor.requires_grad and tensor.is_floating_point()
+    }
 
 
 def lazy(tensors: Mapping[str, torch.Tensor]) -> Lazy:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ivyport.frontends.torch.tensors import to_numpy
-from ivyport.verification.compare import Array, Flat, flatten
+from ivyport.verification.compare import Array, Flat, differ, flatten
 from ivyport.verification.sides import Lazy, PortFails, Record, Result, located
 from ivyport.verification.torch_calls import (
     Tensors,
@@ -20,8 +20,9 @@ from ivyport.verification.torch_calls import (
     from_array,
     full_precision,
     lazy,
+    trained_names,
 )
-from ivyport.verification.torch_dropout import Dropout
+from ivyport.verification.torch_dropout import Dropout, seeded
 from ivyport.verification.watch import Watcher
 
 
@@ -54,11 +55,48 @@ class TorchPort:
         other.silent = self.silent
         return other
 
-    def forward(self, inputs: Mapping[str, Array]) -> Result:
-        """Outputs in eval mode on inputs of any size."""
+    def trains(self) -> set[str]:
+        """Names of the parameters that the port trains."""
+        return trained_names(self._model, self.owner)
+
+    def rates(self, inputs: Mapping[str, Array], *, train: bool) -> list[float]:
+        """The rate of each dropout that draws in a call."""
+        dropout = Dropout(silent=False)
         with torch.no_grad(), _located():
-            raw, _ = self._call(inputs, self._weights.parameters, train=False)
-        return Result(_outputs(raw))
+            self._call(inputs, self._weights.parameters, train, dropout=dropout)
+        return dropout.rates
+
+    def draws(self, inputs: Mapping[str, Array], *, train: bool) -> bool:
+        """Whether two calls, one after the other, differ."""
+        calls = []
+        with torch.no_grad(), _located():
+            for seed in (1, 2):
+                with seeded(self._model, seed):
+                    raw, _ = self._call(
+                        inputs,
+                        self._weights.parameters,
+                        train,
+                        dropout=Dropout(silent=False),
+                    )
+                calls.append(_outputs(raw))
+        return differ(*calls)
+
+    def eagerly(self, inputs: Mapping[str, Array]) -> Result | None:
+        """None: torch compiles nothing."""
+        del inputs
+        return None
+
+    def forward(
+        self,
+        inputs: Mapping[str, Array],
+        *,
+        train: bool = False,
+        state: Tensors | None = None,
+    ) -> Result:
+        """Outputs on inputs of any size."""
+        with torch.no_grad(), _located():
+            raw, buffers = self._call(inputs, self._weights.parameters, train, state)
+        return Result(_outputs(raw), buffers=lazy(buffers), state=buffers)
 
     def gradients(
         self,
@@ -67,14 +105,15 @@ class TorchPort:
         parameters: Tensors | None = None,
         *,
         train: bool = False,
+        state: Tensors | None = None,
     ) -> Result:
         """Outputs, gradients of the sum of ``weights * output``, and buffers."""
         given = parameters or self._weights.parameters
         with torch.enable_grad(), _located():
             leaves = self._weights.trained(given)
-            raw, buffers = self._call(inputs, {**given, **leaves}, train)
+            raw, buffers = self._call(inputs, {**given, **leaves}, train, state)
             gradients = differentiate(raw, leaves, weights)
-        return Result(_outputs(raw), weights, gradients, lazy(buffers))
+        return Result(_outputs(raw), weights, gradients, lazy(buffers), buffers)
 
     def outputs(
         self,
@@ -112,7 +151,12 @@ class TorchPort:
         return None
 
     def _call(
-        self, inputs: Mapping[str, Array], parameters: Tensors, train: bool
+        self,
+        inputs: Mapping[str, Array],
+        parameters: Tensors,
+        train: bool,
+        state: Tensors | None = None,
+        dropout: Dropout | None = None,
     ) -> tuple[Any, Tensors]:
         def prepare(model: nn.Module) -> None:
             model.train(train)
@@ -122,9 +166,9 @@ class TorchPort:
             name: self._weights.convert(from_array(array).to(self._device))
             for name, array in inputs.items()
         }
-        dropout = Dropout(silent=train or self.silent)
+        dropout = dropout or Dropout(silent=train or self.silent)
         with dropout:
-            return self._weights.call(parameters, kwargs, prepare)
+            return self._weights.call(parameters, kwargs, prepare, state)
 
 
 def _tied(model: nn.Module) -> dict[str, str]:

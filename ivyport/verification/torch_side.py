@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ivyport.frontends.torch.session import hf_configs, preserved
 from ivyport.frontends.torch.structure import named_tensors
 from ivyport.frontends.torch.tensors import to_numpy
 from ivyport.frontends.torch.trace import tensor_aliases
 from ivyport.verification.compare import Array, Flat, flatten, is_array
-from ivyport.verification.sides import Activation, Lazy, Result, WeightsOf
+from ivyport.verification.sides import (
+    Activation,
+    Lazy,
+    NoGradients,
+    Result,
+    WeightsOf,
+)
 from ivyport.verification.torch_calls import (
     Convert,
     Tensors,
@@ -25,8 +31,10 @@ from ivyport.verification.torch_calls import (
     from_array,
     full_precision,
     lazy,
+    trained_names,
 )
 from ivyport.verification.torch_dropout import Dropout, seeded
+from ivyport.verification.torch_modes import TrainMode, is_counter
 
 #: A cache object cannot be an output of the port; records keep the outputs' names.
 _SWITCHES = {"use_cache": False, "return_dict": True}
@@ -45,6 +53,8 @@ class TorchSide:
         self._weights = Weights(model, tied, wide)
         self.owner: Mapping[str, str] = self._weights.owner
         self.drops = False
+        self._statistics: bool | None = None
+        self._train_mode: TrainMode | None = None
         #: Classes of outputs that are neither tensors nor constants.
         self.lost: set[str] = set()
 
@@ -54,7 +64,9 @@ class TorchSide:
 
     def widened(self) -> TorchSide:
         """The same model and inputs in float64."""
-        return TorchSide(self.model, self.kwargs, wide=True)
+        other = TorchSide(self.model, self.kwargs, wide=True)
+        other._statistics, other._train_mode = self._statistics, self._train_mode
+        return other
 
     def abstract(self) -> str:
         """What has shapes and no values, in words; '' where everything can be computed."""
@@ -68,10 +80,17 @@ class TorchSide:
 
     def has_statistics(self) -> bool:
         """Whether a forward in train mode updates running statistics."""
-        return any(
-            isinstance(m, _BatchNorm) and m.running_mean is not None
-            for m in self.model.modules()
-        )
+        if self._in_train_mode().fails:
+            return False
+        if self._statistics is None:
+            before = dict(self.model.named_buffers(remove_duplicate=False))
+            after = self.forward(train=True).buffers if before else {}
+            self._statistics = any(
+                not np.array_equal(array, to_numpy(self._weights.convert(before[n])))
+                for n, array in after.items()
+                if not is_counter(n)
+            )
+        return self._statistics
 
     def arrays(self, kwargs: Mapping[str, Any] | None = None) -> dict[str, Array]:
         """The tensors inside of `kwargs`, by default the traced ones."""
@@ -89,32 +108,66 @@ class TorchSide:
         *,
         train: bool = False,
         seed: int | None = None,
+        state: Tensors | None = None,
     ) -> Result:
         """Outputs on other inputs, or with other parameters (by owner's name)."""
         parameters = parameters or self._weights.parameters
         with torch.no_grad(), seeded(self.model, seed):
             try:
-                raw, buffers = self._call(inputs, parameters, train)
+                raw, buffers = self._call(inputs, parameters, train, state)
             except RuntimeError as error:
                 # A forward that differentiates (forces of an energy) does not run without.
                 if "does not require grad" not in str(error):
                     raise
                 with torch.enable_grad():
                     leaves = self._weights.trained(parameters)
-                    raw, buffers = self._call(inputs, {**parameters, **leaves}, train)
+                    raw, buffers = self._call(
+                        inputs, {**parameters, **leaves}, train, state
+                    )
             outputs = self._outputs(raw)
-        return Result(outputs, buffers=lazy(buffers if train else {}))
+        return Result(outputs, buffers=lazy(buffers if train else {}), state=buffers)
 
     def gradients(self, weights_of: WeightsOf, *, train: bool = False) -> Result:
         """Outputs on the traced inputs, and gradients by the parameters' names."""
-        with torch.enable_grad():
+        with torch.enable_grad(), _differentiable():
             given = self._weights.parameters
             leaves = self._weights.trained(given)
             raw, buffers = self._call(None, {**given, **leaves}, train)
             outputs = self._outputs(raw)
             weights = weights_of(outputs)
             gradients = differentiate(raw, leaves, weights)
-        return Result(outputs, weights, gradients, lazy(buffers if train else {}))
+        held = lazy(buffers if train else {})
+        return Result(outputs, weights, gradients, held, buffers)
+
+    def trains(self) -> set[str]:
+        """Names of the parameters that the source trains."""
+        return trained_names(self.model, self.owner)
+
+    def rates(self, *, train: bool) -> list[float]:
+        """The rate of each dropout that draws in a call."""
+        dropout = Dropout(silent=False)
+        with torch.no_grad():
+            self._call(None, self._weights.parameters, train, dropout=dropout)
+        return dropout.rates
+
+    def unlike(self) -> str:
+        """What of train mode cannot be compared, in words."""
+        mode = self._in_train_mode()
+        if mode.fails:
+            return f"train mode is not compared: {mode.fails}"
+        if mode.random:
+            return (
+                "the source draws random numbers in train mode beside its dropout: only "
+                "its batch norms are compared in train mode"
+            )
+        return ""
+
+    def _in_train_mode(self) -> TrainMode:
+        if self._train_mode is None:
+            self._train_mode = TrainMode(self.model)
+            with torch.no_grad():
+                self._train_mode.find(lambda: self.forward(train=True).outputs)
+        return self._train_mode
 
     def stepped(self, gradients: Lazy, rate: float) -> Tensors:
         """Parameters after one SGD step; `gradients` are used up."""
@@ -156,6 +209,8 @@ class TorchSide:
         inputs: Mapping[str, Array] | None,
         parameters: Tensors,
         train: bool,
+        state: Tensors | None = None,
+        dropout: Dropout | None = None,
     ) -> tuple[Any, Tensors]:
         """The raw outputs and the buffers after the call."""
 
@@ -165,17 +220,16 @@ class TorchSide:
                     if name in vars(config):
                         setattr(config, name, value)
             model.eval()
-            if train:
-                # Dropout and other randomness stay off.
-                for module in model.modules():
-                    module.training = isinstance(module, _BatchNorm)
+            if mode is not None:
+                mode.enter()
             dropout.recurrent(model)
 
         convert = self._weights.convert
         kwargs = {n: _fresh(n, v, inputs, convert) for n, v in self.kwargs.items()}
-        dropout = Dropout(silent=True)
+        mode = self._in_train_mode() if train else None
+        dropout = dropout or Dropout(silent=True)
         with dropout:
-            result = self._weights.call(parameters, kwargs, prepare)
+            result = self._weights.call(parameters, kwargs, prepare, state)
         if not train:
             self.drops = bool(dropout.rates)
         return result
@@ -191,6 +245,16 @@ class TorchSide:
             return value
 
         return flatten(raw, leaf)
+
+
+@contextmanager
+def _differentiable() -> Iterator[None]:
+    """A source that runs may still refuse to be differentiated: writes in place, say."""
+    try:
+        yield
+    except RuntimeError as error:
+        brief = str(error).strip().partition("\n")[0]
+        raise NoGradients(brief) from error
 
 
 def _no_values(names: list[str]) -> str:
