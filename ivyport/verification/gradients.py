@@ -61,12 +61,16 @@ def compare_gradients(
             passes for the size of others alone.
     """
     ours, theirs = Named(expected, sources), Named(actual, targets)
-    largest = {n: float(np.max(np.abs(a), initial=0)) for n, a in expected.items()}
+    largest = {n: _largest(a) for n, a in expected.items()}
     finite = [v for v in largest.values() if math.isfinite(v)]
     floor = tolerance.gradient_floor * max(finite, default=0.0)
     chosen = [r for r in weight_map.rows if r.kind == "parameter"]
     mapped = WeightMap(tuple(r for r in chosen if _has_one(r, ours)))
     rows = []
+
+    def limit(dtype: str) -> float:
+        return tolerance.of(dtype).gradient
+
     for target in dict.fromkeys(row.target for row in mapped.rows):
         if target not in theirs:
             problem = "no parameter of the port"
@@ -74,21 +78,11 @@ def compare_gradients(
             continue
         source = mapped.read_target(target, ours)
         row = compare.compare_arrays(
-            name(target),
-            theirs[target],
-            source,
-            entry,
-            lambda dtype: tolerance.of(dtype).gradient,
-            floor,
+            name(target), theirs[target], source, entry, limit, floor
         )
         rows.append(row)
-        own = float(np.max(np.abs(source), initial=0.0))
-        if (
-            undecided is not None
-            and row.passed
-            and row.max_abs > FAR * row.tolerance * own
-        ):
-            undecided[target] = own
+        if undecided is not None and row.passed and _is_far(row, source):
+            undecided[target] = _largest(source)
     read = {n for r in mapped.rows for n in mapped.sources_of(r.target, ours)}
     reached = {sources[n] for n in read}
     for lost in expected:
@@ -99,6 +93,14 @@ def compare_gradients(
     for target in sorted(set(actual) - known):
         rows.append(compare.failed(name(target), entry, "no parameter of the source"))
     return rows
+
+
+def _largest(array: Array) -> float:
+    return float(np.max(np.abs(array), initial=0.0))
+
+
+def _is_far(row: ReportRow, source: Array) -> bool:
+    return row.max_abs > FAR * row.tolerance * _largest(source)
 
 
 def _has_one(row: Row, arrays: Mapping[str, Array]) -> bool:

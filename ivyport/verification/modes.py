@@ -15,8 +15,10 @@ ENTRY = Entry("train_step")
 DIGITS = 4
 
 
-def trained_row(source: SourceSide, port: PortSide, weight_map: WeightMap) -> ReportRow:
-    """Whether the port trains what the source trains, tensor by tensor."""
+def trained_rows(
+    source: SourceSide, port: PortSide, weight_map: WeightMap
+) -> list[ReportRow]:
+    """Whether the port trains what the source trains: one row, none without parameters."""
     ours, theirs = source.trains(), port.trains()
     wrong, count = [], 0
     rows: dict[str, list[str]] = {}
@@ -30,10 +32,13 @@ def trained_row(source: SourceSide, port: PortSide, weight_map: WeightMap) -> Re
         if expected != actual:
             wrong.append(f"{target} {'is not trained' if expected else 'is trained'}")
     total = len({port.owner.get(target, target) for target in rows if rows[target]})
+    if not total:
+        return []
     if not wrong:
-        return passed("tensors that train", f"{count} of {total}, those of the source")
+        text = f"{count} of {total}, those of the source"
+        return [passed("tensors that train", text)]
     some = f"{'; '.join(wrong[:3])}{'; ...' if len(wrong) > 3 else ''}"
-    return failed("tensors that train", ENTRY, f"in the port {some}")
+    return [failed("tensors that train", ENTRY, f"in the port {some}")]
 
 
 def passed(name: str, note: str) -> ReportRow:

@@ -24,7 +24,7 @@ from ivyport.verification import compare, drift
 from ivyport.verification.check import drawn_anew, not_runnable
 from ivyport.verification.choose import port_side, source_side
 from ivyport.verification.compare import Array, Entry, Flat
-from ivyport.verification.modes import dropout_rows, trained_row
+from ivyport.verification.modes import dropout_rows, trained_rows
 from ivyport.verification.outputs import Outputs
 from ivyport.verification.second import Bounds, Free, Sizes, fresh, plans, sizes_of
 from ivyport.verification.sides import (
@@ -137,7 +137,7 @@ class _Verification:
         dims: dict[str, tuple[int, ...]] = {}
         if self._traced(inputs):
             dims = self._other_sizes(inputs, second, free, bounds)
-            self.rows.append(trained_row(self.source, self.port, self.weight_map))
+            self.rows += trained_rows(self.source, self.port, self.weight_map)
             self.rows += dropout_rows(self.source, self.port, inputs, self.known)
             self._train_mode(inputs)
         self.progress("verify", STEPS, STEPS)

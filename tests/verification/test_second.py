@@ -16,7 +16,7 @@ FREE = {name: {0: "batch", 1: "seq"} for name in TOKENS}
 
 
 def first(inputs, free, bounds=None):
-    sizes = next(iter(plans(inputs, free, bounds or {})))
+    sizes = next(iter(plans(inputs, free, bounds or {})))[0]
     return sizes, fresh(inputs, free, sizes, seed=0)
 
 
@@ -29,12 +29,53 @@ def test_every_free_size_changes():
 
 
 def test_smaller_sizes_come_after_larger_ones():
-    tried = [s.second for s in plans(TOKENS, FREE, {})]
+    tried = [[s.second for s in group] for group in plans(TOKENS, FREE, {})]
     assert tried == [
-        {"batch": 3, "seq": 6},
-        {"batch": 3, "seq": 2},
-        {"batch": 3, "seq": 3},
+        [
+            {"batch": 3, "seq": 6},
+            {"batch": 3, "seq": 2},
+            {"batch": 3, "seq": 3},
+        ],
+        [{"batch": 1, "seq": 2}, {"batch": 1, "seq": 3}],
     ]
+
+
+def test_sizes_are_odd_and_even_and_reach_the_bound():
+    inputs = {"x": np.ones((4, 16), np.float32)}
+    free = {"x": {0: "batch", 1: "length"}}
+    larger, smaller = [g[0].second for g in plans(inputs, free, {})]
+    assert larger == {"batch": 5, "length": 21}
+    assert smaller == {"batch": 1, "length": 10}
+    _, smaller = [g[0].second for g in plans(inputs, free, {"length": (5, None)})]
+    assert smaller == {"batch": 1, "length": 5}
+    _, smaller = [g[0].second for g in plans(inputs, free, {"batch": (2, None)})]
+    assert smaller["batch"] in (2, 3)
+
+
+def test_axes_that_are_fixed_are_tried_too():
+    inputs = {"x": np.ones((2, 3, 8, 8), np.float32), "m": np.ones((2, 8), np.bool_)}
+    groups = list(plans(inputs, {"x": {0: "batch"}, "m": {0: "batch"}}, {}))
+    fixed = [sizes for group in groups for sizes in group if sizes.free]
+    assert [sizes.role for sizes in fixed] == ["other than 3", "other than 8"]
+    made = fresh(inputs, fixed[1].free, fixed[1], seed=0)
+    assert made["x"].shape == (2, 3, 9, 9)
+    assert made["m"].shape == (2, 9)
+
+
+@pytest.mark.parametrize("hides", [-np.inf, np.finfo(np.float32).min])
+def test_masks_of_floats_hide_no_row_whole(hides):
+    mask = np.where(np.tri(8, dtype=bool), 0, hides).astype(np.float32)
+    _, made = first({"bias": mask}, {})
+    assert set(np.unique(made["bias"]).tolist()) == {hides, 0}
+    assert (made["bias"] == 0).any(-1).all()
+
+
+def test_masks_hide_no_row_whichever_value_hides():
+    _, made = first({"padding": np.zeros((8, 5), bool)}, {})
+    assert made["padding"].any(-1).all()
+    assert not made["padding"].all(-1).any()
+    _, made = first({"padding": np.zeros((8, 1), bool)}, {})
+    assert not made["padding"].any()
 
 
 @pytest.mark.parametrize(

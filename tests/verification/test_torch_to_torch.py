@@ -55,7 +55,7 @@ def test_a_copy_by_hand_holds():
     kinds = {(row.kind, row.inputs) for row in found.rows}
     assert kinds == {OUTPUT, SECOND, GRADIENT, STEP}
     assert found.first_drift is None
-    assert found.dims["batch"] == (2, 3)
+    assert found.dims["batch"] == (2, 3, 1)
     assert found.precision == "float32 at full precision"
     statistics = {r.name for r in found.rows if r.kind == "train_step"}
     assert {"norms.0.running_mean", "norms.1.running_var"} <= statistics
@@ -69,7 +69,7 @@ MISTAKES = {
     "biased variance": ({STEP}, "norms.0.running_var"),
     "stopped gradient": ({GRADIENT, STEP}, "convs.0.weight"),
     "batch times two": ({SECOND}, "output"),
-    "dropout in eval mode": ({OUTPUT, SECOND, GRADIENT}, "output"),
+    "dropout in eval mode": ({OUTPUT, SECOND, GRADIENT, STEP}, "output"),
 }
 
 
@@ -113,7 +113,8 @@ def test_neither_model_is_changed():
     port.train()
     source.conv1.weight.grad = torch.ones(8, 3, 3, 3)
     port.classifier.weight.grad = torch.ones(5, 12)
-    port.classifier.bias.requires_grad_(False)
+    for module in (source.head, port.classifier):
+        module.bias.requires_grad_(False)
     before = [{n: t.clone() for n, t in m.state_dict().items()} for m in (source, port)]
     torch.set_float32_matmul_precision("medium")
     torch.backends.cudnn.allow_tf32 = True
@@ -155,12 +156,28 @@ def test_tied_weights_by_either_name(target):
     source = models.seeded(models.Tied)
     port = Tied(tie=True)
     port.load_state_dict(source.state_dict())
+    port.body.bias.requires_grad_(False)
     rows = [Row("embed.weight", target, aliases=("head.weight",))]
     rows += [Row(f"body.{n}", f"body.{n}") for n in ("weight", "bias")]
     kwargs = {"input_ids": torch.randint(0, 30, (2, 5))}
     found = verification.run(source, port, WeightMap(tuple(rows)), {"": ""}, kwargs)
     assert found.passed, found
-    assert len([r for r in found.rows if r.kind == "gradient"]) == 3
+    # One parameter is frozen on both sides.
+    assert len([r for r in found.rows if r.kind == "gradient"]) == 2
+    [row] = [r for r in found.rows if r.name == "tensors that train"]
+    assert row.note == "2 of 3, those of the source"
+
+
+def test_what_trains_is_compared():
+    source = models.seeded(models.Tied)
+    port = Tied(tie=True)
+    port.load_state_dict(source.state_dict())
+    rows = [Row("embed.weight", "embed.weight", aliases=("head.weight",))]
+    rows += [Row(f"body.{n}", f"body.{n}") for n in ("weight", "bias")]
+    kwargs = {"input_ids": torch.randint(0, 30, (2, 5))}
+    found = verification.run(source, port, WeightMap(tuple(rows)), {"": ""}, kwargs)
+    [row] = [r for r in found.rows if r.name == "tensors that train"]
+    assert (row.passed, row.note) == (False, "in the port body.bias is trained")
 
 
 def test_a_port_that_untied_its_weights():
@@ -279,7 +296,7 @@ def test_inputs_by_position():
         source, port, rows, MODULES, {}, args=(torch.randn(2, 3, 9, 9),), free=FREE
     )
     assert found.passed, found
-    assert found.dims["batch"] == (2, 3)
+    assert found.dims["batch"] == (2, 3, 1)
 
 
 def test_parameters_are_not_for_torch():

@@ -107,7 +107,7 @@ def test_a_half_precision_model_holds():
     found = run(source, Half(), WeightMap(rows), {"": ""}, kwargs)
     assert found.passed, found
     assert found.precision == "bfloat16 at full precision"
-    tolerances = {row.tolerance for row in found.rows}
+    tolerances = {row.tolerance for row in found.rows if row.shapes}
     assert tolerances == {3.2e-2, 1.3e-1}
 
 
