@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -152,7 +153,17 @@ class Screen:
 
     def parity(self, report: Report) -> None:
         """Print the parity table and the verdict."""
-        self.out.print(parity_table(report.rows))
+        width = self.out.width if self.out.is_terminal else None
+        table = parity_table(report.rows, width)
+        if width is None:
+            lines = [line for row in report.rows for line in _lines(row, None)]
+            longest = max(map(len, lines), default=0) + NUMBERS
+            # A console of that width: rich takes 80 columns for a pipe.
+            Console(file=self.out.file, width=longest).print(table)
+        else:
+            self.out.print(table)
+        for text in report.not_checked:
+            self.line(f"not checked: {text}")
         if report.passed:
             self.line("parity holds")
         else:
@@ -165,32 +176,63 @@ def code_of(error: IvyportError) -> int:
     return DEFECT if isinstance(error, DefectError | GraphError) else FAULT
 
 
-def parity_table(rows: Sequence[ReportRow]) -> Table:
-    """The report as a table: per kind the worst rows first, and every failing one."""
+#: Columns of numbers and the marks, with the space between them.
+NUMBERS = 38
+
+
+def parity_table(rows: Sequence[ReportRow], width: int | None = None) -> Table:
+    """The report as a table: per kind the worst rows first, and every failing one.
+
+    A row is two lines: its name and numbers, then its shape and note. In a terminal of `width`
+    columns a long name loses its middle and a note is wrapped between words; without a width, in
+    a pipe, both are whole and on one line.
+    """
+    room = None if width is None else max(width - NUMBERS, 24)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("")
-    # A name is of no use when it is cut, so that it wraps instead.
-    table.add_column("parity with the source", overflow="fold")
-    table.add_column("shape", overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_column("parity with the source", no_wrap=True, overflow="ignore")
     for column in ("max abs", "max rel", "tolerance"):
         table.add_column(column, justify="right", no_wrap=True)
     for kind in dict.fromkeys(row.kind for row in rows):
         of_kind = [row for row in rows if row.kind == kind]
-        worst_first = sorted(of_kind, key=lambda row: (row.passed, -row.max_rel))
+        worst_first = sorted(of_kind, key=lambda row: row.severity, reverse=True)
         failing = sum(not row.passed for row in of_kind)
         shown = worst_first[: max(failing, SHOWN_ROWS)]
         for row in shown:
-            note = f" ({row.note})" if row.note else ""
             table.add_row(
                 "[green]✓[/]" if row.passed else "[red]✗[/]",
-                escape(f"{kind} {row.name}{note}"),
-                escape(row.shapes),
+                escape("\n".join(_lines(row, room))),
                 f"{row.max_abs:.1e}",
                 f"{row.max_rel:.1e}",
                 f"{row.tolerance:.0e}",
             )
         if len(shown) < len(of_kind):
             rest = f"{kind}: {len(of_kind) - len(shown)} more, all smaller"
-            table.add_row("[green]✓[/]", rest, *[""] * 4)
+            table.add_row("[green]✓[/]", rest, *[""] * 3)
         table.add_section()
     return table
+
+
+def _lines(row: ReportRow, room: int | None) -> list[str]:
+    """The name of a row, and below it what else there is to say."""
+    name = f"{row.kind} {row.name}"
+    more = f"{row.shapes}  {row.note}".strip()
+    if room is None:
+        return [name, f"  {more}"] if more else [name]
+    kept = [middle(f"{row.kind} ", row.name, room)]
+    return kept + textwrap.wrap(
+        more, room, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+    )
+
+
+def middle(start: str, name: str, room: int) -> str:
+    """``start + name`` in at most `room` characters: a long name loses its middle.
+
+    >>> middle("gradient ", "encoder.layer.11.attention.self.query.kernel", 34)
+    'gradient encoder.laye….query.kernel'
+    """
+    if len(start) + len(name) <= room:
+        return start + name
+    left = max(room - len(start) - 1, 8)
+    head = left // 2
+    return f"{start}{name[:head]}…{name[head - left :]}"

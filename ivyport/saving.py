@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ivyport.core.errors import SourceError
-from ivyport.core.report import Report
+from ivyport.core.report import Report, ReportRow
 from ivyport.targets import DESCRIBED
 
 PORT = "port.json"
@@ -130,11 +130,20 @@ def _parity(report: Report | None) -> list[str]:
     lines = [
         f"Parity with the source {verdict} ({report.precision}).",
         "",
-        "| compared | largest absolute error | largest relative error | tolerance |",
-        "|---|---|---|---|",
+        "| kind | compared | largest absolute error | largest relative error | tolerance |",
+        "|---|---|---|---|---|",
     ]
     for row in report.summary():
         lines.append(
-            f"| {row.name} | {row.max_abs:.1e} | {row.max_rel:.1e} | {row.tolerance:.0e} |"
+            f"| {_kind(row)} | {row.name} | {row.max_abs:.1e} | {row.max_rel:.1e} | "
+            f"{row.tolerance:.0e} |"
         )
+    if report.not_checked:
+        lines += ["", "Not checked:", "", *(f"- {text}" for text in report.not_checked)]
     return lines
+
+
+def _kind(row: ReportRow) -> str:
+    """``output``, ``train step``, and whether the inputs were other ones than the traced."""
+    other = ", other inputs" if row.inputs == "second" else ""
+    return f"{row.kind.replace('_', ' ')}{other}"

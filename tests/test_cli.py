@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 import ivyport
 from ivyport.cli import app
-from ivyport.cli_render import parity_table
+from ivyport.cli_render import Screen, parity_table
 
 FACTORY = """
 import torch
@@ -293,6 +294,48 @@ def test_the_parity_table_shows_every_failure_and_the_worst_of_the_rest():
     rows = [row(i, passed=i % 10 != 0) for i in range(1, 91)]
     table = parity_table(rows)
     names = list(table.columns[1].cells)
-    assert names[:2] == ["gradient p[90]", "gradient p[80]"]
+    assert names[:2] == ["gradient p\\[90]\n  (3,)", "gradient p\\[80]\n  (3,)"]
     assert len(names) == 10
     assert names[-1] == "gradient: 81 more, all smaller"
+
+
+LONG = "encoder.layers.layer.11.attention.self.query_projection.low_rank_adapter.kernel"
+
+
+def _shown(width: int | None) -> list[str]:
+    import io
+
+    from rich.console import Console
+
+    from ivyport.core.report import Report, ReportRow
+
+    row = ReportRow(
+        LONG, "gradient", "(1024, 64)", 1e-8, 1e-9, 1e-4, True, "a note " * 20
+    )
+    screen = Screen()
+    file = io.StringIO()
+    screen.out = Console(
+        file=file, width=width, force_terminal=width is not None, soft_wrap=True
+    )
+    screen.parity(Report((row,), not_checked=("gradients: of nothing",)))
+    return re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue()).splitlines()
+
+
+def test_the_parity_table_fits_a_terminal_of_eighty_columns():
+    lines = _shown(80)
+    assert max(map(len, lines)) <= 80
+    [named] = [line for line in lines if "gradient enc" in line]
+    # The ends of a name tell what it is; numbers are beside it.
+    assert "kernel" in named
+    assert "…" in named
+    assert named.rstrip().endswith("1e-04")
+    assert any("(1024, 64)  a note" in line for line in lines)
+
+
+def test_the_parity_table_is_whole_in_a_pipe():
+    lines = _shown(None)
+    [named] = [line for line in lines if LONG in line]
+    assert named.rstrip().endswith("1e-04")
+    [note] = [line for line in lines if "(1024, 64)" in line]
+    assert note.count("a note") == 20
+    assert "not checked: gradients: of nothing" in lines
