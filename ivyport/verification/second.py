@@ -65,7 +65,7 @@ def plans(
         elif bound is not None and bound[0] > 2:
             smaller[name] = bound[0]
         elif name not in batch:
-            smaller[name] = _within(size - step - 1, size - 2, size, bound)
+            smaller[name] = _within(size - step - 1, size - 1, size, bound)
     larger_batch = {n: larger[n] if n in batch else s for n, s in traced.items()}
     only_batch = {n: smaller[n] if n in batch else s for n, s in traced.items()}
     seen: list[dict[str, int]] = [traced]
