@@ -161,10 +161,13 @@ class Blocks:
 
     def keep(self, value: Value) -> None:
         """`value` is read here, for its shape: the open blocks around it keep its variable."""
-        entry = self.variables.entry(value)
-        name = entry.expr.id if isinstance(entry.expr, ast.Name) else ""
+        name = self.variables.held_by(value)
         for block in self.open:
-            if block.holder.get(name) is value and value not in block.protected:
+            if (
+                name
+                and block.holder.get(name) is value
+                and value not in block.protected
+            ):
                 block.protected.append(value)
                 self.variables.count([value])
 

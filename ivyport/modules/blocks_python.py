@@ -46,7 +46,8 @@ class Statements(Blocks):
             self.variables.take_over(value, expr.id)
             return expr.id
         name = self._name(value, expr)
-        body.statements.append(pyast.assign(name, expr))
+        if not (isinstance(expr, ast.Name) and expr.id == name):
+            body.statements.append(pyast.assign(name, expr))
         return name
 
     def _lists(self, block: Block) -> None:
@@ -56,6 +57,7 @@ class Statements(Blocks):
                 block.lists.append(None)
                 continue
             block.lists.append(self._name(value))
+            self.variables.promise(str(block.lists[-1]))  # a list until it is stacked
             empty = ast.List([], ast.Load())
             body.statements.append(pyast.assign(str(block.lists[-1]), empty))
 
@@ -84,6 +86,8 @@ class Statements(Blocks):
             test = pyast.name(name)
         block.test = test
         block.names = self._names(block.end.outputs, test)
+        for name in block.names:
+            self.variables.promise(name)
         body.statements = []
 
     def next(self, block: Block, mark: Node) -> None:

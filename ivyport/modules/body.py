@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from ivyport.backends import pyast
@@ -16,12 +16,13 @@ from ivyport.modules.owner import Owner
 from ivyport.modules.renaming import restore_names, unshadow
 from ivyport.modules.runs import Run, find_run
 from ivyport.modules.tree import CallNode
-from ivyport.modules.variables import Variables
+from ivyport.modules.variables import Variables, names_in
 
 INLINE_LIMIT = 66  # characters of an expression that still reads well inside another
 CHAIN_LIMIT = 100  # of what a method is called on: ``x.reshape(...).transpose(1, 2)``
 CHAINED = ("permute_dims",)
 SHORT = 24  # characters of an operand that stays inline even when others get names
+ANY = pyast.stored(pyast.name("_"))
 ROLES = {
     "linear": "projected",
     "attention": "attn_output",
@@ -59,7 +60,9 @@ class Body:
         self.depth = len(call.stack) - 1
         self.statements: list[ast.stmt] = []
         self.arguments: list[str] = []
-        self.variables = Variables(self._outside, self._hints, self._write)
+        self.variables = Variables(
+            self._outside, self._hints, self._write, _written(call)
+        )
         self.sizes: dict[Dim, str] = {}
         self.wanted: dict[
             Value, list[str]
@@ -117,7 +120,7 @@ class Body:
         items = self.call.items[:end]
         while position < end:
             run = find_run(items, position, self.variables.uses, self.call.outputs)
-            if run is not None:
+            if run is not None and self.owner.rolls(run):
                 self._loop(run)
                 position += len(run.calls)
                 continue
@@ -131,7 +134,8 @@ class Body:
     def _train(self, late: int) -> None:
         """What train mode does beside: the items from `late` on, and the updates."""
         for value in self.call.outputs:
-            if not self.variables.entry(value).bound:
+            entry = self.variables.entry(value)
+            if not entry.bound or entry.state:
                 self.bind(value)
         outer, self.statements = self.statements, []
         self._items(late, len(self.call.items))
@@ -148,6 +152,7 @@ class Body:
         for value in [*self.call.outputs, *new]:
             if not self.variables.entry(value).bound:
                 self.bind(value)
+        self.variables.before_write(p.value for p, _ in self.call.updates)
         for param, value in self.call.updates:
             self.statements.append(self.owner.update(param, self.expr(value)))
         self.consume(new)
@@ -229,11 +234,17 @@ class Body:
             expr: ast.expr = pyast.call(self.owner.child(item), args)
         else:
             expr = self._node(item, position)
+        state = self.variables.state(operands)
+        if isinstance(item, CallNode):
+            state |= {p.value for p in item.params}
         self.consume(operands)
+        if isinstance(item, CallNode) and item.writes():
+            with self.variables.pinned(names_in(expr)):
+                self.variables.before_write(_written(item))
         if unused:
             self.statements.append(ast.Expr(expr))
             return
-        self._define(item.outputs, expr)
+        self._define(item.outputs, expr, state)
 
     def _node(self, node: Node, position: int) -> ast.expr:
         where = (self.index, position)
@@ -284,12 +295,14 @@ class Body:
             )
         return self._number(where, value)
 
-    def _define(self, outputs: Sequence[Value], expr: ast.expr) -> None:
+    def _define(
+        self, outputs: Sequence[Value], expr: ast.expr, state: Collection[Value]
+    ) -> None:
         if len(outputs) > 1:
             self.variables.assign(outputs, expr)
             return
         (value,) = outputs
-        self.variables.pend(value, expr)
+        self.variables.pend(value, expr, state)
         if self.variables.uses[value] > 1 and not _trivial(expr):
             self.bind(value)
 
@@ -328,6 +341,7 @@ class Body:
             entry = self.variables.entry(value)
             if not entry.bound and not _trivial(entry.expr):
                 self.bind(value)
+        self.variables.before_write(v for call in run.calls for v in _written(call))
         names: dict[int, str] = {}  # of the outputs that the next call gets
         with self.variables.pinned(names.values()):
             for position, output in run.carried.items():
@@ -344,9 +358,8 @@ class Body:
         results = [pyast.name(names.get(i, "_")) for i in range(len(first.outputs))]
         left = results[0] if len(results) == 1 else pyast.tuple_of(results)
         step = pyast.assign(left, pyast.call(target, args))
-        loop = ast.For(
-            pyast.name(variable), self.owner.container(run), [step], [], lineno=0
-        )
+        each = pyast.stored(pyast.name(variable))
+        loop = ast.For(each, self.owner.container(run), [step], [], lineno=0)
         self._append_loop(loop)
         for call in run.calls:
             self.consume(self.owner.leaf_operands(call))
@@ -367,7 +380,7 @@ class Body:
             self.statements.append(loop)
             return
         if again is None:
-            self.outer = ast.For(pyast.name("_"), ast.Tuple([]), [loop], [], lineno=0)
+            self.outer = ast.For(ANY, ast.Tuple([]), [loop], [], lineno=0)
             self.statements[-1] = self.outer
             self.rounds[self.outer] = 1
         self.rounds[self.outer] += 1
@@ -405,19 +418,20 @@ class Body:
             if dim in value.type.shape:
                 self.sizes[dim] = self._size_name(dim, value)
                 return pyast.name(self.sizes[dim])
-        for value, entry in self.variables.entries.items():
-            name = entry.expr.id if isinstance(entry.expr, ast.Name) else ""
-            if dim in value.type.shape and self.variables.holder.get(name) is value:
+        for value in self.variables.entries:
+            name = self.variables.held_by(value)
+            if name is not None and dim in value.type.shape:
                 self.blocks.keep(value)
                 axis = value.type.shape.index(dim)
-                shape = pyast.attribute(entry.expr, "shape")
+                shape = pyast.attribute(pyast.name(name), "shape")
                 return pyast.subscript(shape, ast.Constant(axis))
         return None
 
     def _spell_device(self) -> ast.expr | None:
         """Where the tensors of this body live: with an argument, or a parameter."""
-        if self.arguments:
-            return pyast.name(f"{self.arguments[0]}.device")
+        names = [n for n in self.arguments if self.variables.is_tensor(n)]
+        if names:
+            return pyast.name(f"{names[0]}.device")
         held = self.owner.any_param()
         return None if held is None else pyast.attribute(held, "device")
 
@@ -450,6 +464,11 @@ class Body:
                 ]
                 header.append(pyast.assign(pyast.tuple_of(names), shape))
         return header
+
+
+def _written(call: CallNode) -> set[Value]:
+    """The buffers that a call writes, itself or by calls inside."""
+    return {p.value for inner in call.calls() for p, _ in inner.updates}
 
 
 def _trivial(expr: ast.expr) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import keyword
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,17 @@ def shapes_check(graph: Graph, body: Body) -> list[ast.stmt]:
         )
         item = [pyast.name(argument), ast.Constant(axes)]
         item += [ast.Constant(text) for text in _reasons(graph, value)]
-        checked[body.call.names.get(value) or argument] = pyast.tuple_of(item)
-    return [ast.Expr(exprs.rt("check_shapes", **checked))] if checked else []
+        name = body.call.names.get(value, "")
+        plain = name.isidentifier() and not keyword.iskeyword(name)
+        checked[name if plain else argument] = pyast.tuple_of(item)
+    return [_check(exprs.rt("check_shapes"), checked)] if checked else []
+
+
+def _check(call: ast.expr, named: dict[str, ast.expr]) -> ast.stmt:
+    """The call with keyword arguments of any name, ``self`` too."""
+    assert isinstance(call, ast.Call)
+    call.keywords += [ast.keyword(pyast.identifier(k), v) for k, v in named.items()]
+    return ast.Expr(call)
 
 
 def sizes_checks(graph: Graph, body: Body) -> list[ast.stmt]:
@@ -67,7 +77,7 @@ def _condition(
         expr = exprs.const(symbol(name))
         given[expr.id if isinstance(expr, ast.Name) else name] = expr
     texts = [ast.unparse(condition), *([line.short()] if line else [])]
-    return ast.Expr(exprs.rt("check_sizes", condition, *texts, **given))
+    return _check(exprs.rt("check_sizes", condition, *texts), given)
 
 
 def _letters(graph: Graph) -> dict[str, str]:

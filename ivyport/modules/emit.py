@@ -252,6 +252,12 @@ class ClassEmitter:
         """Operands that an inner call passes: all its inputs."""
         return list(call.inputs)
 
+    def rolls(self, run: Run) -> bool:
+        """Whether a loop can call the modules: they are one module, or entries of a list."""
+        relative = self.me.relative(run.calls[0].path)
+        listed = relative.rpartition(".")[0] in self.layout.lists
+        return run.repeated or (listed and relative in self.layout.slots)
+
     def container(self, run: Run) -> ast.expr:
         """``self.layer``, a slice of it, or ``range(n)`` for one module called n times."""
         count = len(run.calls)
@@ -317,7 +323,8 @@ class ClassEmitter:
             made = self._make(path, child) if group is None else self._make_group(group)
             statement = pyast.assign(pyast.attribute(self_, slot.attr), made)
             paths = [path] if group is None else list(group.paths())
-            shares = any(self.me.children[p].shared for p in paths)
+            made_of = [self.me.children[p] for p in paths if p in self.me.children]
+            shares = any(inner.shared for inner in made_of)
             (late if shares else children).append(statement)
         found = [self._parameter(p, x, done) for p, x in self.me.params.items()]
         own = [statement for statement in found if statement is not None]

@@ -48,6 +48,9 @@ class Owner(Protocol):
     def dropout(self, call: CallNode, position: int, rate: float) -> ast.expr:
         """The dropout layer of a random operation in the body."""
 
+    def rolls(self, run: Run) -> bool:
+        """Whether a loop can call the modules of a run."""
+
     def container(self, run: Run) -> ast.expr:
         """What a rolled loop iterates over."""
 

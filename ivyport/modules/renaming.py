@@ -28,17 +28,15 @@ def unshadow(statements: list[ast.stmt], arguments: Sequence[str]) -> list[str]:
     variables |= {n.arg for n in inner}
     renamed = list(arguments)
     for name in sorted(called & {*variables, *renamed}):
-        taken = {n.id for n in names} | set(renamed)
-        count = 2
-        while f"{name}_{count}" in taken:
-            count += 1
+        taken = {n.id for n in names} | {n.arg for n in inner} | set(renamed)
+        new = _fresh(name, taken)
         for node in names:
             if node.id == name and not any(node is f for f in functions):
-                node.id = f"{name}_{count}"
+                node.id = new
         for argument in inner:
             if argument.arg == name:
-                argument.arg = f"{name}_{count}"
-        renamed = [f"{name}_{count}" if a == name else a for a in renamed]
+                argument.arg = new
+        renamed = [new if a == name else a for a in renamed]
     return renamed
 
 
@@ -58,13 +56,27 @@ def restore_names(
         nodes = [n for s in statements for n in ast.walk(s)]
         names = [n for n in nodes if isinstance(n, ast.Name)]
         result[position] = exact
-        if all(n.id != exact for n in names):
+        inner = {n.arg for n in nodes if isinstance(n, ast.arg)}
+        local = {n.id for n in names if isinstance(n.ctx, ast.Store)} | inner
+        if all(n.id != exact for n in names) and exact not in local:
             _rename(nodes, name, exact)
             continue
-        hidden.add(exact)
-        _rename(nodes, exact, f"_{exact}")
+        if exact in local:
+            _rename(
+                nodes, exact, _fresh(exact, {n.id for n in names} | {*local, *result})
+            )
+        else:
+            hidden.add(exact)
+            _rename(nodes, exact, f"_{exact}")
         statements.insert(0, pyast.assign(name, pyast.name(exact)))
     return result, hidden
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    count = 2
+    while f"{name}_{count}" in taken:
+        count += 1
+    return f"{name}_{count}"
 
 
 def _rename(nodes: Sequence[ast.AST], old: str, new: str) -> None:

@@ -24,8 +24,8 @@ class CallNode:
         stack: enclosing calls, this one last; its length is the depth.
         items: operations and inner calls in execution order.
         inputs: values made outside and used inside, with the names the source gives them.
-        outputs: values made inside and used outside; the root's are all results, inputs and
-            parameters that are returned included.
+        outputs: values made inside and used outside; the root's are all results as often
+            as they are returned, inputs and parameters included.
         params: parameters and buffers used inside that this module or its children own.
         updates: buffers that the call writes at its end, with their new values.
         late: the operations at the end that only serve updates of train mode; None where
@@ -343,7 +343,7 @@ def connect(root: CallNode, graph: Graph) -> None:
         _name_inputs(call, inputs, signature)
         if call is root:
             root.inputs = list(graph.inputs)
-            root.outputs = list(dict.fromkeys(leaves(graph.outputs)))
+            root.outputs = list(leaves(graph.outputs))
             root.names = {v: v.name or "input" for v in graph.inputs}
         seen = list(call.inputs)
         begun: list[int] = []  # how much was seen where each open loop begins

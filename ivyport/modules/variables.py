@@ -32,11 +32,16 @@ RESERVED = frozenset({
 
 @dataclasses.dataclass
 class Entry:
-    """How a value is spelled now. `names` are the variables its expression reads."""
+    """How a value is spelled now.
+
+    `names` are the variables its expression reads, `state` the buffers among those that the method
+    writes.
+    """
 
     expr: ast.expr
     names: frozenset[str] = frozenset()
     bound: bool = True
+    state: frozenset[Value] = frozenset()
 
 
 class Variables:
@@ -54,8 +59,13 @@ class Variables:
         outside: Callable[[Value], ast.expr],
         hints: Callable[[Value], list[str]],
         write: Callable[[ast.stmt], None],
+        written: Collection[Value] = (),
     ) -> None:
-        """`outside` spells what no variable holds, `write` takes a finished statement."""
+        """`outside` spells what no variable holds, `write` takes a finished statement.
+
+        `written` are the buffers that the method writes, itself or by its calls.
+        """
+        self._written = frozenset(written)
         self._outside = outside
         self._hints = hints
         self._write = write
@@ -65,6 +75,7 @@ class Variables:
         self.sizes: set[str] = set()
         self._reserved = set(RESERVED)
         self._pins: list[Collection[str]] = []
+        self._promised: set[str] = set()
         self._ever: set[str] = set()  # every name that was given
 
     # ---- values
@@ -72,8 +83,15 @@ class Variables:
     def entry(self, value: Value) -> Entry:
         """How `value` is spelled now."""
         if value not in self.entries:
-            self.entries[value] = Entry(self._outside(value))
+            expr = self._outside(value)
+            state = self._written & {value}
+            self.entries[value] = Entry(expr, names_in(expr), state=state)
         return self.entries[value]
+
+    def state(self, values: Iterable[Value]) -> frozenset[Value]:
+        """The buffers among `values`, or read by their expressions, that the method writes."""
+        found = [self.entry(v).state for v in values]
+        return frozenset().union(*found)
 
     def needed(self, value: Value) -> bool:
         """Whether something that is still to be written reads `value`."""
@@ -88,9 +106,22 @@ class Variables:
         """One use of each value is spent."""
         self.count(values, -1)
 
-    def pend(self, value: Value, expr: ast.expr) -> None:
-        """`expr` stands for `value` until it is written or bound."""
-        self.entries[value] = Entry(expr, names_in(expr), bound=False)
+    def pend(self, value: Value, expr: ast.expr, state: Collection[Value] = ()) -> None:
+        """`expr` stands for `value` until it is written or bound.
+
+        `state` are values that it reads: those of them that the method writes count.
+        """
+        read = self._written & frozenset(state)
+        self.entries[value] = Entry(expr, names_in(expr), False, read)
+
+    def before_write(self, buffers: Iterable[Value]) -> None:
+        """Bind what still reads the present content of `buffers`, which are about to change."""
+        changing = self._written & frozenset(buffers)
+        for buffer in sorted(filter(self.needed, changing), key=lambda v: str(v.name)):
+            self.entry(buffer)
+        for value, entry in list(self.entries.items()):
+            if entry.state & changing and self.needed(value):
+                self.bind(value)
 
     def bind(self, value: Value) -> None:
         """Assign a pending value to a variable now."""
@@ -162,6 +193,7 @@ class Variables:
     def take_over(self, value: Value, name: str) -> None:
         """`value` is what the variable `name` holds from now on; its old value is gone."""
         self.clear(name)
+        self._promised.discard(name)
         self._hold(name, value)
 
     def clear(self, name: str) -> None:
@@ -177,6 +209,21 @@ class Variables:
             yield
         finally:
             self._pins.pop()
+
+    def promise(self, name: str) -> None:
+        """The variable will hold its value only later: `take_over` says when."""
+        self._promised.add(name)
+
+    def held_by(self, value: Value) -> str | None:
+        """The variable that holds `value` now."""
+        entry = self.entries[value]
+        name = entry.expr.id if isinstance(entry.expr, ast.Name) else ""
+        held = self.holder.get(name) is value and name not in self._promised
+        return name if held else None
+
+    def is_tensor(self, name: str) -> bool:
+        """Whether the variable, once assigned, holds a tensor at this point."""
+        return name not in self._promised
 
     # ---- parts of the above
 

@@ -190,3 +190,69 @@ def test_modules(module: type[nn.Module], to: str) -> None:
     torch.manual_seed(0)
     two = module in (TwoTowers, Collects, Aliased)
     port_module(module(), to, *([X, X[::-1].copy()] if two else [X]))
+
+
+class Flat(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x.flatten(1)
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+        self.scale = nn.Parameter(torch.ones(6))
+
+    def forward(self, x: Any) -> Any:
+        return x + self.linear(x) * self.scale
+
+
+class Kinds(nn.Module):
+    """A Sequential whose items are of several kinds, some without parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        items = [Flat(), Block(), Block(), Flat(), Add2(), Add2()]
+        self.blocks = nn.Sequential(*items)
+
+    def forward(self, x: Any) -> Any:
+        return self.blocks(x)
+
+
+class Add2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x: Any) -> Any:
+        return x.tanh() @ self.linear.weight + self.linear(x)
+
+
+class Windows(nn.Module):
+    """Attention in windows of an image: products with five axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(8, 24), nn.Linear(8, 8)
+        self.position = nn.Parameter(torch.randn(1, 4, 4, 8))
+
+    def forward(self, x: Any) -> Any:
+        b, h, w, c = x.shape
+        x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(2, 3)
+        x = x.reshape(b, (h // 2) * (w // 2), -1, c) + self.position
+        b, t, n, c = x.shape
+        qkv = self.qkv(x).reshape(b, t, n, 3, 2, c // 2).permute(3, 0, 4, 1, 2, 5)
+        q, k, v = qkv.unbind(0)
+        x = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.permute(0, 2, 3, 4, 1).reshape(b, t, n, c))
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_a_sequential_of_several_kinds(to: str) -> None:
+    port_module(Kinds(), to, X)
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_attention_in_windows(to: str) -> None:
+    image = np.random.default_rng(1).standard_normal((2, 4, 4, 8)).astype(np.float32)
+    port_module(Windows(), to, image)
