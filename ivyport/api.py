@@ -162,7 +162,13 @@ def _check(
 
     tell(progress, "check")
     port.notes += verification.check(
-        source, model, port.modules, port.kwargs, args=port.args, **given
+        source,
+        model,
+        port.modules,
+        port.kwargs,
+        args=port.args,
+        **given,
+        through=port.record.get("rounded"),
     )
 
 
@@ -278,6 +284,7 @@ def verify(
         free=port.free,
         bounds={k: tuple(v) for k, v in port.record["dims"].items()},
         known=port.notes,
+        through=port.record.get("rounded"),
         progress=progress,
     )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import ivyport
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
+from ivyport.core.rounding import roundings
 from ivyport.saving import FORMAT
 from ivyport.sources import KINDS, Captured, Dims, Source
 from ivyport.targets import DESCRIBED
@@ -262,6 +263,7 @@ def _record(
         ],
         "free": {i: {str(a): n for a, n in x.items()} for i, x in made.free.items()},
         "dims": {k: list(v) for k, v in graph.dims.items()},
+        "rounded": roundings(graph),
         "modules": made.modules,
         "notes": made.notes,
         "weights": made.weights.to_json(),

@@ -56,7 +56,7 @@ class Guarded(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.emb = nn.Embedding(7, 4, padding_idx=0)
+        self.emb = nn.Embedding(7, 4)
 
     def forward(self, ids):
         h = self.emb(ids)
@@ -106,13 +106,17 @@ SOURCES: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     ),
     "sorted": (line(lambda h: (*h.sort(-1), *h.topk(2, -1))), X),
     "sums": (line(lambda h: (h.cumsum(-1), h.var(-1), h.argmax(-1))), X),
-    "parts": (line(lambda h: torch.cat([h[:, :2], torch.where(h > 0, h, -h)], 1)), X),
+    "parts": (
+        line(lambda h: torch.cat([h[:, :2], torch.where(h > 0, h, 2 * h)], 1)),
+        X,
+    ),
     "clipped": (line(lambda h: F.leaky_relu(h.clamp(-0.5, 0.5), 0.3)), X),
     "half": (line(lambda h: h.to(torch.bfloat16)), X),
     "images": (Images, IMAGES),
     "normed": (lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6)), X),
     "stopped": (Stopped, X),
     "frozen": (frozen, X),
+    "padded": (lambda: nn.Embedding(7, 4, padding_idx=0), IDS),
     "guarded": (Guarded, IDS),
     "halves": (lambda: Halves(torch.tanh), torch.randn(2, 7, 6)),
 }
@@ -256,7 +260,7 @@ MUTANTS: dict[str, Mutant] = {
         "frozen", attribute(file, "frozen_by_class", lambda *_: {}), outputs=False
     ),
     "the padding row trains": Mutant(
-        "guarded",
+        "padded",
         layer(
             "embedding", lambda s: dataclasses.replace(s, kind="nnx.Embed", flags={})
         ),

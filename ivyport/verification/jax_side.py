@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ivyport.core.errors import InputError
-from ivyport.frontends.jax.sources import Source, open_source
+from ivyport.frontends.jax.sources import TRAIN_ARGUMENTS, Source, open_source
 from ivyport.frontends.jax.structure import is_array as is_jax
 from ivyport.verification.compare import Array, Flat, flatten, is_array
 from ivyport.verification.jax_activations import activations
@@ -291,6 +291,12 @@ class JaxSide:
     def notes(self) -> list[str]:
         """Outputs and modes that are not compared."""
         found = list(self._notes)
+        mode = self._source.train_argument
+        if mode is not None and self._source.arguments[mode] is TRAIN_ARGUMENTS[mode]:
+            found.append(
+                f"{mode}={TRAIN_ARGUMENTS[mode]} was given: the port is in eval mode until "
+                "its .train() is called; both modes are compared"
+            )
         if self.lost:
             names = ", ".join(sorted(self.lost))
             found.append(f"outputs that are no tensors are not ported: {names}")

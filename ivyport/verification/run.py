@@ -99,6 +99,7 @@ def run(
     """
     ours = source_side(source, args, kwargs, params=params, state=state, rng=rng)
     theirs = port_side(ported)
+    tolerance = _through(tolerance, through or {})
     with ours.precise(), theirs.precise():
         verification = _Verification(
             ours, theirs, weight_map, dict(modules), tolerance, progress or _silent,
@@ -106,6 +107,17 @@ def run(
         )  # fmt: skip
         given = None if second is None else ours.arrays(second)
         return verification.run(given, free or {}, bounds or {})
+
+
+def _through(tolerance: Tolerances, through: Mapping[str, str]) -> Tolerances:
+    """Gradients pass where the outputs' values did; float32 keeps nothing that was rounded."""
+    if not through:
+        return tolerance
+    dtype = max(through.values(), key=lambda name: tolerance.of(name).gradient)
+    return tolerance.wider(
+        gradient=tolerance.of(dtype).gradient,
+        reason=f"values of {', '.join(map(repr, through))} are rounded to {dtype} on the way",
+    )
 
 
 def _silent(stage: str, done: int, total: int) -> None:

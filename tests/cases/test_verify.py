@@ -1,0 +1,164 @@
+"""Rows of the cases on verification: no false alarms, and nothing passes unseen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+import torch
+from flax import linen
+from torch import nn
+
+import ivyport
+from ivyport.core.report import Report
+
+X = torch.randn(3, 6, generator=torch.manual_seed(0))
+
+
+def full(source: nn.Module, *args: torch.Tensor, to: str = "torch") -> Report:
+    source.eval()
+    return ivyport.verify(source, ivyport.transpile(source, to, args))
+
+
+class Head(nn.Module):
+    """Writes in place to what its own backward needs: a detection head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(6, 6)
+
+    def forward(self, x):
+        y = self.lin(x).sigmoid()
+        z = y * y
+        y[:, :2] = 0
+        return z, y
+
+
+@pytest.mark.parametrize("to", ["torch", "jax"])
+def test_a_source_whose_own_backward_refuses(to: str) -> None:
+    with pytest.raises(RuntimeError, match="inplace"):
+        Head()(X)[0].sum().backward()
+    report = full(Head(), X, to=to)
+    assert report.passed, report
+    assert {row.kind for row in report.rows} == {"output", "train_step"}
+    assert any(
+        text.startswith("gradients: they are not available in the source")
+        for text in report.not_checked
+    )
+
+
+class Attending(nn.Module):
+    """Keys with a bias, whose gradient is 0 in exact arithmetic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(6, 6) for _ in range(3))
+
+    def forward(self, x):
+        return (self.q(x) @ self.k(x).mT).softmax(-1) @ self.v(x)
+
+
+def test_gradients_that_are_zero_in_exact_arithmetic() -> None:
+    report = full(Attending(), torch.randn(2, 5, 6))
+    assert report.passed, report
+    report = full(Attending(), torch.randn(2, 5, 6), to="jax")
+    assert report.passed, report
+    [row] = [r for r in report.rows if (r.kind, r.name) == ("gradient", "k.bias")]
+    assert row.note.startswith("0 in exact arithmetic")
+
+
+class Mixed(nn.Module):
+    """Float32 in and out, and a product in bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6).bfloat16()
+
+    def forward(self, x):
+        h = torch.tanh(self.first(x))
+        return {"low": self.second(h.bfloat16()).float(), "high": h}
+
+
+def test_tolerances_are_those_of_the_dtype_that_values_went_through() -> None:
+    source = Mixed().eval()
+    ported = ivyport.transpile(source, "jax", (X,))
+    report = ivyport.verify(source, ported)
+    assert report.passed, report
+    limits = {r.name: r.tolerance for r in report.rows if r.kind == "output"}
+    assert limits == {"low": 3.2e-2, "high": 1e-5}
+    assert any("rounded to bfloat16 on the way" in note for note in report.notes)
+
+
+def test_rows_that_are_nan_on_both_sides() -> None:
+    class Scores(nn.Module):
+        def forward(self, x, mask):
+            return x.masked_fill(mask, float("-inf")).softmax(-1)
+
+    mask = torch.zeros(3, 6, dtype=torch.bool)
+    mask[1] = True
+    report = full(Scores(), X, mask)
+    assert report.passed, report
+    [traced] = [r for r in report.rows if (r.kind, r.inputs) == ("output", "traced")]
+    assert traced.note == "NaN in the same 6 of 18 places"
+    assert not any("NaN" in row.note for row in report.rows if row.inputs == "second")
+
+
+class Normed(linen.Module):
+    @linen.compact
+    def __call__(self, x: Any, train: bool = False) -> Any:
+        return linen.BatchNorm(use_running_average=not train)(linen.Dense(4)(x))
+
+
+def test_a_train_flag_that_was_given_is_a_note() -> None:
+    x = jnp.asarray(X.numpy())
+    variables = Normed().init(jax.random.key(0), x)
+    given: dict[str, Any] = {"params": variables, "kwargs": {"x": x, "train": True}}
+    ported = ivyport.transpile(Normed(), "torch", **given)
+    report = ivyport.verify(Normed(), ported, params=variables, kwargs=given["kwargs"])
+    assert report.passed, report
+    assert any(note.startswith("train=True was given") for note in report.notes)
+    assert any("in train mode" in row.note for row in report.rows)
+
+
+class Average(nn.Module):
+    """A mean that moves in train mode alone, and dropout that is written at the call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(6, 6)
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x):
+        y = self.lin(x) - self.mean
+        if self.training:
+            self.mean.mul_(0.9).add_(x.mean(0), alpha=0.1)
+            y = nn.functional.dropout(y, 0.5)
+        return y
+
+
+def test_what_a_port_of_eval_mode_lacks_is_found() -> None:
+    source = Average().eval()
+    ported = ivyport.transpile(source, "torch", (X,), train=False)
+    report = ivyport.verify(source, ported)
+    failing = {row.name for row in report.rows if not row.passed}
+    assert "dropout in train mode" in failing
+    assert "mean" in failing
+
+
+def test_the_report_says_what_it_did_not_check() -> None:
+    class Table(nn.Module):
+        """Takes four positions at most."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(4, 6))
+
+        def forward(self, x):
+            return x + self.table[torch.arange(x.shape[0])]
+
+    report = full(Table(), torch.randn(4, 6))
+    assert report.passed, report
+    assert report.to_json()["not_checked"] == list(report.not_checked)
+    assert Report.from_json(report.to_json()) == report
