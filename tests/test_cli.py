@@ -294,7 +294,7 @@ def test_the_parity_table_shows_every_failure_and_the_worst_of_the_rest():
     rows = [row(i, passed=i % 10 != 0) for i in range(1, 91)]
     table = parity_table(rows)
     names = list(table.columns[1].cells)
-    assert names[:2] == ["gradient p\\[90]\n  (3,)", "gradient p\\[80]\n  (3,)"]
+    assert names[:2] == ["gradient p[90]\n  (3,)", "gradient p[80]\n  (3,)"]
     assert len(names) == 10
     assert names[-1] == "gradient: 81 more, all smaller"
 

@@ -107,7 +107,9 @@ SOURCES: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "sorted": (line(lambda h: (*h.sort(-1), *h.topk(2, -1))), X),
     "sums": (line(lambda h: (h.cumsum(-1), h.var(-1), h.argmax(-1))), X),
     "parts": (
-        line(lambda h: torch.cat([h[:, :2], torch.where(h > 0, h, 2 * h)], 1)),
+        line(
+            lambda h: torch.cat([h[:, :2], torch.where(h > 0.1, h.cos(), h.sin())], 1)
+        ),
         X,
     ),
     "clipped": (line(lambda h: F.leaky_relu(h.clamp(-0.5, 0.5), 0.3)), X),
@@ -116,7 +118,7 @@ SOURCES: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "normed": (lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6)), X),
     "stopped": (Stopped, X),
     "frozen": (frozen, X),
-    "padded": (lambda: nn.Embedding(7, 4, padding_idx=0), IDS),
+    "padded": (lambda: nn.Sequential(nn.Embedding(7, 4, padding_idx=0)), IDS),
     "guarded": (Guarded, IDS),
     "halves": (lambda: Halves(torch.tanh), torch.randn(2, 7, 6)),
 }
