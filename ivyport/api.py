@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import ivyport
+from ivyport.core.checks import Check
 from ivyport.core.errors import InputError, SourceError, WeightsError
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
@@ -285,6 +286,7 @@ def verify(
         bounds={k: tuple(v) for k, v in port.record["dims"].items()},
         known=port.notes,
         through=port.record.get("rounded"),
+        checks=[Check.from_json(c) for c in port.record.get("checks", ())],
         progress=progress,
     )
 

@@ -21,6 +21,7 @@ from ivyport.cli_bench import bench
 from ivyport.cli_jax import WeightsCommand, flax, haiku
 from ivyport.cli_port import (
     Batch,
+    DimsGiven,
     Factory,
     Inputs,
     Json,
@@ -80,6 +81,7 @@ def hf(
     inputs: Annotated[
         Path | None, typer.Option(help="Example inputs, .npz or .safetensors.")
     ] = None,
+    dims: DimsGiven = None,
     verify: Verify = True,
     as_json: Json = False,
 ) -> None:
@@ -96,7 +98,8 @@ def hf(
         seq_len=seq_len,
         inputs=None if inputs is None else str(inputs),
     )
-    port(origin, to, out, verify=verify, screen=Screen(as_json=as_json))
+    screen = Screen(as_json=as_json)
+    port(origin, to, out, verify=verify, screen=screen, dims=dims)
 
 
 @app.command("torch")
@@ -108,6 +111,7 @@ def torch_(
     params: Annotated[
         Path | None, typer.Option(help="Parameters to load, .safetensors.")
     ] = None,
+    dims: DimsGiven = None,
     verify: Verify = True,
     as_json: Json = False,
 ) -> None:
@@ -119,7 +123,8 @@ def torch_(
         inputs=tuple(input_ or ()),
         params=None if params is None else str(params),
     )
-    port(origin, to, out, verify=verify, screen=Screen(as_json=as_json))
+    screen = Screen(as_json=as_json)
+    port(origin, to, out, verify=verify, screen=screen, dims=dims)
 
 
 @app.command()

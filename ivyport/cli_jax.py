@@ -8,7 +8,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from ivyport.cli_port import Batch, Factory, Inputs, Json, Out, To, Verify, port
+from ivyport.cli_port import (
+    Batch,
+    DimsGiven,
+    Factory,
+    Inputs,
+    Json,
+    Out,
+    To,
+    Verify,
+    port,
+)
 from ivyport.cli_render import Screen
 
 #: What `--weights` stands for without a file.
@@ -59,6 +69,7 @@ def haiku(
     ] = None,
     out: Out = None,
     batch: Batch = 2,
+    dims: DimsGiven = None,
     verify: Verify = True,
     as_json: Json = False,
 ) -> None:
@@ -76,7 +87,8 @@ def haiku(
         sizes=tuple(size or ()),
         batch=batch,
     )
-    port(origin, to, out, verify=verify, screen=Screen(as_json=as_json))
+    screen = Screen(as_json=as_json)
+    port(origin, to, out, verify=verify, screen=screen, dims=dims)
 
 
 def flax(
@@ -88,6 +100,7 @@ def flax(
         Path | None,
         typer.Option(help="Parameters to load, .safetensors, .npz or .msgpack."),
     ] = None,
+    dims: DimsGiven = None,
     verify: Verify = True,
     as_json: Json = False,
 ) -> None:
@@ -99,4 +112,5 @@ def flax(
         inputs=tuple(input_ or ()),
         params=None if params is None else str(params),
     )
-    port(origin, to, out, verify=verify, screen=Screen(as_json=as_json))
+    screen = Screen(as_json=as_json)
+    port(origin, to, out, verify=verify, screen=screen, dims=dims)

@@ -29,20 +29,36 @@ Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", help="name=dtype[dims], integers <bound. Repeatable."),
 ]
+DimsGiven = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dims",
+        metavar="NAME=DIM,...",
+        help="Names of free axes of an input, None for the example's size. Repeatable.",
+    ),
+]
 Batch = Annotated[int, typer.Option(min=1, help="Example batch size.")]
 Verify = Annotated[bool, typer.Option(help="Compare the port with its source.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 def port(
-    origin: Origin, to: str, out: Path | None, *, verify: bool, screen: Screen
+    origin: Origin,
+    to: str,
+    out: Path | None,
+    *,
+    verify: bool,
+    screen: Screen,
+    dims: list[str] | None = None,
 ) -> None:
     """Build the source, port it, show the result, and exit with its code."""
     from ivyport.zoo.hf_hub import safe_name
+    from ivyport.zoo.inputs import given_dims
 
     with screen.work() as progress:
         target = resolve_target(to)
         require(target)
+        given = given_dims(dims or [])
         if out is not None:
             check_out(out)
         progress("load")
@@ -62,7 +78,7 @@ def port(
             folder,
             kwargs=built.inputs,
             **built.weights(),
-            dims=built.dims,
+            dims={**(built.dims or {}), **given} or None,
             name=safe_name(folder.resolve().name),
             origin=built.record,
             verify=verify,

@@ -264,6 +264,7 @@ def _record(
         "free": {i: {str(a): n for a, n in x.items()} for i, x in made.free.items()},
         "dims": {k: list(v) for k, v in graph.dims.items()},
         "rounded": roundings(graph),
+        "checks": [check.to_json() for check in graph.checks],
         "modules": made.modules,
         "notes": made.notes,
         "weights": made.weights.to_json(),

@@ -6,12 +6,14 @@ example's did. Each such answer is a `Check`; a port evaluates them when it is c
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ivyport.core.dims import DimLike, evaluate, symbols
+from ivyport.core.dims import DimLike, evaluate, maximum, minimum, symbol, symbols
+from ivyport.core.errors import GraphError
 
 RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -72,3 +74,54 @@ class Check:
 
     def __str__(self) -> str:
         return f"{self.left} {self.relation} {self.right}"
+
+    def to_json(self) -> dict[str, str]:
+        """A JSON object: both sides as arithmetic on names of sizes, and the line."""
+        found = {"left": str(self.left), "relation": self.relation}
+        line = {"line": str(self.line)} if self.line else {}
+        return {**found, "right": str(self.right), **line}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, str]) -> Check:
+        """The check of a JSON object, without its line.
+
+        >>> Check.from_json({"left": "T%2", "relation": "==", "right": "0"}).holds({"T": 4})
+        True
+        """
+        left, right = (_parsed(value[side]) for side in ("left", "right"))
+        return cls(left, value["relation"], right)
+
+
+_ARITHMETIC: dict[type[ast.operator], Callable[[DimLike, DimLike], DimLike]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.FloorDiv: lambda a, b: a // b,
+    ast.Mod: lambda a, b: a % b,
+}
+
+
+def _parsed(text: str) -> DimLike:
+    """A size from its text."""
+    return _size(ast.parse(text, mode="eval").body)
+
+
+def _size(node: ast.expr) -> DimLike:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        return node.value
+    if isinstance(node, ast.Name):
+        return symbol(node.id)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_size(node.operand)
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        return _ARITHMETIC[type(node.op)](_size(node.left), _size(node.right))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        one, two = (_size(x) for x in node.args)
+        return maximum(one, two) if node.func.id == "max" else minimum(one, two)
+    raise GraphError(f"{ast.unparse(node)} is no arithmetic on sizes")
+
+
+def assumption(check: Check) -> str:
+    """A note of what a port checks, with the source's line."""
+    at = f", for the source asks at {check.line}" if check.line else ""
+    return f"Sizes are taken with {check}, which the port checks{at}."

@@ -17,12 +17,14 @@ ADVICE = {
 class Gap:
     """An operation of the source without a rule, or one whose rule refused.
 
-    `where` is the module and the source line, `reason` is `NO_RULE` or the rule's own.
+    `where` is the module and the source line, `reason` is `NO_RULE` or the rule's own. `sizes`
+    are the symbolic sizes at hand: with these constant it may be none.
     """
 
     operation: str
     where: str
     reason: str
+    sizes: frozenset[str] = frozenset()
 
 
 def report(gaps: list[Gap]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ivyport.core.checks import Check
 from ivyport.core.dtype import FLOATS
 from ivyport.core.errors import IvyportError
 from ivyport.core.report import Report, ReportRow, worst
@@ -63,6 +64,7 @@ def run(
     second: Mapping[str, Any] | None = None,
     free: Free | None = None,
     bounds: Bounds | None = None,
+    checks: Sequence[Check] = (),
     tolerance: Tolerances = DEFAULT,
     progress: Progress | None = None,
     args: Sequence[Any] = (),
@@ -86,6 +88,7 @@ def run(
             `free` axes of `kwargs` within `bounds`.
         free: by input, the axes that the trace left free: a name or an expression.
         bounds: smallest and largest size by name.
+        checks: what else sizes have to satisfy.
         tolerance: largest errors by dtype.
         progress: called with 'verify', the steps done and all steps.
         args: inputs by position; `second` has those of a torch module by name, those of
@@ -103,7 +106,7 @@ def run(
     with ours.precise(), theirs.precise():
         verification = _Verification(
             ours, theirs, weight_map, dict(modules), tolerance, progress or _silent,
-            through or {}, known,
+            through or {}, known, tuple(checks),
         )  # fmt: skip
         given = None if second is None else ours.arrays(second)
         return verification.run(given, free or {}, bounds or {})
@@ -134,6 +137,7 @@ class _Verification:
     progress: Progress
     through: Mapping[str, str]
     known: Sequence[str]
+    checks: tuple[Check, ...] = ()
     rows: list[ReportRow] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     unchecked: list[str] = dataclasses.field(default_factory=list)
@@ -321,7 +325,7 @@ class _Verification:
                 self.rows.append(compare.failed("forward", entry, str(error)))
             tried.append(sizes)
         else:
-            for group in plans(inputs, free, bounds):
+            for group in plans(inputs, free, bounds, self.checks):
                 found = self._accepted(inputs, free, group)
                 if found is not None:
                     tried.append(found)

@@ -6,10 +6,11 @@ A batch size or a sequence length that the port has baked in shows only here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ivyport.core.checks import Check
 from ivyport.core.dims import Dim, DimLike, evaluate, symbol, symbols
 from ivyport.verification.compare import Array
 
@@ -17,6 +18,8 @@ from ivyport.verification.compare import Array
 Free = Mapping[str, Mapping[int, DimLike | str]]
 #: Smallest and largest size by symbol; None is unbounded.
 Bounds = Mapping[str, tuple[int, int | None]]
+# How far from a size another one is looked for that satisfies a check.
+_REACH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +41,14 @@ class Sizes:
 
 
 def plans(
-    inputs: Mapping[str, Array], free: Free, bounds: Bounds
+    inputs: Mapping[str, Array],
+    free: Free,
+    bounds: Bounds,
+    checks: Sequence[Check] = (),
 ) -> Iterator[list[Sizes]]:
     """Groups of sizes; of each group the first one counts that the source takes.
+
+    Sizes of free axes satisfy `checks`, such as that a length is even.
 
     Larger sizes, odd for even; smaller ones with a batch of 1; then, one after the other,
     axes that the port has fixed, where it has to refuse or to be right.
@@ -73,13 +81,40 @@ def plans(
         ("larger", (larger, {**nearer, **_only(larger, batch)}, larger_batch)),
         ("smaller", (smaller, nearer, only_batch)),
     ):
-        found = [second for second in group if second not in seen]
+        near = [_satisfying(second, traced, bounds, checks) for second in group]
+        found = [second for second in near if second not in seen]
         seen += found
         if found:
             yield [Sizes(traced, second, role) for second in found]
     if not traced:
         yield [Sizes({}, {})]
     yield from _fixed(inputs, dims)
+
+
+def _satisfying(
+    wanted: dict[str, int],
+    traced: Mapping[str, int],
+    bounds: Bounds,
+    checks: Sequence[Check],
+) -> dict[str, int]:
+    """The sizes next to `wanted` that satisfy all checks; the traced ones do."""
+
+    def fits(sizes: Mapping[str, int]) -> bool:
+        return all(check.holds(sizes) is not False for check in checks)
+
+    if fits(wanted):
+        return wanted
+    bound = {name for check in checks for name in check.symbols()} & wanted.keys()
+    for distance in range(1, _REACH):
+        for name in sorted(bound):
+            for size in (wanted[name] + distance, wanted[name] - distance):
+                low, high = bounds.get(name, (1, None))
+                moved = {**wanted, name: size}
+                inside = max(low, 2) <= size and (high is None or size <= high)
+                if inside and moved != traced and fits(moved):
+                    return moved
+    kept = {**wanted, **{name: traced[name] for name in bound}}
+    return kept if fits(kept) else dict(traced)
 
 
 def _only(sizes: Mapping[str, int], names: set[str]) -> dict[str, int]:

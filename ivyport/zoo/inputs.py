@@ -164,3 +164,32 @@ def to_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
         else torch.from_numpy(array)
         for name, array in arrays.items()
     }
+
+
+def given_dims(texts: Iterable[str]) -> dict[str, dict[int, str | None]]:
+    """``x=batch,None`` as ``{"x": {0: "batch", 1: None}}``: names of the axes of an input.
+
+    ``None`` is the example's size; an axis without a text, between two commas or behind the
+    last, is as it is by default.
+
+    Raises:
+        InputError: a text is not of that form.
+
+    >>> given_dims(["ids=batch,seq", "x=,None"])
+    {'ids': {0: 'batch', 1: 'seq'}, 'x': {1: None}}
+    """
+    found: dict[str, dict[int, str | None]] = {}
+    for text in texts:
+        name, mark, axes = text.partition("=")
+        parts = [part.strip() for part in axes.split(",")]
+        if not name or not mark or not all(p.isidentifier() or not p for p in parts):
+            raise InputError(
+                f"--dims {text!r}: NAME=DIM,DIM is due, a name for each axis that is free "
+                "and None for one of the example's size, such as x=batch,None"
+            )
+        found.setdefault(name.strip(), {}).update(
+            (axis, None if part == "None" else part)
+            for axis, part in enumerate(parts)
+            if part
+        )
+    return found

@@ -475,8 +475,10 @@ def check_shapes(
             for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
             if size != wanted
         ]
-        if wrong or len(shape) != len(due):
-            reasons = "; ".join([*wrong, *why]) or f"it has {len(shape)} axes"
+        if len(shape) != len(due):
+            wrong = [f"it has {len(shape)} axes"]
+        if wrong:
+            reasons = "; ".join([*wrong, *why])
             raise ValueError(
                 f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
             )

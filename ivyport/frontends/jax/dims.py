@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax
 from jax import export
 
+from ivyport.core.checks import Check, Line
 from ivyport.core.errors import InputError
+from ivyport.core.proofs import Reduced, reduced
 
 Axis = tuple[str, int]
 DimsGiven = Mapping[str, Mapping[int, str | None]]
@@ -17,11 +19,38 @@ DimsGiven = Mapping[str, Mapping[int, str | None]]
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The dimension of each symbolic axis (input, axis); `asked` if the caller chose one."""
+    """The dimension of each symbolic axis (input, axis); `asked` if the caller chose one.
+
+    `constraints` are what JAX is told of the sizes, `checks` what it may then take for granted:
+    the answers that the source got for the example's sizes, with its lines. `fixed` are axes that
+    were given up.
+    """
 
     axes: Mapping[Axis, str]
     asked: bool = False
     notes: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+    fixed: Mapping[Axis, Line | None] = dataclasses.field(default_factory=dict)
+
+    def without(self, names: Collection[str], note: str, line: Line | None) -> Plan:
+        """The plan with these dimensions constant, and why."""
+        kept = {axis: name for axis, name in self.axes.items() if name not in names}
+        given_up = {axis: line for axis, name in self.axes.items() if name in names}
+        return Plan(
+            kept,
+            self.asked,
+            (*self.notes, note),
+            fixed={**self.fixed, **given_up},
+        )
+
+    def constrained(self, constraint: str, check: Check) -> Plan:
+        """The plan in which sizes answer as the example's did."""
+        return dataclasses.replace(
+            self,
+            constraints=(*self.constraints, constraint),
+            checks=(*self.checks, check),
+        )
 
     def symbols(self) -> list[tuple[str, str, int]]:
         """(dimension, input, axis) of every symbolic axis."""
@@ -97,7 +126,8 @@ def _policy(inputs: Mapping[str, Any]) -> dict[Axis, str]:
 def symbolic(inputs: Mapping[str, Any], plan: Plan) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of the inputs with symbols for the planned axes."""
     names = list(dict.fromkeys(plan.axes.values()))
-    shapes = export.symbolic_shape(", ".join(names)) if names else ()
+    told = plan.constraints
+    shapes = export.symbolic_shape(", ".join(names), constraints=told) if names else ()
     symbols = dict(zip(names, shapes, strict=True))
     made = {}
     for leaf, x in inputs.items():
@@ -109,6 +139,11 @@ def symbolic(inputs: Mapping[str, Any], plan: Plan) -> dict[str, jax.ShapeDtypeS
     return made
 
 
-def bounds(plan: Plan) -> dict[str, tuple[int, int | None]]:
-    """Lower and upper bound of each symbol: jax takes every size of 1 or more."""
-    return dict.fromkeys(plan.axes.values(), (1, None))
+def sizes(inputs: Mapping[str, Any], plan: Plan) -> dict[str, int]:
+    """The example's size of each symbol."""
+    return {name: inputs[leaf].shape[axis] for (leaf, axis), name in plan.axes.items()}
+
+
+def assumed(plan: Plan, more: Iterable[Check] = ()) -> Reduced:
+    """Bounds and checks of the symbols: jax takes every size of 1 or more."""
+    return reduced([*plan.checks, *more], dict.fromkeys(plan.axes.values()))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ivyport.core.checks import Check, assumption
 from ivyport.core.errors import TraceError, UnsupportedOpsError
 from ivyport.core.ir import Graph, Param, Scope, Value, map_leaves
 from ivyport.core.passes.dce import eliminate
@@ -77,6 +78,13 @@ def to_graph(
     notes += lowered.notes
     if trained is not None:
         notes += _reconciled(graph, opened, trained, places, plan, lowered)
+    assumed = dims_.assumed(
+        plan,
+        [*evaluated.checks, *lowered.checks, *(trained.checks if trained else [])],
+    )
+    graph.dims, graph.checks = dict(assumed.bounds), list(assumed.checks)
+    graph.fixed = {axis: line for axis, line in plan.fixed.items() if line is not None}
+    notes += [assumption(check) for check in graph.checks]
     eliminate(graph)
     verify(graph)
     tensors |= lowered.constants
@@ -174,6 +182,7 @@ class Assembly:
         self.plan = plan
         self.constants: dict[str, np.ndarray] = {}
         self.notes: list[str] = []
+        self.checks: list[Check] = []
         self._constant_params: dict[str, Param] = {}
         self._known = dict(known or {})
 
@@ -198,10 +207,12 @@ class Assembly:
             scopes=captured.table,
             constant=self._constant,
             params={p.value: p for p in params},
+            sizes=dims_.sizes(source.inputs, self.plan),
         )
         found = zip(lowering.run(), captured.closed.out_avals, strict=True)
         flat = [self._tensor(x, aval, lowering) for x, aval in found]
         self.notes += lowering.notes
+        self.checks += lowering.checks
         self._localise(lowering)
         results, new = flat[: captured.count], flat[captured.count :]
         held = {p.path: p.value for p in params}
@@ -225,7 +236,7 @@ class Assembly:
                 lambda x: results[x.index] if isinstance(x, Leaf) else x,
                 captured.output,
             ),
-            dims=dims_.bounds(self.plan),
+            dims=dims_.assumed(self.plan).bounds,
             calls=lowering.calls,
             attrs=self._attrs(),
             classes=self._classes(),

@@ -15,6 +15,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from ivyport.core import dims as dm
+from ivyport.core.checks import Check, Line
 from ivyport.core.errors import GraphError, UnsupportedOpsError
 from ivyport.core.gaps import NO_RULE, Gap, report
 from ivyport.core.ir import (
@@ -27,6 +28,7 @@ from ivyport.core.ir import (
     TensorType,
     Value,
 )
+from ivyport.core.proofs import equal_from
 from ivyport.core.ranges import Interval, Ranges
 from ivyport.frontends.jax import calls, derivatives, rules
 from ivyport.frontends.jax.constants import as_nodes
@@ -78,8 +80,10 @@ class Lowering:
         constant: makes a value of a closed-over array (array, suggested name).
         dims: names of JAX's symbolic sizes in the graph, where they differ.
         params: parameters by their values; a stacked one may be taken apart by `run`.
+        sizes: the example's size of each symbol.
 
     Attributes:
+        checks: what was taken for granted of sizes, where a rule and JAX spell them differently.
         builder: its `nodes` are the graph's.
         calls: module calls, with their arguments.
         stack: scopes of the current equation, before iterations are numbered.
@@ -97,8 +101,11 @@ class Lowering:
         constant: Callable[[np.ndarray, str], Value],
         dims: Mapping[str, str] | None = None,
         params: Mapping[Value, Param] | None = None,
+        sizes: Mapping[str, int] | None = None,
     ) -> None:
         self.closed = closed
+        self.sizes = dict(sizes or {})
+        self.checks: list[Check] = []
         self.invars = list(invars)
         self.scopes = scopes
         self.constant = constant
@@ -251,11 +258,24 @@ class Lowering:
         if len(listed) != len(expected):
             raise GraphError(f"lowered to {len(listed)} results of {len(expected)}")
         for found, type_ in zip(listed, expected, strict=True):
-            if isinstance(found, Value) and found.type != type_:
+            if isinstance(found, Value) and not self._same(found.type, type_):
                 raise GraphError(f"lowered to {found.type}, JAX has {type_}")
             if isinstance(found, Scalar) and type_.shape != ():
                 raise GraphError(f"lowered to a number, JAX has {type_}")
         return listed
+
+    def _same(self, one: TensorType, other: TensorType) -> bool:
+        """Whether types are equal, at least for sizes that satisfy `checks`."""
+        if one.dtype != other.dtype or one.rank != other.rank:
+            return False
+        for a, b in zip(one.shape, other.shape, strict=True):
+            due = equal_from(a, b, self.sizes)
+            if due is None:
+                return False
+            src = self.builder.src
+            line = Line(src.file, src.line) if src else None
+            self.checks += [dataclasses.replace(check, line=line) for check in due]
+        return True
 
     def _mark(self, eqn: JaxprEqn, operands: list[Found]) -> None:
         raw = self.scopes.stack(eqn.params["call_id"])

@@ -8,21 +8,23 @@ https://docs.jax.dev/en/latest/export/shape_poly.html.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr
 
+from ivyport.core.checks import Check, Line
 from ivyport.core.errors import IvyportError, TraceError
 from ivyport.core.ir import Scope, walk
 from ivyport.frontends.jax import dims as dims_
+from ivyport.frontends.jax.asked import Asked
 from ivyport.frontends.jax.errors import (
     Circumstances,
     brief,
     is_guard,
     not_free,
-    place,
+    source_frame,
     trace_error,
 )
 from ivyport.frontends.jax.mismatch import shapes
@@ -47,9 +49,12 @@ class Capture:
     count: int
     updated: list[str]
     keyed: bool
+    checks: list[Check] = dataclasses.field(default_factory=list)
 
 
-def capture(source: Source, plan: dims_.Plan, *, train: bool) -> Capture:
+def capture(
+    source: Source, plan: dims_.Plan, *, train: bool, asked: Asked | None = None
+) -> Capture:
     """Trace `source` on the shapes of its example inputs.
 
     Raises:
@@ -86,8 +91,9 @@ def capture(source: Source, plan: dims_.Plan, *, train: bool) -> Capture:
     given = [shapes(source.parameters), shapes(source.buffers)]
     inputs = dims_.symbolic(source.inputs, plan)
     flat = [list(arrays.values()) for arrays in (*given, inputs)]
+    asked = asked or Asked()
     try:
-        with source.marks(table):
+        with source.marks(table), asked:
             closed = jax.make_jaxpr(traced_call)(*flat, key)
     except IvyportError:
         raise
@@ -99,41 +105,110 @@ def capture(source: Source, plan: dims_.Plan, *, train: bool) -> Capture:
         )
         raise trace_error(error, at) from error
     _demand_outputs(source, found["output"], found["count"])
+    sizes = dims_.sizes(source.inputs, plan)
+    answers = [question.answer(sizes) for question in asked.equalities()]
+    # JAX answered with "not equal", which the example may not do: see `capture_free`.
+    checks = [a for a in answers if a is not None and a.relation == "!="]
     return Capture(
-        closed, table, found["output"], found["count"], list(found["updated"]), keyed
-    )
+        closed, table, found["output"], found["count"], list(found["updated"]), keyed,
+        checks,
+    )  # fmt: skip
 
 
 def capture_free(source: Source, plan: dims_.Plan) -> tuple[Capture, dims_.Plan]:
     """The eval capture with the planned axes symbolic; and the plan as it was kept.
 
-    A size that the source asks for is an error. Where it computes something that holds for the
-    examples' sizes alone, and nobody asked for free ones, the examples' sizes are kept.
+    Where the source compares a size, the sizes are taken that compare as the example's do. Where it
+    computes what only one size has, and nobody asked for a free one, the example's size is kept.
 
     Raises:
         TraceError, InputError: as `capture`.
     """
-    try:
-        return capture(source, plan, train=False), plan
-    except TraceError as error:
-        cause = error.__cause__
-        if not plan.axes or cause is None or is_guard(cause):
-            raise
+    while True:
+        asked = Asked()
+        error: TraceError | None = None
         try:
-            fixed = capture(source, dims_.Plan({}), train=False)
-        except TraceError:
-            raise error from cause
+            captured = capture(source, plan, train=False, asked=asked)
+        except TraceError as failure:
+            error = failure
+        stronger = _stronger(source, plan, asked, error)
+        if stronger is not None:
+            plan = stronger
+        elif error is None:
+            return captured, plan
+        else:
+            plan = _weaker(source, plan, asked, error)
+
+
+def _stronger(
+    source: Source, plan: dims_.Plan, asked: Asked, error: TraceError | None
+) -> dims_.Plan | None:
+    """The plan with an answer that the source asked for and JAX could not give."""
+    sizes = dims_.sizes(source.inputs, plan)
+    open_ = asked.equalities() if error is None else []
+    if error is not None and asked.refused is not None:
+        open_ = [*asked.equalities(), asked.refused]
+    for question in open_:
+        constraint, check = question.constraint(sizes), question.answer(sizes)
+        if constraint is None or check is None:
+            continue
+        told = plan.constrained(constraint, check)
+        if constraint not in plan.constraints and _consistent(source, told):
+            return told
+        names = check.symbols()
+        if error is None and names:
+            note = _fixed_note(names, f"the source asks for {check}", check.line)
+            return plan.without(names, note, check.line)
+    return None
+
+
+def _consistent(source: Source, plan: dims_.Plan) -> bool:
+    """Whether JAX takes the constraints; one symbol that is constant is none to it."""
+    bounds = dims_.assumed(plan).bounds
+    if any(low == high for low, high in bounds.values()):
+        return False
+    try:
+        dims_.symbolic(source.inputs, plan)
+    except (ValueError, NotImplementedError):
+        return False
+    return True
+
+
+def _weaker(
+    source: Source, plan: dims_.Plan, asked: Asked, error: TraceError
+) -> dims_.Plan:
+    """The plan with dimensions constant that the source cannot be traced without."""
+    cause = error.__cause__
+    if not plan.axes or cause is None:
+        raise error
+    if plan.asked and is_guard(cause):
+        raise error
+    try:
+        capture(source, dims_.Plan({}), train=False)
+    except TraceError:
+        raise error from cause
+    if plan.asked:
         at = Circumstances(
             source.name, "eval", source.describe_inputs(), None, tuple(plan.symbols())
         )
-        if plan.asked:
-            raise not_free(cause, at) from cause
-        names = ", ".join(f"'{name}'" for name in dict.fromkeys(plan.axes.values()))
-        note = (
-            f"Fixed to the example's size: {names}. With it symbolic the capture fails "
-            f"with {brief(cause)}{place(cause)}"
-        )
-        return fixed, dims_.Plan({}, notes=(*plan.notes, note))
+        raise not_free(cause, at) from cause
+    refused = (
+        asked.refused.answer(dims_.sizes(source.inputs, plan))
+        if asked.refused
+        else None
+    )
+    names = refused.symbols() if refused else set(plan.axes.values())
+    frame = source_frame(cause)
+    line = Line(frame.filename, frame.lineno or 0, frame.line or "") if frame else None
+    why = f"with it symbolic the capture fails with {brief(cause)}"
+    return plan.without(names, _fixed_note(names, why, line), line)
+
+
+def _fixed_note(names: Collection[str], why: str, line: Line | None) -> str:
+    listed = ", ".join(f"'{name}'" for name in sorted(names))
+    return f"Fixed to the example's size: {listed}: {why}" + (
+        f" at {line}" if line else ""
+    )
 
 
 def _demand_outputs(source: Source, output: Any, count: int) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from traceback import FrameSummary
 from typing import Any
 
 import sympy
@@ -18,13 +16,14 @@ import torch
 from torch import fx
 from torch.export import Dim
 
+from ivyport.core.checks import Line
 from ivyport.core.errors import InputError
 from ivyport.frontends.nested import record_fields
+from ivyport.frontends.torch.guards import Assumed, GuardLog, assumptions
 from ivyport.frontends.torch.hooks import Recorder
 
 # torch bounds sizes that depend on data by the range of 64-bit integers.
 _HUGE = 2**62
-_TORCH = str(Path(torch.__file__).parent)
 
 Axis = tuple[str, int]
 
@@ -37,6 +36,7 @@ class Plan:
     tried without a promise (features or samples of a float matrix): no note is written
     when one of them turns out constant. `single` are dimensions that are 1 in the
     example, where torch takes any size for a constant: `doubled` tries them with 2.
+    `fixed` are axes that were given up, with the source's line that is to blame.
     """
 
     groups: Mapping[str, tuple[Axis, ...]]
@@ -44,6 +44,7 @@ class Plan:
     hoped: frozenset[str]
     single: Mapping[str, tuple[Axis, ...]]
     notes: Mapping[str, str]
+    fixed: Mapping[Axis, Line | None] = dataclasses.field(default_factory=dict)
 
     def doubled(self) -> Plan:
         """The plan with the single dimensions symbolic, for inputs where they are 2."""
@@ -55,11 +56,12 @@ class Plan:
         """The dimension name of each wanted axis."""
         return {axis: name for name, axes in self.groups.items() for axis in axes}
 
-    def without(self, names: Iterable[str]) -> Plan:
-        """The same plan with these dimensions constant."""
+    def without(self, names: Iterable[str], line: Line | None = None) -> Plan:
+        """The same plan with these dimensions constant, on account of `line`."""
         drop = set(names)
         kept = {name: axes for name, axes in self.groups.items() if name not in drop}
-        return dataclasses.replace(self, groups=kept)
+        given_up = {a: line for name in drop for a in self.groups.get(name, ())}
+        return dataclasses.replace(self, groups=kept, fixed={**self.fixed, **given_up})
 
     def weaker(self) -> list[Plan]:
         """Plans to fall back to: without one dimension each, then without all."""
@@ -146,7 +148,10 @@ def _check_equal(
 
 
 def _policy(leaves: Mapping[str, torch.Tensor]) -> dict[Axis, str]:
-    """Names by default: 'batch', then 'seq', 'decoder_seq' or 'samples' of matrices."""
+    """Names by default: 'batch', then 'seq', 'decoder_seq' or 'samples' of matrices.
+
+    The second axis of three is 'length', which is tried without a promise.
+    """
     wanted: dict[Axis, str] = {}
     names = _Names()
     for leaf, tensor in leaves.items():
@@ -171,6 +176,11 @@ def _policy(leaves: Mapping[str, torch.Tensor]) -> dict[Axis, str]:
             wanted[leaf, 1] = names.pick("samples", size, f"{leaf}_samples")
         else:
             wanted[leaf, 1] = names.pick("seq", size, f"{leaf}_seq")
+    for leaf, tensor in leaves.items():
+        # (batch, length, features), or (length, batch, features).
+        if tensor.dim() == 3 and tensor.is_floating_point() and leaf not in matrices:
+            size = tensor.shape[1]
+            wanted[leaf, 1] = names.pick("length", size, f"{leaf}_length")
     return wanted
 
 
@@ -220,6 +230,8 @@ class Dims:
     symbols: dict[str, tuple[str, int, int | None]]
     inputs: dict[str, dict[int, str]]
     notes: tuple[str, ...]
+    fixed: dict[Axis, Line | None]
+    assumed: Assumed
 
 
 def read_dims(
@@ -227,11 +239,12 @@ def read_dims(
     nodes: Mapping[str, fx.Node],
     plan: Plan,
     recorder: Recorder,
+    log: GuardLog,
 ) -> Dims:
     """Symbols, bounds and symbolic axes of `program`, whose inputs are `nodes`.
 
-    `recorder` watched the capture: it tells in which module a dimension became
-    constant.
+    `recorder` and `log` watched the capture: they tell in which module and at which line
+    a dimension became constant.
     """
     wanted = plan.axes()
     ranges = {str(k): v for k, v in program.range_constraints.items()}
@@ -257,34 +270,36 @@ def read_dims(
         if bounds.lower >= 0:
             symbols.setdefault(symbol_name, (symbol_name, *_limits(bounds)))
     notes = []
+    fixed = dict(plan.fixed)
     for name, (leaf, axis, size) in constant.items():
-        if name in plan.hoped:
-            continue
-        notes.append(
-            f"Dimension '{name}' (axis {axis} of '{leaf}') is fixed at {size}"
-            f"{_reason(nodes[leaf], name, recorder)}."
-        )
-    return Dims(symbols, inputs, tuple(notes))
+        line = _fixing_line(name, recorder, log)
+        fixed |= dict.fromkeys(plan.groups[name], line)
+        if name not in plan.hoped:
+            notes.append(
+                f"Dimension '{name}' (axis {axis} of '{leaf}') is fixed at {size}"
+                f"{_reason(name, recorder)}{f' at {line}' if line else ''}."
+            )
+    humans = {symbol: name for symbol, (name, _, _) in symbols.items()}
+    assumed = assumptions(log, program, humans)
+    return Dims(symbols, inputs, tuple(notes), fixed, assumed)
 
 
-def _reason(node: fx.Node, name: str, recorder: Recorder) -> str:
-    """Where the dimension became constant: the module, and its line if known."""
+def _reason(name: str, recorder: Recorder) -> str:
+    """In which module the dimension became constant."""
     owner = recorder.fixed.get(name)
-    where = (
-        "" if owner is None else f" by module '{owner}'" if owner else " by the root"
-    )
-    guards = node.meta["val"].fake_mode.shape_env.guards
-    for guard in guards:
-        if not isinstance(guard.expr, sympy.Eq):
+    return "" if owner is None else f" by module '{owner}'" if owner else " by the root"
+
+
+def _fixing_line(name: str, recorder: Recorder, log: GuardLog) -> Line | None:
+    """The source's line at which the dimension became constant, if it is known."""
+    for expr, line in log.guards:
+        if line is None or not isinstance(expr, sympy.Eq):
             continue
-        if not guard.expr.free_symbols & recorder.symbols[name]:
+        if not expr.free_symbols & recorder.symbols[name]:
             continue
-        if not any(side.is_number for side in guard.expr.args):
-            continue
-        frame = guard.sloc.framework_loc
-        if isinstance(frame, FrameSummary) and not frame.filename.startswith(_TORCH):
-            return f"{where} at {frame.filename}:{frame.lineno}: {frame.line}"
-    return where
+        if any(side.is_number for side in expr.args):
+            return line
+    return None
 
 
 def _bounds(ranges: Mapping[str, Any], symbol: sympy.Symbol) -> tuple[int, int | None]:

@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.export import ExportedProgram
 
+from ivyport.core.errors import UnsupportedOpsError
+from ivyport.core.gaps import NO_RULE
 from ivyport.core.ir import Call, Graph, Record, Scope, Value, map_leaves
 from ivyport.core.passes.dce import eliminate
+from ivyport.core.proofs import Reduced
 from ivyport.frontends.nested import Leaf, Opaque
 from ivyport.frontends.torch.lower import Lowered, Lowering
 from ivyport.frontends.torch.provenance import proven_fields
 from ivyport.frontends.torch.reconcile import reconcile
 from ivyport.frontends.torch.structure import Size
-from ivyport.frontends.torch.trace import TorchTrace, trace
+from ivyport.frontends.torch.trace import TorchTrace, tensor_aliases, trace
 
 Names = dict[str, str]
 
@@ -44,11 +48,23 @@ def to_graph(
         TraceError: the model cannot be captured.
         UnsupportedOpsError: operations without a rule, all listed.
     """
-    native = trace(model, args, kwargs, dims=dims, train=train)
-    tensors = _tensors(model, native)
+    modules, aliases = _shared_modules(model), tensor_aliases(model)
+
+    def fixed(
+        program: ExportedProgram, symbols: Mapping[str, str], assumed: Reduced
+    ) -> dict[str, str]:
+        tensors = _tensors(model, program)
+        trial = Lowering(
+            program, dict(symbols), tensors, aliases, modules, assumed=assumed
+        )
+        return _guilty(trial, symbols)
+
+    native = trace(model, args, kwargs, dims=dims, train=train, probe=fixed)
+    tensors = _tensors(model, native.program)
     symbols = {symbol: name for symbol, (name, _, _) in native.dims.items()}
-    modules = _shared_modules(model)
-    lowering = Lowering(native.program, symbols, tensors, native.param_aliases, modules)
+    lowering = Lowering(
+        native.program, symbols, tensors, aliases, modules, assumed=native.assumed
+    )
     lowered = lowering.run()
     notes = list(native.notes)
     graph = _assemble(model, native, lowered, symbols)
@@ -62,6 +78,25 @@ def to_graph(
     return Traced(graph, tensors, list(dict.fromkeys(notes)))
 
 
+def _guilty(trial: Lowering, symbols: Mapping[str, str]) -> dict[str, str]:
+    """The dimension that has to be constant for the program to be lowered, and why.
+
+    The last one that all operations without a lowering have to do with; none where an operation
+    has no rule at all, or where every one has its rule.
+    """
+    try:
+        trial.run()
+    except UnsupportedOpsError:
+        if any(not gap.sizes or gap.reason == NO_RULE for gap in trial.gaps):
+            return {}
+        shared = frozenset.intersection(*(gap.sizes for gap in trial.gaps))
+        likely = shared or frozenset.union(*(gap.sizes for gap in trial.gaps))
+        name = [n for n in dict.fromkeys(symbols.values()) if n in likely][-1]
+        gap = next(gap for gap in trial.gaps if name in gap.sizes)
+        return {name: f"{gap.operation} in {gap.where} cannot have it free"}
+    return {}
+
+
 def _shared_modules(model: torch.nn.Module) -> Names:
     """Second and later paths of modules that several parents share, to the first one."""
     first: dict[int, str] = {}
@@ -72,12 +107,12 @@ def _shared_modules(model: torch.nn.Module) -> Names:
     }
 
 
-def _tensors(model: torch.nn.Module, native: TorchTrace) -> dict[str, torch.Tensor]:
+def _tensors(
+    model: torch.nn.Module, program: ExportedProgram
+) -> dict[str, torch.Tensor]:
     """Every tensor that the program may name: parameters, buffers, lifted constants."""
     found: dict[str, torch.Tensor] = {}
-    found.update(
-        (k, v) for k, v in native.program.constants.items() if torch.is_tensor(v)
-    )
+    found.update((k, v) for k, v in program.constants.items() if torch.is_tensor(v))
     found.update(model.named_buffers(remove_duplicate=False))
     found.update(model.named_parameters(remove_duplicate=False))
     return found
@@ -100,7 +135,9 @@ def _assemble(
         params=lowered.params,
         nodes=lowered.builder.nodes,
         outputs=outputs,
-        dims=bounds,
+        dims=bounds | native.assumed.bounds,
+        checks=list(native.assumed.checks),
+        fixed={axis: line for axis, line in native.fixed.items() if line is not None},
         calls=calls,
         attrs=dict(native.module_attrs),
         classes=dict(native.module_classes),

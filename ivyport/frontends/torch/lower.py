@@ -15,13 +15,14 @@ from torch.fx import Node as FxNode
 
 from ivyport.core import dims as dm
 from ivyport.core.build import Builder
-from ivyport.core.errors import GraphError, UnsupportedOpsError
+from ivyport.core.errors import GraphError, TraceError, UnsupportedOpsError
 from ivyport.core.gaps import NO_RULE, Gap, report
 from ivyport.core.ir import Graph, Param, Scope, Source, TensorType, Value
 from ivyport.core.naming import Made, assigned_names
 from ivyport.core.ops_custom import CUSTOM_VJP, Function
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.stops import Differentiable, carries
+from ivyport.core.proofs import Reduced, reduced
 from ivyport.frontends.torch import branches, functions, registry, rules
 from ivyport.frontends.torch.naming import frames
 from ivyport.frontends.torch.regions import NO_GRAD
@@ -80,8 +81,10 @@ class Lowering:
         modules: dict[str, str] | None = None,
         *,
         keep_draws: bool = False,
+        assumed: Reduced | None = None,
     ) -> None:
         self.program = program
+        self.assumed = assumed or reduced([], symbols.values())
         self.symbols = symbols
         self.tensors = tensors
         self.aliases = aliases
@@ -203,6 +206,8 @@ class Lowering:
         value = node.meta.get("val")
         if isinstance(value, torch.SymInt | int) and not isinstance(value, bool):
             self._size(node, value)
+        elif isinstance(value, torch.SymFloat):
+            self._gap(node, f"{value} is a fraction, computed from a size")
         elif node.target in NOISE or isinstance(value, bool | torch.SymBool):
             self.env[node] = None
         elif node.target is operator.getitem:
@@ -217,7 +222,11 @@ class Lowering:
             self._operator(node)
 
     def _size(self, node: FxNode, value: Any) -> None:
-        found = size(value, self.symbols)
+        try:
+            found = size(value, self.symbols)
+        except TraceError as error:
+            self._gap(node, str(error))
+            return
         unknown = dm.symbols(found) - set(self.symbols.values())
         self.env[node] = found
         if unknown:
@@ -413,8 +422,21 @@ class Lowering:
         for result, value in pairs:
             if isinstance(result, Value) and isinstance(value, torch.Tensor):
                 wanted = self._type(value)
-                if result.type != wanted:
+                if result.type != wanted and not self._same(result.type, wanted):
                     raise GraphError(f"lowered to {result.type}, torch has {wanted}")
+
+    def _same(self, one: TensorType, other: TensorType) -> bool:
+        """Whether types are equal for every size that the trace is right for."""
+        if one.dtype != other.dtype or one.rank != other.rank:
+            return False
+        pairs = zip(one.shape, other.shape, strict=True)
+        return all(self.assumed.same(a, b) for a, b in pairs)
+
+    def _sizes_at(self, node: FxNode) -> frozenset[str]:
+        """The symbolic sizes of a node's result and operands."""
+        values = [n.meta.get("val") for n in (node, *node.all_input_nodes)]
+        found = {s for v in values for s in _symbols(v)}
+        return frozenset(self.symbols[s] for s in found if s in self.symbols)
 
     def _gap(self, node: FxNode, reason: str) -> None:
         scope = self.builder.scope
@@ -422,7 +444,8 @@ class Lowering:
         if self.builder.src:
             where += f" ({self.builder.src})"
         if node in self.live or node.graph is not self.program.graph:
-            self.gaps.append(Gap(operation_name(node.target), where, reason))
+            sizes = self._sizes_at(node)
+            self.gaps.append(Gap(operation_name(node.target), where, reason, sizes))
         self._stand_in(node)
 
     def _stand_in(self, node: FxNode) -> None:
@@ -444,3 +467,14 @@ class Lowering:
             value = self.env.get(node)
             if isinstance(value, Value) and value.producer is not None:
                 value.names.update(names)
+
+
+def _symbols(value: Any) -> set[str]:
+    """torch's symbols in the sizes of tensors, or in a symbolic number."""
+    if isinstance(value, torch.Tensor):
+        return {s for size in value.shape for s in _symbols(size)}
+    if isinstance(value, list | tuple):
+        return {s for item in value for s in _symbols(item)}
+    if isinstance(value, torch.SymInt | torch.SymFloat):
+        return {str(s) for s in value.node.expr.free_symbols}
+    return set()

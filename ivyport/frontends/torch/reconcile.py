@@ -31,7 +31,7 @@ def reconcile(
     symbols = {s: name for s, (name, _, _) in native.train_dims.items()}
     lowering = Lowering(
         native.train_program, symbols, tensors, native.param_aliases, modules,
-        keep_draws=True,
+        keep_draws=True, assumed=native.assumed,
     )  # fmt: skip
     try:
         lowered = lowering.run()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,9 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree
 
+from ivyport.core.checks import Line, assumption
 from ivyport.core.errors import InputError, IvyportError, TraceError
+from ivyport.core.proofs import Reduced, reduced
 from ivyport.frontends.nested import qualified_name
 from ivyport.frontends.torch import dims as dims_
 from ivyport.frontends.torch.errors import (
@@ -32,6 +34,7 @@ from ivyport.frontends.torch.errors import (
     trace_error,
 )
 from ivyport.frontends.torch.gradients import refuse_hooks, visible
+from ivyport.frontends.torch.guards import GuardLog
 from ivyport.frontends.torch.hooks import ModuleCall, Recorder, module_names
 from ivyport.frontends.torch.kinds import demand_inputs
 from ivyport.frontends.torch.randomness import Quieting, agrees
@@ -63,7 +66,9 @@ class TorchTrace:
     `dims` maps each symbol to (human name, lower, upper or None); `input_dims` maps
     each input to its symbolic axes, as expressions of these symbols. `input_nodes` has
     the placeholder of each input in `program`, `train_input_nodes` in `train_program`.
-    `notes` are sentences about what had to be given up.
+    `notes` are sentences about what had to be given up. `assumed` are the conditions on
+    sizes, by human names, under which both captures are right, `fixed` the lines that made
+    axes constant.
     """
 
     program: ExportedProgram
@@ -82,6 +87,8 @@ class TorchTrace:
     input_nodes: dict[str, fx.Node]
     train_input_nodes: dict[str, fx.Node]
     train_output_spec: Any
+    assumed: Reduced
+    fixed: dict[dims_.Axis, Line | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +124,10 @@ class Inputs:
         return Inputs(*new, self.extra)
 
 
+#: Asked of each eval capture: the dimensions that have to be constant, and why.
+Probe = Callable[[ExportedProgram, Mapping[str, str], Reduced], Mapping[str, str]]
+
+
 @dataclasses.dataclass
 class _Capture:
     program: ExportedProgram
@@ -128,6 +139,16 @@ class _Capture:
     host_random: list[str]
     notes: list[str]
 
+    def humans(self) -> dict[str, str]:
+        """The human name of each of torch's symbols."""
+        return {symbol: name for symbol, (name, _, _) in self.dims.symbols.items()}
+
+    def assumed(self, *others: _Capture) -> Reduced:
+        """What this capture and the others take for granted of sizes."""
+        checks = [c for x in (self, *others) for c in x.dims.assumed.checks]
+        names = dict.fromkeys(n for x in (self, *others) for n in x.humans().values())
+        return reduced(checks, names)
+
 
 def trace(
     model: torch.nn.Module,
@@ -136,6 +157,7 @@ def trace(
     *,
     dims: Mapping[str, Mapping[int, str | None]] | None = None,
     train: bool = True,
+    probe: Probe | None = None,
 ) -> TorchTrace:
     """Capture `model` on example inputs; neither the model nor its config is changed.
 
@@ -143,7 +165,8 @@ def trace(
     dicts) are inputs; everything else is a constant of the capture. `dims` overrides
     which axes stay symbolic: {input: {axis: name, or None for a constant}}; axes of one
     name are equal. The default keeps axis 0 ('batch') and axis 1 of matrices ('seq',
-    'decoder_seq', 'samples').
+    'decoder_seq', 'samples'). `probe` tells of an eval capture which dimensions it cannot
+    be used with.
 
     Raises InputError when the inputs do not fit the signature of `forward` or `dims`
     does not fit the inputs, and TraceError when the model cannot be captured, for
@@ -161,15 +184,23 @@ def trace(
         if inputs.extra:
             _spell_out(model, inputs.extra)
         model.eval()
-        evaluated, inputs = _capture_free(model, inputs, plan)
-        trained = _capture_train(model, inputs, evaluated) if train else None
+        while True:
+            evaluated, found = _capture_free(model, inputs, plan, probe)
+            trained = _capture_train(model, found, evaluated) if train else None
+            fixed = {} if trained is None else _fixed_in_training(evaluated, trained)
+            if not fixed:
+                break
+            plan = _given_up(evaluated.plan, fixed)
     notes = [*evaluated.plan.notes.values(), *evaluated.notes, *evaluated.dims.notes]
+    notes += _never_free(evaluated, dims or {})
     notes += [
         f"Input '{name}' is not used by the model."
         for name, node in evaluated.inputs.items()
         if not node.users
     ]
     notes += [n for n in (trained.notes if trained else []) if n not in notes]
+    assumed = evaluated.assumed(*([trained] if trained else []))
+    notes += [assumption(check) for check in assumed.checks]
     return TorchTrace(
         program=evaluated.program,
         train_program=trained.program if trained else None,
@@ -178,7 +209,7 @@ def trace(
         module_attrs=attrs,
         module_classes=classes,
         param_aliases=tensor_aliases(model),
-        input_names=list(inputs.leaves),
+        input_names=list(found.leaves),
         dims=evaluated.dims.symbols,
         output_spec=evaluated.spec,
         notes=notes,
@@ -187,6 +218,8 @@ def trace(
         input_nodes=evaluated.inputs,
         train_input_nodes=trained.inputs if trained else {},
         train_output_spec=trained.spec if trained else None,
+        assumed=assumed,
+        fixed=evaluated.dims.fixed,
     )
 
 
@@ -296,29 +329,135 @@ def _required(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and parameter.kind not in variadic
 
 
+def _never_free(
+    captured: _Capture, dims: Mapping[str, Mapping[int, str | None]]
+) -> list[str]:
+    """A note on axes that nobody asked to be constant, of inputs with three axes and more."""
+    notes = []
+    for leaf, node in captured.inputs.items():
+        shape = node.meta["val"].shape
+        asked = {axis % len(shape) for axis in dims.get(leaf, {})} if shape else set()
+        known = {
+            axis
+            for name, axis in captured.dims.fixed
+            if name == leaf and _is_noted(captured.plan, (name, axis))
+        }
+        axes = [
+            axis
+            for axis, size in enumerate(shape)
+            if isinstance(size, int) and axis not in asked | known
+        ]
+        if len(shape) > 2 and axes:
+            sizes = ", ".join(f"{axis} is {int(shape[axis])}" for axis in axes)
+            notes.append(
+                f"Sizes of '{leaf}' that the port is made for: axis {sizes}. Name an "
+                "axis in dims to have it free."
+            )
+    return notes
+
+
+def _is_noted(plan: dims_.Plan, axis: dims_.Axis) -> bool:
+    return axis in plan.fixed or plan.axes().get(axis) not in plan.hoped
+
+
+def _given_up(
+    plan: dims_.Plan, fixed: Mapping[str, tuple[str, Line | None]]
+) -> dims_.Plan:
+    """The plan with these dimensions constant, and a note of each."""
+    notes = dict(plan.notes)
+    for name, (why, line) in fixed.items():
+        ((leaf, axis), *_) = (
+            plan.groups.get(name) or plan.single.get(name) or (("?", 0),)
+        )
+        at = f" at {line}" if line else ""
+        notes[name] = (
+            f"Dimension '{name}' (axis {axis} of '{leaf}') is fixed at the example's "
+            f"size: {why}{at}."
+        )
+        plan = plan.without([name], line)
+    return dataclasses.replace(plan, notes=notes)
+
+
+def _fixed_in_training(
+    evaluated: _Capture, trained: _Capture
+) -> dict[str, tuple[str, Line | None]]:
+    """Dimensions that only the train capture made constant."""
+    found: dict[str, tuple[str, Line | None]] = {}
+    for name, axes in evaluated.plan.groups.items():
+        leaf, axis = axes[0]
+        free = axis in evaluated.dims.inputs.get(leaf, {})
+        if free and axis not in trained.dims.inputs.get(leaf, {}):
+            line = trained.dims.fixed.get((leaf, axis))
+            found[name] = ("train mode computes for that size alone", line)
+    return found | {
+        name: ("train mode does arithmetic with it that no check can say", line)
+        for name, line in trained.dims.assumed.unclear.items()
+        if name in evaluated.plan.groups
+    }
+
+
 def _capture_free(
-    model: torch.nn.Module, inputs: Inputs, plan: dims_.Plan
+    model: torch.nn.Module, inputs: Inputs, plan: dims_.Plan, probe: Probe | None
 ) -> tuple[_Capture, Inputs]:
     """The eval capture and its inputs; a batch of 1 is captured as one of 2.
 
     torch takes sizes of 1 for constants. The example's one stays where the model cannot
     run on two, makes two a constant, or does something else than with one.
     """
-    captured = _capture_any(model, inputs, plan)
+    captured = _capture_usable(model, inputs, plan, probe)
     if not plan.single:
         return captured, inputs
     doubled = inputs.doubled(plan)
     with contextlib.suppress(TraceError):
-        free = _capture_any(model, doubled, plan.doubled())
-        sizes = free.dims.inputs
+        free = _capture_usable(model, doubled, plan.doubled(), probe)
+        sizes, bounds = free.dims.inputs, free.assumed().bounds
         axes = [axis for axes in plan.single.values() for axis in axes]
         if (
             all(axis in sizes[leaf] for leaf, axis in axes)
+            and all(bounds.get(name, (1, None))[0] == 1 for name in plan.single)
             and captured.plan.groups.keys() <= free.plan.groups.keys()
             and _steps(captured.program) == _steps(free.program)
         ):
             return free, doubled
     return captured, inputs
+
+
+def _capture_usable(
+    model: torch.nn.Module, inputs: Inputs, plan: dims_.Plan, probe: Probe | None
+) -> _Capture:
+    """The eval capture with dimensions constant for which it would not be right."""
+    notes: list[str] = []
+    while True:
+        captured = _capture_any(model, inputs, plan)
+        notes += captured.notes
+        plan = captured.plan
+        fixed = _unusable(captured, probe)
+        known = {n: why for n, why in fixed.items() if n in plan.groups}
+        if not known:
+            captured.notes[:] = notes
+            return captured
+        plan = _given_up(plan, known)
+
+
+def _unusable(
+    captured: _Capture, probe: Probe | None
+) -> dict[str, tuple[str, Line | None]]:
+    """Dimensions that have to be constant: what is due of them cannot be checked."""
+    assumed = captured.assumed()
+    fixed: dict[str, tuple[str, Line | None]] = {
+        name: ("the source does arithmetic with it that no check can say", line)
+        for name, line in captured.dims.assumed.unclear.items()
+    }
+    for check in assumed.checks:
+        if check.relation == "==" and assumed.bounds.get(str(check.left)) == (
+            check.right,
+            check.right,
+        ):
+            fixed[str(check.left)] = ("the source computes for it alone", check.line)
+    if not fixed and probe is not None:
+        found = probe(captured.program, captured.humans(), assumed)
+        fixed = {name: (why, None) for name, why in found.items()}
+    return fixed
 
 
 def _steps(program: ExportedProgram) -> list[tuple[Any, int]]:
@@ -423,7 +562,8 @@ def _capture(
         for name, value in inputs.arguments.items()
     }
     recorder = Recorder(model, plan.groups, watch_rng=watch_rng)
-    with recorder, visible(lambda: recorder.where):
+    log = GuardLog()
+    with recorder, log, visible(lambda: recorder.where):
         try:
             program = _export(model, inputs, shapes, recorder)
         except IvyportError:
@@ -439,7 +579,7 @@ def _capture(
         )
     tidy(program)
     calls, nodes = recorder.resolve(program.graph)
-    found = dims_.read_dims(program, nodes, plan, recorder)
+    found = dims_.read_dims(program, nodes, plan, recorder, log)
     return _Capture(
         program, calls, nodes, recorder.spec, found, plan, recorder.host_random, []
     )

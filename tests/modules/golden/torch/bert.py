@@ -53,11 +53,21 @@ def check_shapes(
             for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
             if size != wanted
         ]
-        if wrong or len(shape) != len(due):
-            reasons = "; ".join([*wrong, *why]) or f"it has {len(shape)} axes"
+        if len(shape) != len(due):
+            wrong = [f"it has {len(shape)} axes"]
+        if wrong:
+            reasons = "; ".join([*wrong, *why])
             raise ValueError(
                 f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
             )
+
+
+def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
+    """Raise ValueError where sizes do not satisfy what the model was traced under."""
+    if not holds:
+        given = ", ".join((f"{name} = {size}" for name, size in sizes.items()))
+        reason = f" ({why})" if why else ""
+        raise ValueError(f"sizes with {due} are due{reason}, not {given}")
 
 
 def load_pretrained(make, folder):
@@ -239,6 +249,13 @@ class BertModel(nn.Module):
     def forward(self, input_ids, attention_mask):
         check_shapes(
             input_ids=(input_ids, "B S"), attention_mask=(attention_mask, "B S")
+        )
+        S = input_ids.shape[1]
+        check_sizes(
+            S <= 43,
+            "S <= 43",
+            "transformers/models/bert/modeling_bert.py:84: position_ids = ...",
+            S=S,
         )
         encoder_outputs = self.encoder(
             self.embeddings(input_ids), attention_mask.bool()[:, None, None]

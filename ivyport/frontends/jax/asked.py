@@ -1,0 +1,131 @@
+"""What a source asked of symbolic sizes while it was captured.
+
+JAX refuses an inequality that it cannot decide and takes an equality that it cannot decide for
+false, whatever the example's sizes say. `Asked` writes both down with the source's line, so that
+they become what the example answers: a constraint of the capture and a check of the port.
+
+Source: https://docs.jax.dev/en/latest/export/shape_poly.html#comparison-of-symbolic-dimensions-is-partially-supported
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import linecache
+import sys
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any
+
+from jax._src.export import shape_poly
+from jax.export import is_symbolic_dim
+
+from ivyport.core.checks import Check, Line
+from ivyport.core.dims import DimLike, evaluate
+from ivyport.frontends.jax.errors import library_files
+from ivyport.frontends.jax.sizes import to_dim
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A comparison that the symbols leave open; `relation` is ``==`` or ``>=``."""
+
+    left: Any
+    relation: str
+    right: Any
+    line: Line | None
+
+    def answer(self, sizes: Mapping[str, int]) -> Check | None:
+        """The comparison as it is for the example's sizes, None if it stays open."""
+        left, right = _dim(self.left), _dim(self.right)
+        a, b = evaluate(left, sizes), evaluate(right, sizes)
+        if not isinstance(a, int) or not isinstance(b, int):
+            return None
+        if self.relation == "==":
+            return Check(left, "==" if a == b else "!=", right, self.line)
+        if isinstance(left, int):
+            return Check(right, "<=" if a >= b else ">", left, self.line)
+        return Check(left, ">=" if a >= b else "<", right, self.line)
+
+    def constraint(self, sizes: Mapping[str, int]) -> str | None:
+        """What JAX has to be told to answer as for the example's sizes."""
+        check = self.answer(sizes)
+        if check is None or check.relation == "!=":
+            return None
+        if check.relation in ("<", ">"):
+            return f"{self.right} >= {self.left + 1}"
+        relation = "==" if self.relation == "==" else ">="
+        return f"{self.left} {relation} {self.right}"
+
+
+class Asked:
+    """A context in which the source's open questions about sizes are written down."""
+
+    def __init__(self) -> None:
+        self.questions: list[Question] = []
+
+    def __enter__(self) -> Asked:
+        kind = shape_poly._DimExpr
+        self._equal, self._decide = kind.__eq__, shape_poly._geq_decision
+        asked, equal, decide = self, self._equal, self._decide
+        libraries = library_files()
+
+        def __eq__(one: Any, other: Any) -> bool:
+            result = equal(one, other)
+            frame = sys._getframe(1)
+            # `!=` is written in terms of `==`.
+            if frame.f_code.co_name == "__ne__" and frame.f_back is not None:
+                frame = frame.f_back
+            if result or frame.f_code.co_filename.startswith(libraries):
+                return result
+            if is_symbolic_dim(one - other if _comparable(one, other) else 0):
+                asked.questions.append(Question(one, "==", other, _line(frame)))
+            return result
+
+        def _geq_decision(one: Any, other: Any, described: Any) -> bool:
+            try:
+                return bool(decide(one, other, described))
+            except shape_poly.InconclusiveDimensionOperation:
+                line = _source_line(sys._getframe(1), libraries)
+                asked.questions.append(Question(one, ">=", other, line))
+                raise
+
+        kind.__eq__ = __eq__
+        shape_poly._geq_decision = _geq_decision
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shape_poly._DimExpr.__eq__ = self._equal
+        shape_poly._geq_decision = self._decide
+
+    @property
+    def refused(self) -> Question | None:
+        """The inequality that JAX refused to decide, if the last question is one."""
+        last = self.questions[-1] if self.questions else None
+        return last if last is not None and last.relation == ">=" else None
+
+    def equalities(self) -> list[Question]:
+        """The equalities that JAX took for false."""
+        return [q for q in self.questions if q.relation == "=="]
+
+
+def _comparable(one: Any, other: Any) -> bool:
+    if is_symbolic_dim(other):
+        return bool(one.scope is other.scope)
+    return isinstance(other, int)
+
+
+def _dim(size: Any) -> DimLike:
+    return to_dim(size)
+
+
+def _source_line(frame: FrameType | None, libraries: tuple[str, ...]) -> Line | None:
+    while frame is not None:
+        if not frame.f_code.co_filename.startswith(libraries):
+            return _line(frame)
+        frame = frame.f_back
+    return None
+
+
+def _line(frame: FrameType) -> Line:
+    file, number = frame.f_code.co_filename, frame.f_lineno
+    return Line(file, number, linecache.getline(file, number).strip())

@@ -1,0 +1,233 @@
+"""What a capture took for granted of symbolic sizes: torch's guards, each with its line.
+
+`torch.export` runs a model on symbolic sizes that have the example's values. Wherever the code
+asks for a size (``if t % 2 == 0``), torch answers for the example and keeps the answer as a guard
+of its shape environment. `GuardLog` writes them down while the capture runs, with the line of the
+source that asked; `assumptions` turns them into checks that a port makes when it is called.
+
+Source: ``ShapeEnv.evaluate_expr`` of ``torch/fx/experimental/symbolic_shapes.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import linecache
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import sympy
+import torch
+from torch import fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from ivyport.core.checks import Check, Line
+from ivyport.core.errors import TraceError
+from ivyport.frontends.torch.naming import frames
+from ivyport.frontends.torch.sizes import from_sympy
+
+_TORCH = str(Path(torch.__file__).parent)
+_HERE = str(Path(__file__).parent.parent)
+_STANDARD = sysconfig.get_paths()["stdlib"]
+# What it asks of a length of 1 (`q_length > 1`) picks a kernel or a shortcut for the same numbers:
+# attention of one position is causal either way.
+_SETTLED = "site-packages/transformers/"
+# torch asks here how a tensor lies in memory, which no port depends on.
+_LAYOUT = frozenset(
+    {
+        "check_contiguous_sizes_strides",
+        "is_contiguous",
+        "is_contiguous_for_memory_format",
+        "is_channels_last_contiguous",
+        "is_channels_last_contiguous_2d",
+        "is_channels_last_contiguous_3d",
+        "are_strides_like_channels_last",
+        "are_strides_like_channels_last_or_false",
+        "is_non_overlapping_and_dense",
+        "compute_elementwise_output_logical_to_physical_perm",
+        "compute_elementwise_output_strides",
+        "_reshape_view_helper_core_alg",
+        "_compute_stride",
+    }
+)
+_SQUEEZES = (
+    torch.ops.aten.squeeze.default,
+    torch.ops.aten.squeeze.dim,
+    torch.ops.aten.squeeze.dims,
+)
+_RELATIONS = {
+    sympy.Eq: "==",
+    sympy.Ne: "!=",
+    sympy.StrictLessThan: "<",
+    sympy.LessThan: "<=",
+    sympy.StrictGreaterThan: ">",
+    sympy.GreaterThan: ">=",
+}
+
+Guard = tuple[Any, Line | None]
+
+
+class GuardLog:
+    """A context that writes down guards as torch makes them.
+
+    Beside torch's own guards it keeps what the source's code itself asked: torch takes sizes of 0
+    and 1 for constants, and so answers ``if batch > 1`` without a guard.
+    """
+
+    def __init__(self) -> None:
+        self.guards: list[Guard] = []
+        self._counts: dict[int, int] = {}
+
+    def __enter__(self) -> GuardLog:
+        self._evaluate, self._bool = ShapeEnv.evaluate_expr, torch.SymBool.__bool__
+        log, evaluate, to_bool = self, self._evaluate, self._bool
+
+        def evaluate_expr(env: ShapeEnv, *args: Any, **kwargs: Any) -> Any:
+            result = evaluate(env, *args, **kwargs)
+            log._note(env)
+            return result
+
+        def symbolic_bool(value: torch.SymBool) -> bool:
+            expr = value.node.expr
+            result = to_bool(value)
+            caller = sys._getframe(1)
+            file = caller.f_code.co_filename
+            if not file.startswith((_TORCH, _HERE)) and _SETTLED not in file:
+                line = _source_line(caller)[0]
+                log.guards.append((expr if result else sympy.Not(expr), line))
+            return result
+
+        ShapeEnv.evaluate_expr = evaluate_expr  # type: ignore[method-assign]
+        torch.SymBool.__bool__ = symbolic_bool  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ShapeEnv.evaluate_expr = self._evaluate  # type: ignore[method-assign]
+        torch.SymBool.__bool__ = self._bool  # type: ignore[method-assign]
+
+    def _note(self, env: ShapeEnv) -> None:
+        known = self._counts.get(id(env), 0)
+        if len(env.guards) == known:
+            return
+        line, layout = _source_line(sys._getframe(2))
+        if not layout:
+            self.guards += [(guard.expr, line) for guard in env.guards[known:]]
+        self._counts[id(env)] = len(env.guards)
+
+
+def _source_line(frame: FrameType | None) -> tuple[Line | None, bool]:
+    """The innermost line of the source; and whether torch asks for the layout in memory."""
+    layout = False
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename.startswith(_HERE) and code.co_filename != __file__:
+            break
+        if code.co_filename.startswith(_TORCH):
+            layout = layout or code.co_name in _LAYOUT
+        elif code.co_filename != __file__ and _is_source(code.co_filename):
+            return _line(code.co_filename, frame.f_lineno), layout
+        frame = frame.f_back
+    return None, layout
+
+
+def _is_source(file: str) -> bool:
+    installed = "site-packages" in file or not file.startswith(_STANDARD)
+    return installed and not file.startswith("<")
+
+
+def _line(file: str, number: int) -> Line:
+    return Line(file, number, linecache.getline(file, number).strip())
+
+
+@dataclasses.dataclass(frozen=True)
+class Assumed:
+    """What a capture took for granted, in terms of named dimensions.
+
+    `unclear` are dimensions about which torch guessed in a way that no check can say, with the
+    line; they have to be constant.
+    """
+
+    checks: tuple[Check, ...]
+    unclear: Mapping[str, Line | None]
+
+
+def assumptions(
+    log: GuardLog, program: torch.export.ExportedProgram, names: Mapping[str, str]
+) -> Assumed:
+    """The guards of a finished capture as checks; `names` has torch's symbols."""
+    env = _shape_env(program)
+    if env is None:
+        return Assumed((), {})
+    checks: list[Check] = []
+    unclear: dict[str, Line | None] = {}
+    for expr, line in [*log.guards, *_squeezed(program)]:
+        settled = env.replace(expr)
+        for part in _parts(settled):
+            if part is sympy.true or not part.free_symbols:
+                continue
+            # Sizes that depend on data are not those of inputs.
+            if not all(str(s) in names for s in part.free_symbols):
+                continue
+            check = _check(part, dict(names), line)
+            if check is None:
+                found = sorted({names[str(s)] for s in part.free_symbols})
+                unclear.setdefault(found[-1], line)
+            else:
+                checks.append(check)
+    return Assumed(tuple(checks), unclear)
+
+
+def _shape_env(program: torch.export.ExportedProgram) -> ShapeEnv | None:
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        mode = getattr(value, "fake_mode", None)
+        if mode is not None:
+            env: ShapeEnv | None = mode.shape_env
+            return env
+    return None
+
+
+def _parts(expr: Any) -> Iterable[Any]:
+    """The conditions of which all must hold."""
+    if isinstance(expr, sympy.Not):
+        inner = expr.args[0]
+        if isinstance(inner, sympy.Or):
+            return [p for a in inner.args for p in _parts(sympy.Not(a))]
+    if isinstance(expr, sympy.And):
+        return [p for a in expr.args for p in _parts(a)]
+    return [expr]
+
+
+def _check(expr: Any, names: dict[str, str], line: Line | None) -> Check | None:
+    relation = next((r for kind, r in _RELATIONS.items() if type(expr) is kind), None)
+    if relation is None:
+        return None
+    try:
+        left, right = (from_sympy(side, names) for side in expr.args)
+    except TraceError:
+        return None
+    return Check(left, relation, right, line)
+
+
+def _squeezed(program: torch.export.ExportedProgram) -> list[Guard]:
+    """`squeeze` drops axes of 1: that a symbolic one is kept holds for 2 and more."""
+    found = []
+    for node in program.graph.nodes:
+        if node.target not in _SQUEEZES:
+            continue
+        shape = node.args[0].meta["val"].shape
+        given = node.args[1] if len(node.args) > 1 else range(len(shape))
+        axes = [given] if isinstance(given, int) else given
+        for size in (shape[axis] for axis in axes):
+            if isinstance(size, torch.SymInt):
+                found.append((sympy.Ne(size.node.expr, 1), node_line(node)))
+    return found
+
+
+def node_line(node: fx.Node) -> Line | None:
+    """The source's line that made a node."""
+    stack = frames(node.meta.get("stack_trace") or "")
+    return _line(stack[-1].file, stack[-1].line) if stack else None
