@@ -78,6 +78,24 @@ class Scale(torch.autograd.Function):
         return 3 * grad * gate, None
 
 
+class Again(torch.autograd.Function):
+    """Computes again in backward, as memory-saving layers do."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            ctx.save_for_backward(x)
+            return nn.functional.silu(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            y = nn.functional.silu(x)
+        return torch.autograd.grad(y, x, 2 * grad)
+
+
 class Body(nn.Module):
     """Two layers around a function; `apply` may be bound, as people keep it."""
 
@@ -104,6 +122,7 @@ TORCH = {
     "reversal": lambda h: reverse(h, 0.5),
     "clamp that passes": lambda h: ClampThrough.apply(h, -1.0, 1.0),
     "two tensors, two results": _two,
+    "recomputed in backward": Again.apply,
     "one inside the other": lambda h: reverse(RoundThrough.apply(h), 2.0),
     "shared": lambda h: reverse(h, 0.5) + reverse(2 * h, 0.5) + reverse(h, 0.25),
 }
@@ -114,6 +133,21 @@ def test_autograd_function(name: str) -> None:
     found = ports(Body(TORCH[name]), example(3, 4), train=False)
     assert "@jax.custom_vjp" in text_of(found["jax"])
     assert "(torch.autograd.Function)" in text_of(found["torch"])
+
+
+def test_train_mode_has_the_same_derivatives() -> None:
+    class Dropping(Body):
+        def __init__(self) -> None:
+            super().__init__(TORCH["clamp that passes"])
+            self.drop = nn.Dropout(0.25)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.drop(self.a(x))
+            return self.b(self.drop(self.function(h.detach() * self.a(x))))
+
+    for ported in ports(Dropping(), example(3, 4)).values():
+        assert "Dropout(0.25" in text_of(ported)
+        assert not any("train" in note for note in api._known(ported).notes)
 
 
 def test_equal_functions_are_one() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from flax import nnx
 from torch import nn
 
 import ivyport
@@ -89,6 +90,17 @@ def test_sparse_gradients_are_dense() -> None:
         ported = ivyport.transpile(model.eval(), to, (IDS,), train=False)
         text = text_of(ported)
         assert "sparse" not in text
+
+
+def test_parity_tells_a_padding_row_that_trains() -> None:
+    model = Tokens(padding_idx=0).eval()
+    ported = ivyport.transpile(model, "jax", (IDS,), train=False)
+    assert ivyport.verify(model, ported).passed
+    plain = nnx.Embed(6, 4, rngs=nnx.Rngs(0))
+    plain.embedding[...] = ported.embed.embedding[...]
+    ported.embed = plain
+    report = ivyport.verify(model, ported)
+    assert {row.name for row in report.rows if not row.passed} >= {"embed.embedding"}
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,10 @@ def _traced(function: Callable[..., Any], tensors: Sequence[Any]) -> fx.GraphMod
     detached = [t.detach() for t in tensors]
     with torch.no_grad():
         made = make_fx(function, pre_dispatch=True)(*detached)
+    for node in list(made.graph.nodes):
+        # Neither pass is differentiated again.
+        if node.target is torch._C._set_grad_enabled:
+            made.graph.erase_node(node)
     made.graph.eliminate_dead_code()
     for node in made.graph.nodes:
         if node.op == "get_attr":
