@@ -21,6 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree
 
 from ivyport.core.errors import GraphError
+from ivyport.frontends.torch.transforms import decompositions
 
 _library = torch.library.Library("ivyport", "DEF")
 _library.define("custom_function(Tensor[] operands, int number) -> Tensor[]")
@@ -190,7 +191,7 @@ def passes(record: Record, tensors: Sequence[Any]) -> tuple[Any, Any]:
 def _traced(function: Callable[..., Any], tensors: Sequence[Any]) -> fx.GraphModule:
     detached = [t.detach() for t in tensors]
     with torch.no_grad():
-        made = make_fx(function, pre_dispatch=True)(*detached)
+        made = make_fx(function, decompositions(), pre_dispatch=True)(*detached)
     for node in list(made.graph.nodes):
         # Neither pass is differentiated again.
         if node.target is torch._C._set_grad_enabled:

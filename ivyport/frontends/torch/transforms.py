@@ -65,7 +65,7 @@ def below_autograd() -> Iterator[None]:
         proxy_tensor.disable_proxy_modes_tracing(),
         proxy_tensor._temp_remove_pre_dispatch_torch_function_mode(),
         inner,
-        proxy_tensor.decompose(_decompositions()),
+        proxy_tensor.decompose(decompositions()),
         _OutOfPlace(),
     ):
         yield
@@ -90,7 +90,7 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> tuple[Any, Any, Any]:
 
 
 @functools.cache
-def _decompositions() -> dict[Any, Callable[..., Any]]:
+def decompositions() -> dict[Any, Callable[..., Any]]:
     """torch's own definitions of operations that have no rule here."""
     from ivyport.frontends.torch import registry, rules
 
