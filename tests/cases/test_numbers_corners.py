@@ -51,6 +51,7 @@ def test_associative_scan_of_products_is_differentiated_inside() -> None:
         return jax.grad(lambda y: lax.associative_scan(jnp.multiply, y).sum())(x)
 
     check_to_torch(gradient, np.float32([1, 2, 3, 4, 5]), dims={"x": {0: None}})
+    check_to_torch(gradient, np.float32([1, 2, 3, 4]))
 
 
 TO_JAX: dict[str, tuple[Callable[..., Any], list[Any]]] = {

@@ -258,7 +258,9 @@ def split(e: Exprs, x: ast.expr, *, sizes: tuple[DimLike, ...], axis: int) -> as
     if len(sizes) == 1:
         return x
     along = one_axis(axis, e.type(0).rank)
-    if len(set(sizes)) == 1 and not is_hole(sizes):
+    # Of a size that is free, parts may be empty, of which torch's chunk makes one.
+    known = all(isinstance(n, int) and n > 0 for n in sizes)
+    if len(set(sizes)) == 1 and known and not is_hole(sizes):
         return e.method(x, "chunk", len(sizes), dim=along)
     return e.method(x, "split", list(sizes), dim=along)
 
