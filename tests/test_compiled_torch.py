@@ -99,7 +99,9 @@ def assert_alike(ours: Any, theirs: Any, limit: float) -> None:
 def test_compiled_by_inductor(name: str, tmp_path: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     case = CASES[name]()
-    model = ivyport.transpile(case.source, "torch", kwargs=case.kwargs, **case.given)
+    model = ivyport.transpile(
+        case.source, "torch", kwargs=case.kwargs, verify=False, **case.given
+    )
     torch.compiler.reset()
     compiled = torch.compile(model, fullgraph=True)
     inputs = {n: torch.from_numpy(np.array(x)) for n, x in case.kwargs.items()}

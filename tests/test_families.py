@@ -95,7 +95,8 @@ def port(family: str, cls: str) -> tuple[Any, Any, Report]:
     model = hf.build(hf_configs.tiny_config(family), cls=cls, seed=0, perturb=True)
     inputs = hf_inputs.example_inputs(model)
     dims = hf_inputs.dims(model, inputs)
-    ported = ivyport.transpile(model, "jax", kwargs=inputs, dims=dims)
+    # All of it is compared right below.
+    ported = ivyport.transpile(model, "jax", kwargs=inputs, dims=dims, verify=False)
     return model, ported, ivyport.verify(model, ported)
 
 
