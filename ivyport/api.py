@@ -168,6 +168,7 @@ def _check(
         port.modules,
         port.kwargs,
         args=port.args,
+        arguments=port.record["arguments"],
         **given,
         through=port.record.get("rounded"),
     )
@@ -287,6 +288,7 @@ def verify(
         known=port.notes,
         through=port.record.get("rounded"),
         checks=[Check.from_json(c) for c in port.record.get("checks", ())],
+        arguments=port.record.get("arguments"),
         progress=progress,
     )
 

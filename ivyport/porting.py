@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import ivyport
+from ivyport.core.arguments import labels, to_json
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
 from ivyport.core.rounding import roundings
@@ -191,7 +192,8 @@ def _docstring(source: Source, target: str, graph: Graph) -> str:
         if p in VERSIONED
     ]
     inputs = ", ".join(
-        f"{v.name} {v.type.dtype} {_shape(v.type)}" for v in graph.inputs
+        f"{label} {v.type.dtype} {_shape(v.type)}"
+        for v, label in labels(graph.signature()).items()
     )
     entries = [
         _entry("source", source.qualified),
@@ -258,9 +260,15 @@ def _record(
         },
         "versions": versions,
         "inputs": [
-            {"name": v.name, "dtype": v.type.dtype, "shape": _shape(v.type)}
-            for v in graph.inputs
+            {
+                "name": v.name,
+                "dtype": v.type.dtype,
+                "shape": _shape(v.type),
+                "at": label,
+            }
+            for v, label in labels(graph.signature()).items()
         ],
+        "arguments": to_json(graph.signature()),
         "free": {i: {str(a): n for a, n in x.items()} for i, x in made.free.items()},
         "dims": {k: list(v) for k, v in graph.dims.items()},
         "rounded": roundings(graph),

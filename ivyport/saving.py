@@ -112,7 +112,10 @@ def card(record: dict[str, Any], source_file: str, report: Report | None) -> str
         "",
         "| input | dtype | shape |",
         "|---|---|---|",
-        *(f"| `{i['name']}` | {i['dtype']} | {i['shape']} |" for i in record["inputs"]),
+        *(
+            f"| `{i.get('at', i['name'])}` | {i['dtype']} | {i['shape']} |"
+            for i in record["inputs"]
+        ),
         "",
         "## Parity",
         "",

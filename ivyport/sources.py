@@ -119,8 +119,10 @@ class TorchSource:
         traced = to_graph(self.model, self.args, self.kwargs, dims=dims, train=train)
         bound = bind_inputs(self.model, self.args, self.kwargs or {})
         tensors, state = traced.tensors, self._state()
-        places, kwargs = {name: name for name in state}, dict(bound.arguments)
-        return Captured(traced.graph, tensors, state, places, (), kwargs, traced.notes)
+        places, (args, kwargs) = {name: name for name in state}, bound.call()
+        return Captured(
+            traced.graph, tensors, state, places, args, kwargs, traced.notes
+        )
 
     def _state(self) -> dict[str, Any]:
         seen: set[int] = set()

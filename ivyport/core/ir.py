@@ -173,6 +173,36 @@ class Record:
     fields: tuple[tuple[str, Any], ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Dtype:
+    """A dtype that is a constant among the arguments."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """One argument of the source's own call.
+
+    `kind` says how it may be given: ``positional`` (by position or name), ``keyword`` (by name
+    alone), ``variadic`` (``*args``). `structure` is a nested structure of values (tensors) and
+    constants in tuples, lists, dicts and records. One without a value is a constant that the
+    trace has built in, and its own default.
+    """
+
+    name: str
+    kind: str
+    structure: Any
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no tensor is in it."""
+        return not any(True for _ in leaves(self.structure))
+
+
 @dataclasses.dataclass(eq=False)
 class Call:
     """How a module was called: the value of each tensor argument, by the source's names.
@@ -190,6 +220,8 @@ class Call:
 class Graph:
     """A traced model.
 
+    `inputs` are tensors; `arguments` say how the source takes them, and its constants beside
+    them: together they hold every input once. A graph without them takes its inputs in order.
     `outputs` is a nested structure of values, None, constants, tuples, lists, dicts and records.
     `updates` gives the new value of a parameter (a running statistic) by its path, where no
     operation updates it by itself; `training` says that they are made in train mode alone.
@@ -215,6 +247,12 @@ class Graph:
     training: bool = False
     checks: list[Check] = dataclasses.field(default_factory=list)
     fixed: dict[tuple[str, int], Line] = dataclasses.field(default_factory=dict)
+    arguments: list[Argument] = dataclasses.field(default_factory=list)
+
+    def signature(self) -> list[Argument]:
+        """`arguments`, or one for each input."""
+        plain = [Argument(v.name or "input", "positional", v) for v in self.inputs]
+        return self.arguments or plain
 
     def __repr__(self) -> str:
         # As an attribute of a node: graphs are equal only if they are one.

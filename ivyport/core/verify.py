@@ -6,7 +6,7 @@ from ivyport.core import opdef
 from ivyport.core.control import all_nodes, bodies
 from ivyport.core.dims import symbols
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Graph, Node, Scalar, TensorType, Value
+from ivyport.core.ir import Graph, Node, Scalar, TensorType, Value, leaves
 from ivyport.core.ops import used_symbols
 from ivyport.core.ops_custom import functions
 
@@ -33,11 +33,29 @@ def verify(graph: Graph) -> None:
             problems.append(
                 f"parameter {path!r}: {param.value.type} is not {param.type}"
             )
+    problems += _check_arguments(graph)
     problems += _check_nodes(graph, defined)
     problems += _check_symbols(graph)
     if problems:
         listing = "\n  ".join(problems[:20])
         raise GraphError(f"{len(problems)} violations in graph:\n  {listing}")
+
+
+def _check_arguments(graph: Graph) -> list[str]:
+    """The arguments hold every input once."""
+    if not graph.arguments:
+        return []
+    held = [v for a in graph.arguments for v in leaves(a.structure)]
+    problems = [f"argument {v} is no input" for v in held if v not in graph.inputs]
+    problems += [
+        f"input {v} is in {held.count(v)} arguments"
+        for v in graph.inputs
+        if held.count(v) != 1
+    ]
+    names = [a.name for a in graph.arguments]
+    return problems + [
+        f"argument {n!r} is declared twice" for n in set(names) if names.count(n) > 1
+    ]
 
 
 def _check_nodes(graph: Graph, defined: set[Value]) -> list[str]:

@@ -15,6 +15,7 @@ from ivyport.modules.checks import SYMBOL_NAMES
 from ivyport.modules.owner import Owner
 from ivyport.modules.renaming import restore_names, unshadow
 from ivyport.modules.runs import Run, find_run
+from ivyport.modules.signature import Signature
 from ivyport.modules.tree import CallNode
 from ivyport.modules.variables import Variables, names_in
 
@@ -45,16 +46,24 @@ def _nothing(_: Body) -> tuple[list[ast.stmt], list[ast.stmt]]:
 class Body:
     """Emits one method; `statements` holds its code, `arguments` its parameters.
 
-    With `exact` they have the names that the source's callers use, whatever these are; `hidden`
-    are then the global names that such an argument hides, used here as ``_name``.
+    The model's own call has a `signature`: its parameters have the names that the source's
+    callers use, whatever these are; `hidden` are then the global names that such a parameter
+    hides, used here as ``_name``.
     """
 
     def __init__(
-        self, call: CallNode, index: int, owner: Owner, *, exact: bool = False
+        self,
+        call: CallNode,
+        index: int,
+        owner: Owner,
+        *,
+        signature: Signature | None = None,
     ) -> None:
         self.call = call
-        self.exact = exact
+        self.signature = signature
         self.hidden: set[str] = set()
+        self.nested: dict[str, str] = {}  # parameters that are no single tensor
+        self.parameters: ast.arguments | None = None
         self.index = index
         self.owner = owner
         self.depth = len(call.stack) - 1
@@ -84,8 +93,16 @@ class Body:
         `preamble` makes what comes first, before and after ``B, S = ids.shape``.
         """
         self._count_uses()
+        keys: dict[Value, list[str]] = {}
+        if self.signature is not None:
+            keys = self.signature.hints()
+            self.nested = {
+                name: self.variables.reserve(name) for name in self.signature.nested()
+            }
         for value in self.call.inputs:
             hints = [self.call.names.get(value, ""), *self._hints(value)]
+            if value in keys:
+                hints = [*value.names.values(), *keys[value], *hints]
             self.arguments.append(self.variables.argument(value, hints))
         symbols = {SYMBOL_NAMES.get(s, s) for s in self._symbols()}
         self.variables.refuse(symbols - set(self.arguments))
@@ -108,12 +125,31 @@ class Body:
             self.statements.append(ast.Return(returned))
         before, after = preamble(self)
         self.statements[:0] = [*before, *self._size_header(), *after]
-        self.arguments = unshadow(self.statements, self.arguments)
-        if self.exact:
-            wanted = [self.call.names.get(v, "") for v in self.call.inputs]
-            self.arguments, self.hidden = restore_names(
-                self.statements, self.arguments, wanted
-            )
+        if self.signature is None:
+            self.arguments = unshadow(self.statements, self.arguments)
+        else:
+            self._sign(self.signature)
+
+    def _sign(self, signature: Signature) -> None:
+        """Put the head of the model's own call first; its parameters have exact names."""
+        plain = {
+            a.name: a.structure
+            for a in signature.arguments
+            if isinstance(a.structure, Value)
+        }
+        values = dict(zip(self.call.inputs, self.arguments, strict=True))
+        variables = {name: values[v] for name, v in plain.items()} | self.nested
+        read = {
+            n.id
+            for s in self.statements
+            for n in ast.walk(s)
+            if isinstance(n, ast.Name)
+        }
+        self.statements[:0] = signature.head(variables, values, read)
+        exact = list(variables)
+        names = unshadow(self.statements, list(variables.values()))
+        names, self.hidden = restore_names(self.statements, names, exact)
+        self.parameters = signature.parameters(dict(zip(exact, names, strict=True)))
 
     def _items(self, position: int, end: int) -> None:
         """Emit the items from `position` up to `end`."""

@@ -19,6 +19,7 @@ from ivyport.modules.frozen import Frozen
 from ivyport.modules.instances import Instance
 from ivyport.modules.layout import Group, Key, Layout
 from ivyport.modules.runs import Run
+from ivyport.modules.signature import Signature
 from ivyport.modules.tree import CallNode, under
 
 SINGULAR = {"h": "block", "blocks": "block", "block": "block", "stages": "stage"}
@@ -54,6 +55,7 @@ class ClassEmitter:
         owners: dict[Value, tuple[Instance, str]],
         needs_config: set[str],
         frozen: list[Frozen],
+        signature: Signature,
     ) -> None:
         self.definition = definition
         self.library = library
@@ -66,6 +68,7 @@ class ClassEmitter:
         self.owners = owners
         self.needs_config = needs_config
         self.frozen = frozen
+        self.signature = signature
         self.me = definition.first
         self.blocks = target.blocks
         self.uses_config = False
@@ -81,16 +84,17 @@ class ClassEmitter:
         """
         methods: list[ast.stmt] = []
         for index, (method, call) in enumerate(self.definition.methods.items()):
-            root = len(call.stack) == 1
-            body = Body(call, index, self, exact=root)
             made = partial(results, call=call)
-            if root:
+            if len(call.stack) == 1:
+                body = Body(call, index, self, signature=self.signature)
                 body.run(made, preamble)
             else:
+                body = Body(call, index, self)
                 body.run(made)
             self.hidden |= body.hidden
             name = self.target.call_method if method == "__call__" else method
-            methods.append(_function(name, ["self", *body.arguments], body.statements))
+            parameters = body.parameters or _parameters(["self", *body.arguments])
+            methods.append(_function(name, parameters, body.statements))
         constructor = self._constructor()
         base = self.exprs.name(self.target.module_base)
         return ast.ClassDef(
@@ -557,7 +561,10 @@ def _repeated(expr: ast.expr, length: ast.expr) -> ast.expr:
     return ast.ListComp(expr, [loop])
 
 
-def _function(name: str, arguments: list[str], body: list[ast.stmt]) -> ast.stmt:
-    args = [ast.arg(pyast.identifier(a)) for a in arguments]
-    signature = ast.arguments([], args, None, [], [], None, [])
-    return ast.FunctionDef(name, signature, body or [ast.Pass()], [], lineno=0)
+def _parameters(names: list[str]) -> ast.arguments:
+    args = [ast.arg(pyast.identifier(name)) for name in names]
+    return ast.arguments([], args, None, [], [], None, [])
+
+
+def _function(name: str, parameters: ast.arguments, body: list[ast.stmt]) -> ast.stmt:
+    return ast.FunctionDef(name, parameters, body or [ast.Pass()], [], lineno=0)

@@ -23,6 +23,7 @@ from ivyport.modules.frozen import frozen_by_class
 from ivyport.modules.instances import Instance, all_instances, collect
 from ivyport.modules.layout import Layout
 from ivyport.modules.leaves import dissolve_others
+from ivyport.modules.signature import Signature
 from ivyport.modules.tree import CallNode, build
 from ivyport.weights.mapping import Row
 
@@ -114,11 +115,14 @@ class FileEmitter:
         frozen = frozen_by_class(self.top, self.library)
         hidden: set[str] = set()
         classes = []
+        signature = Signature(
+            self.graph.signature(), self.exprs, self.target.array, self._record
+        )
         for definition in self.library.classes:
             emitter = ClassEmitter(
                 definition, self.library, self.layouts, self.exprs, self.target,
                 self.fields, self.graph.attrs, owners, needs_config,
-                frozen.get(definition.name, []),
+                frozen.get(definition.name, []), signature,
             )  # fmt: skip
             classes.append(emitter.run(self._results, self._preamble))
             hidden |= emitter.hidden

@@ -85,6 +85,9 @@ class Target(Protocol):
     def update(self, buffer: ast.expr, new: ast.expr) -> ast.stmt:
         """A buffer gets a new value; no gradient flows through it."""
 
+    def array(self, argument: ast.expr) -> ast.expr | None:
+        """What a caller gives as an array of the framework; None: it must be one."""
+
     def read(self, expr: ast.expr) -> ast.expr:
         """The array in a parameter attribute."""
 

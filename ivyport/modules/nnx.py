@@ -276,6 +276,10 @@ class NNX:
         value = self.exprs.call("jax.lax.stop_gradient", new)
         return ast.Assign([target], value, lineno=0)
 
+    def array(self, argument: ast.expr) -> ast.expr | None:
+        """``jnp.asarray(x)``: numpy's arrays lack methods that the code uses."""
+        return self.exprs.call("jnp.asarray", argument)
+
     def read(self, expr: ast.expr) -> ast.expr:
         """``self.weight[...]``."""
         return pyast.subscript(expr, ast.Constant(...))

@@ -298,6 +298,10 @@ class Torch:
         """``self.count = count.detach()``."""
         return pyast.assign(buffer, self.exprs.method(new, "detach"))
 
+    def array(self, argument: ast.expr) -> ast.expr | None:
+        """Nothing: torch's functions take tensors and say so."""
+        return None
+
     def read(self, expr: ast.expr) -> ast.expr:
         """``self.weight``: parameters are tensors."""
         return expr

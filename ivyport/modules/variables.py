@@ -143,6 +143,7 @@ class Variables:
         with self.pinned(self._ever):
             name = self._free([base])
         self._reserved.add(name)
+        self._ever.add(name)
         return name
 
     def refuse(self, names: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ivyport.core.arguments import Described
 from ivyport.core.errors import InputError, IvyportError, ParityError
 from ivyport.core.report import Report, ReportRow
 from ivyport.verification import compare, drift
@@ -28,6 +29,7 @@ def check(
     kwargs: Mapping[str, Any],
     *,
     args: Sequence[Any] = (),
+    arguments: Described | None = None,
     params: Any = None,
     state: Any = None,
     rng: Any = None,
@@ -50,7 +52,7 @@ def check(
     ours = source_side(source, args, kwargs, params=params, state=state, rng=rng)
     if reason := ours.abstract():
         return [f"the port is not compared with its source: {reason}"]
-    theirs = port_side(ported)
+    theirs = port_side(ported, arguments)
     with ours.precise(), theirs.precise():
         expected = accepted(ours, None)
         inputs = ours.arrays()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ivyport.core.arguments import Described
 from ivyport.core.errors import InputError
 from ivyport.verification.sides import PortSide, SourceSide
 
@@ -37,20 +38,16 @@ def source_side(
                 "holds its own weights, leave them out"
             )
         from ivyport.frontends.torch.kinds import unwrapped
-        from ivyport.frontends.torch.trace import bind_inputs
         from ivyport.verification.torch_side import TorchSide
 
-        source = unwrapped(source)
-        if args:
-            kwargs = bind_inputs(source, tuple(args), kwargs).arguments
-        return TorchSide(source, kwargs)
+        return TorchSide(unwrapped(source), kwargs, args)
     from ivyport.verification.jax_side import JaxSide
 
     return JaxSide.open(source, args, kwargs, params=params, state=state, rng=rng)
 
 
-def port_side(ported: Any) -> PortSide:
-    """The side of a port.
+def port_side(ported: Any, arguments: Described | None = None) -> PortSide:
+    """The side of a port, which takes its inputs as `arguments` say.
 
     Raises:
         InputError: `ported` is no module of a framework that is ported to.
@@ -58,14 +55,14 @@ def port_side(ported: Any) -> PortSide:
     if _is_torch(ported):
         from ivyport.verification.torch_port import TorchPort
 
-        return TorchPort(ported)
+        return TorchPort(ported, arguments)
     if sys.modules.get("flax") is not None:
         from flax import nnx
 
         if isinstance(ported, nnx.Module):
             from ivyport.verification.nnx_side import NNXSide
 
-            return NNXSide(ported)
+            return NNXSide(ported, arguments)
     raise InputError(
         f"a port is a torch.nn.Module or a flax.nnx.Module, not {type(ported).__name__}"
     )

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from ivyport.core.arguments import Described, call
 from ivyport.verification.compare import Array, Flat, differ, flatten, is_array
 from ivyport.verification.jax_calls import (
     Arrays,
@@ -43,7 +44,8 @@ class NNXSide:
     narrows = True
     silent = False
 
-    def __init__(self, model: nnx.Module) -> None:
+    def __init__(self, model: nnx.Module, arguments: Described | None = None) -> None:
+        self._arguments = arguments
         graphdef, state = nnx.split(model)
         self._graphdef = graphdef
         self._variables = dict(nnx.to_flat_state(state))
@@ -226,7 +228,8 @@ class NNXSide:
     ) -> tuple[Arrays, Arrays]:
         model = self._merge(values)
         model.train() if train else model.eval()
-        flat = flatten(model(**inputs))
+        args, kwargs = call(self._arguments, inputs)
+        flat = flatten(model(*args, **kwargs))
         static.leaves = {k: v for k, v in flat.leaves.items() if not is_array(v)}
         static.containers = flat.containers
         after = {
@@ -269,7 +272,8 @@ class NNXSide:
         with watcher.patched(classes):
             try:
                 with self._running(), self._dropout(train=False):
-                    model(**given(inputs, self._wide))
+                    args, kwargs = call(self._arguments, given(inputs, self._wide))
+                    model(*args, **kwargs)
             except PortFails as error:
                 return watcher.failed or "", str(error)
         return None

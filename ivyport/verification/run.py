@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ivyport.core.arguments import Described
 from ivyport.core.checks import Check
 from ivyport.core.dtype import FLOATS
 from ivyport.core.errors import IvyportError
@@ -65,6 +66,7 @@ def run(
     free: Free | None = None,
     bounds: Bounds | None = None,
     checks: Sequence[Check] = (),
+    arguments: Described | None = None,
     tolerance: Tolerances = DEFAULT,
     progress: Progress | None = None,
     args: Sequence[Any] = (),
@@ -89,6 +91,8 @@ def run(
         free: by input, the axes that the trace left free: a name or an expression.
         bounds: smallest and largest size by name.
         checks: what else sizes have to satisfy.
+        arguments: how the port takes its inputs (`ivyport.core.arguments`); by default each
+            by its own name.
         tolerance: largest errors by dtype.
         progress: called with 'verify', the steps done and all steps.
         args: inputs by position; `second` has those of a torch module by name, those of
@@ -101,7 +105,7 @@ def run(
         InputError: the source itself does not take the inputs, or `ported` is no port.
     """
     ours = source_side(source, args, kwargs, params=params, state=state, rng=rng)
-    theirs = port_side(ported)
+    theirs = port_side(ported, arguments)
     tolerance = _through(tolerance, through or {})
     with ours.precise(), theirs.precise():
         verification = _Verification(

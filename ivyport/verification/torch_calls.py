@@ -8,7 +8,7 @@ buffers are copies, so that a forward in train mode updates those.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,7 @@ class Weights:
     def call(
         self,
         parameters: Mapping[str, torch.Tensor],
+        args: Sequence[Any],
         kwargs: Mapping[str, Any],
         prepare: Callable[[nn.Module], None],
         state: Mapping[str, torch.Tensor] | None = None,
@@ -121,7 +122,7 @@ class Weights:
         with preserved(self.model), same_random(self.model), quiet(), mode:
             prepare(self.model)
             result = functional_call(
-                self.model, given, (), dict(kwargs), tie_weights=False
+                self.model, given, tuple(args), dict(kwargs), tie_weights=False
             )
         # The call leaves in `given` what a forward assigned instead of writing to it.
         return result, {name: given[name].detach() for name in buffers}

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ivyport.core.arguments import Described, call
 from ivyport.frontends.torch.tensors import to_numpy
 from ivyport.verification.compare import Array, Flat, differ, flatten
 from ivyport.verification.sides import Lazy, PortFails, Record, Result, located
@@ -33,8 +34,15 @@ class TorchPort:
     narrows = False
     silent = False
 
-    def __init__(self, model: nn.Module, *, wide: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        arguments: Described | None = None,
+        *,
+        wide: bool = False,
+    ) -> None:
         self._model = model
+        self._arguments = arguments
         self._weights = Weights(model, _tied(model), wide)
         self.owner: Mapping[str, str] = self._weights.owner
         tensors = [*model.parameters(), *model.buffers()]
@@ -51,7 +59,7 @@ class TorchPort:
 
     def widened(self) -> TorchPort:
         """The same port in float64."""
-        other = TorchPort(self._model, wide=True)
+        other = TorchPort(self._model, self._arguments, wide=True)
         other.silent = self.silent
         return other
 
@@ -162,13 +170,14 @@ class TorchPort:
             model.train(train)
             dropout.recurrent(model)
 
-        kwargs = {
+        tensors = {
             name: self._weights.convert(from_array(array).to(self._device))
             for name, array in inputs.items()
         }
+        args, kwargs = call(self._arguments, tensors)
         dropout = dropout or Dropout(silent=train or self.silent)
         with dropout:
-            return self._weights.call(parameters, kwargs, prepare, state)
+            return self._weights.call(parameters, args, kwargs, prepare, state)
 
 
 def _tied(model: nn.Module) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -12,9 +12,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ivyport.frontends.torch.session import hf_configs, preserved
-from ivyport.frontends.torch.structure import named_tensors
 from ivyport.frontends.torch.tensors import to_numpy
-from ivyport.frontends.torch.trace import tensor_aliases
+from ivyport.frontends.torch.trace import (
+    bind_inputs,
+    by_name,
+    tensor_aliases,
+)
 from ivyport.verification.compare import Array, Flat, flatten, is_array
 from ivyport.verification.sides import (
     Activation,
@@ -24,7 +27,6 @@ from ivyport.verification.sides import (
     WeightsOf,
 )
 from ivyport.verification.torch_calls import (
-    Convert,
     Tensors,
     Weights,
     differentiate,
@@ -41,13 +43,18 @@ _SWITCHES = {"use_cache": False, "return_dict": True}
 
 
 class TorchSide:
-    """Runs `model` on `kwargs`; inputs are named as the port names its arguments."""
+    """Runs `model` on example inputs; tensors are named as the port's record names them."""
 
     def __init__(
-        self, model: nn.Module, kwargs: Mapping[str, Any], *, wide: bool = False
+        self,
+        model: nn.Module,
+        kwargs: Mapping[str, Any],
+        args: Sequence[Any] = (),
+        *,
+        wide: bool = False,
     ) -> None:
         self.model = model
-        self.kwargs = dict(kwargs)
+        self.inputs = bind_inputs(model, args, kwargs)
         aliases = tensor_aliases(model)
         tied = {other: name for name, others in aliases.items() for other in others}
         self._weights = Weights(model, tied, wide)
@@ -64,15 +71,15 @@ class TorchSide:
 
     def widened(self) -> TorchSide:
         """The same model and inputs in float64."""
-        other = TorchSide(self.model, self.kwargs, wide=True)
+        args, kwargs = self.inputs.call()
+        other = TorchSide(self.model, kwargs, args, wide=True)
         other._statistics, other._train_mode = self._statistics, self._train_mode
         return other
 
     def abstract(self) -> str:
         """What has shapes and no values, in words; '' where everything can be computed."""
         tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        for name, value in self.kwargs.items():
-            tensors |= dict(named_tensors(name, value))
+        tensors |= self.inputs.leaves
         found = [
             n for n, t in tensors.items() if t.is_meta or isinstance(t, FakeTensor)
         ]
@@ -94,12 +101,10 @@ class TorchSide:
 
     def arrays(self, kwargs: Mapping[str, Any] | None = None) -> dict[str, Array]:
         """The tensors inside of `kwargs`, by default the traced ones."""
-        given = self.kwargs if kwargs is None else kwargs
-        return {
-            leaf: to_numpy(tensor)
-            for name, value in given.items()
-            for leaf, tensor in named_tensors(name, value)
-        }
+        inputs = self.inputs
+        if kwargs is not None:
+            inputs = bind_inputs(self.model, *by_name(self.model, kwargs))
+        return {name: to_numpy(tensor) for name, tensor in inputs.leaves.items()}
 
     def forward(
         self,
@@ -225,11 +230,18 @@ class TorchSide:
             dropout.recurrent(model)
 
         convert = self._weights.convert
-        kwargs = {n: _fresh(n, v, inputs, convert) for n, v in self.kwargs.items()}
+        leaves = {
+            name: convert(tensor).clone()
+            if inputs is None
+            else convert(from_array(inputs[name]).to(tensor.device))
+            for name, tensor in self.inputs.leaves.items()
+        }
+        # Copies of the containers, too: the model may write to them.
+        args, kwargs = self.inputs.refilled(leaves).call()
         mode = self._in_train_mode() if train else None
         dropout = dropout or Dropout(silent=True)
         with dropout:
-            result = self._weights.call(parameters, kwargs, prepare, state)
+            result = self._weights.call(parameters, args, kwargs, prepare, state)
         if not train:
             self.drops = bool(dropout.rates)
         return result
@@ -260,25 +272,3 @@ def _differentiable() -> Iterator[None]:
 def _no_values(names: list[str]) -> str:
     some = f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
     return f"{len(names)} tensors have no values ({some})" if names else ""
-
-
-def _fresh(
-    name: str, value: Any, inputs: Mapping[str, Array] | None, convert: Convert
-) -> Any:
-    """A copy of an argument, since the model may write to it, with new tensors."""
-    if isinstance(value, torch.Tensor):
-        if inputs is None:
-            return convert(value).clone()
-        return convert(from_array(inputs[name]).to(value.device))
-    if isinstance(value, Mapping):
-        made = {k: _fresh(f"{name}_{k}", v, inputs, convert) for k, v in value.items()}
-        return made if type(value) is dict else type(value)(**made)
-    if isinstance(value, tuple | list) and not isinstance(value, torch.Size):
-        names = getattr(type(value), "_fields", range(len(value)))
-        items = [
-            _fresh(f"{name}_{k}", v, inputs, convert)
-            for k, v in zip(names, value, strict=True)
-        ]
-        plain = type(value) in (tuple, list)
-        return type(value)(items) if plain else type(value)(*items)
-    return value

@@ -10,20 +10,23 @@ import numpy as np
 
 from ivyport.core.checks import Check, assumption
 from ivyport.core.errors import TraceError, UnsupportedOpsError
-from ivyport.core.ir import Graph, Param, Scope, Value, map_leaves
+from ivyport.core.ir import Argument, Dtype, Graph, Param, Scope, Value, map_leaves
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.raising import raise_layers
 from ivyport.core.passes.raising_statistics import raise_running
 from ivyport.core.verify import verify
 from ivyport.frontends.jax import dims as dims_
 from ivyport.frontends.jax.assigned import NamingLowering
+from ivyport.frontends.jax.closures import closed_over
 from ivyport.frontends.jax.places import Places
 from ivyport.frontends.jax.reconcile import reconcile
 from ivyport.frontends.jax.registry import Found, Key
 from ivyport.frontends.jax.sizes import type_of
-from ivyport.frontends.jax.sources import Source, open_source
+from ivyport.frontends.jax.sources import FunctionSource, Source, open_source
+from ivyport.frontends.jax.structure import describe
 from ivyport.frontends.jax.trace import Capture, capture, capture_free
-from ivyport.frontends.nested import Leaf
+from ivyport.frontends.nested import Leaf, Opaque, described
+from ivyport.frontends.unpacking import name_parts
 
 
 @dataclasses.dataclass
@@ -76,6 +79,11 @@ def to_graph(
     lowered = Assembly(opened, evaluated, places, plan)
     graph = lowered.graph(keep_updates=not opened.has_train)
     notes += lowered.notes
+    if isinstance(opened, FunctionSource):
+        notes += closed_over(opened.function, lowered.constants)
+    graph.arguments, found = _arguments(opened, graph)
+    name_parts(opened.function, graph.arguments)
+    notes += found
     if trained is not None:
         notes += _reconciled(graph, opened, trained, places, plan, lowered)
     assumed = dims_.assumed(
@@ -100,6 +108,26 @@ def to_graph(
         dict(opened.inputs),
         dict(places.leaves),
     )
+
+
+def _arguments(source: Source, graph: Graph) -> tuple[list[Argument], list[str]]:
+    """The arguments of the source's own call, and notes about what is no argument."""
+    inputs = {str(v.name): v for v in graph.inputs}
+    dropped = source.keys.keys() & source.arguments.keys()
+    names = iter([name for name in source.names if name not in dropped])
+
+    def leaf(_: Any) -> Any:
+        name = next(names)
+        return Opaque("random key") if name in source.keys else inputs[name]
+
+    def structure(given: Any) -> Any:
+        return map_leaves(_portable, describe(given, leaf))
+
+    return described(source.given(), structure)
+
+
+def _portable(constant: Any) -> Any:
+    return Dtype(constant.name) if isinstance(constant, np.dtype) else constant
 
 
 def _key_note(name: str) -> str:

@@ -21,13 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ivyport.core.errors import InputError, SourceError
+from ivyport.frontends.jax import pytrees
 from ivyport.frontends.jax.mismatch import Trees, demand_equal
 from ivyport.frontends.jax.scopes import Path, ScopeTable
-from ivyport.frontends.jax.structure import (
-    fill,
-    is_array,
-    named_arrays,
-)
+from ivyport.frontends.jax.structure import closed, is_array, opened
+from ivyport.frontends.nested import Given, leaf_names, qualified_name, refill
 
 Arrays = dict[str, Any]
 
@@ -60,6 +58,7 @@ class Source(abc.ABC):
         cls: qualified name of the class, or of the function.
         parameters: trained arrays by the source's own full names.
         buffers: other state by such names.
+        names: of the arrays in the arguments, keys among them, in order.
         inputs: example arrays by the names of the function's arguments (``x``, ``pair_0``).
         leaves: for each parameter and buffer where it is held.
         train_argument: the Boolean argument that says whether to train, or None.
@@ -88,7 +87,10 @@ class Source(abc.ABC):
         self.leaves: dict[str, Leaf] = {}
         self.train_argument = _train_argument(signature)
         self.has_train = self.train_argument is not None
-        self.arguments = _bind(name, signature, args, kwargs, self.train_argument)
+        self._positions = len(args)
+        bound = _bind(name, signature, args, kwargs, self.train_argument)
+        self.arguments = {k: opened(name, k, value) for k, value in bound.items()}
+        self.names: list[str] = []  # of the arrays in the arguments, in order
         self.inputs, self.keys = self._named_inputs()
 
     # ---- what each kind of source implements
@@ -165,39 +167,49 @@ class Source(abc.ABC):
         """The arguments of the function with `inputs` in place of the examples."""
         keys = {name: _derive(key, name, own) for name, own in self.keys.items()}
         arrays = {**inputs, **keys}
-        filled = {n: self._fill(n, v, arrays) for n, v in self.arguments.items()}
+        names = iter(self.names)
+        filled = {
+            name: closed(refill(value, is_array, lambda _: arrays[next(names)]))
+            for name, value in self.arguments.items()
+        }
         if self.train_argument is not None:
             in_training = TRAIN_ARGUMENTS[self.train_argument]
             filled[self.train_argument] = in_training if train else not in_training
         bound = inspect.BoundArguments(self.signature, filled)
         return Bound(bound.args, bound.kwargs)
 
-    def _fill(self, name: str, value: Any, arrays: Mapping[str, Any]) -> Any:
-        if self._is_kwargs(name):
-            return {k: fill(k, v, arrays) for k, v in value.items()}
-        return fill(name, value, arrays)
-
-    def _is_kwargs(self, name: str) -> bool:
-        return self.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD
+    def given(self) -> list[Given]:
+        """The arguments that a port takes: neither keys nor the one that says how to train."""
+        found = []
+        for position, (name, value) in enumerate(self.arguments.items()):
+            kind = self.signature.parameters[name].kind
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                found += [Given(key, "keyword", item) for key, item in value.items()]
+            elif kind is inspect.Parameter.VAR_POSITIONAL:
+                found.append(Given(name, "variadic", tuple(value), True))
+            elif name != self.train_argument:
+                named = kind is inspect.Parameter.KEYWORD_ONLY
+                by_position = position < self._positions
+                kept = "keyword" if named else "positional"
+                found.append(Given(name, kept, value, by_position))
+        return [one for one in found if one.name not in self.keys]
 
     def _named_inputs(self) -> tuple[Arrays, Arrays]:
         """Arrays among the arguments by name; keys are apart, the target has its own."""
-        pairs: list[tuple[str, Any]] = []
+        variadic = inspect.Parameter.VAR_KEYWORD
+        given: list[Given] = []
         for name, value in self.arguments.items():
-            items = value.items() if self._is_kwargs(name) else [(name, value)]
-            for key, item in items:
-                pairs += named_arrays(key, item)
+            spread = self.signature.parameters[name].kind is variadic
+            items = value.items() if spread else [(name, value)]
+            given += [Given(key, "positional", item) for key, item in items]
+        pairs = leaf_names(given, is_array)
+        self.names = [name for name, _ in pairs]
         keys = {name: x for name, x in pairs if _is_key(name, x)}
         inputs = {name: _canonical(x) for name, x in pairs if name not in keys}
         if not inputs:
             raise InputError(
                 f"no array among the example inputs of {self.name}{self.signature}: "
                 "give at least one"
-            )
-        if len(inputs) + len(keys) != len(pairs):
-            raise InputError(
-                f"two example inputs of {self.name} have one name: "
-                f"{', '.join(name for name, _ in pairs)}"
             )
         return inputs, keys
 
@@ -238,13 +250,19 @@ class FunctionSource(Source):
         params: Any,
         rng: Any,
     ) -> None:
+        if params is None and pytrees.is_module(function):
+            params, function = function, type(function).__call__
+            name, cls = type(params).__name__, qualified_name(type(params))
+        else:
+            name = camel_case(function_name(function))
+            cls = f"{getattr(function, '__module__', '')}.{name}"
         signature = inspect.signature(function)
         if params is not None:
             _, *rest = signature.parameters.values()
             signature = signature.replace(parameters=rest)
-        name = camel_case(function_name(function))
-        cls = f"{getattr(function, '__module__', '')}.{name}"
         super().__init__(name, cls, function, signature, args, kwargs, rng)
+        self._params = params
+        self._paths: dict[int, tuple[Any, Path]] = {}  # of the modules of a call
         flat, self._tree = jax.tree_util.tree_flatten_with_path(params)
         self._flat: list[tuple[str, Any]] = []
         # The variables of a linen module, which the function applies: its modules are known.
@@ -256,15 +274,6 @@ class FunctionSource(Source):
             module = parts[1:-1] if self._applies else parts[:-1]
             if is_array(value):
                 self.own(Leaf(path, module, parts[-1], "parameter"), value)
-        self._has_params = params is not None
-
-    def marks(self, table: ScopeTable) -> contextlib.AbstractContextManager[None]:
-        """Modules that the function applies are recorded, if their variables are its params."""
-        if not self._applies:
-            return contextlib.nullcontext()
-        from ivyport.frontends.jax.source_linen import marks
-
-        return marks(table)
 
     def run(
         self, parameters: Arrays, buffers: Arrays, bound: Bound, train: bool, rng: Any
@@ -272,10 +281,29 @@ class FunctionSource(Source):
         """The function's result; a plain function has no buffers."""
         del train, rng
         args = bound.args
-        if self._has_params:
+        if self._params is not None:
             leaves = [parameters.get(path, value) for path, value in self._flat]
-            args = (jax.tree_util.tree_unflatten(self._tree, leaves), *args)
+            tree = jax.tree_util.tree_unflatten(self._tree, leaves)
+            found = pytrees.modules(tree)
+            # The modules are kept beside their paths, so that their ids stay their own.
+            self._paths = {id(m): (m, path) for path, m in found.items()}
+            args = (tree, *args)
         return self.function(*args, **bound.kwargs), buffers
+
+    def marks(self, table: ScopeTable) -> contextlib.AbstractContextManager[None]:
+        """Record the calls of modules: those of linen whose variables are the params, and
+        callable pytrees in them.
+        """
+        if self._params is None:
+            return contextlib.nullcontext()
+        if self._applies:
+            from ivyport.frontends.jax.source_linen import marks
+
+            return marks(table)
+        return pytrees.marked(self._params, table, self._path_of)
+
+    def _path_of(self, module: Any) -> Path | None:
+        return self._paths.get(id(module), (None, None))[1]
 
 
 def _is_variables(params: Any) -> bool:

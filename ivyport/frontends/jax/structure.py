@@ -6,7 +6,7 @@ hands every array to a callback; `named_arrays` gives the arrays inside an argum
 
 from __future__ import annotations
 
-import dataclasses
+import enum
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,13 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.export import is_symbolic_dim
 
+from ivyport.core.errors import InputError
 from ivyport.core.ir import Record
 from ivyport.frontends.nested import (
     Leaf,
+    Node,
     Opaque,
     named,
     qualified_name,
     record_fields,
+    refill,
 )
 
 ARRAYS = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)
@@ -38,24 +41,49 @@ def named_arrays(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     return named(name, value, is_array)
 
 
-def fill(name: str, value: Any, arrays: Mapping[str, Any]) -> Any:
-    """`value` with each array inside replaced by the one that `named_arrays` calls so."""
-    if is_array(value):
-        return arrays[name]
-    fields = record_fields(value)
-    if fields is not None:
-        new = {key: fill(f"{name}_{key}", item, arrays) for key, item in fields}
-        if isinstance(value, tuple):
-            return type(value)(**new)
-        return dataclasses.replace(value, **new)
-    if isinstance(value, Mapping):
-        new = {k: fill(f"{name}_{k}", item, arrays) for k, item in value.items()}
-        return new if type(value) is dict else type(value)(new)  # type: ignore[call-arg]
-    if isinstance(value, tuple | list):
-        return type(value)(
-            fill(f"{name}_{i}", item, arrays) for i, item in enumerate(value)
+def opened(source: str, name: str, value: Any) -> Any:
+    """`value` with a `Node` for each object of a class that is registered as a pytree.
+
+    Raises:
+        InputError: such an object does not name its parts.
+    """
+
+    def node(item: Any) -> Any:
+        pairs, tree = jax.tree_util.tree_flatten_with_path(
+            item, is_leaf=lambda x: x is not item
         )
-    return value
+        keys = [key for (key,), _ in pairs]
+        if not all(isinstance(key, jax.tree_util.GetAttrKey) for key in keys):
+            raise InputError(
+                f"argument '{name}' of {source} holds a {type(item).__name__}, a pytree that "
+                "does not name its parts: register the class with "
+                "jax.tree_util.register_pytree_with_keys and GetAttrKey, or give a dict"
+            )
+        items = tuple(
+            (k.name, opened(source, name, x))
+            for k, (_, x) in zip(keys, pairs, strict=True)
+        )
+        return Node(qualified_name(type(item)), items, tree)
+
+    return refill(value, _is_custom, node)
+
+
+def closed(value: Any) -> Any:
+    """`value` with the objects that `opened` took apart."""
+
+    def whole(node: Any) -> Any:
+        return node.tree.unflatten([closed(item) for _, item in node.items])
+
+    return refill(value, lambda x: isinstance(x, Node), whole)
+
+
+def _is_custom(value: Any) -> bool:
+    """Whether an object is a pytree of its own class, with arrays in it."""
+    plain = (Mapping, tuple, list, *ARRAYS, *CONSTANTS)
+    if isinstance(value, plain) or record_fields(value) is not None:
+        return False
+    leaves = jax.tree.leaves(value)
+    return not any(x is value for x in leaves) and any(map(is_array, leaves))
 
 
 def describe(value: Any, leaf: Callable[[Any], Any]) -> Any:
@@ -68,12 +96,14 @@ def describe(value: Any, leaf: Callable[[Any], Any]) -> Any:
         return leaf(value)
     if is_symbolic_dim(value):
         return leaf(jnp.asarray(value))
+    if isinstance(value, enum.Enum):
+        return describe(value.value, leaf)
     if isinstance(value, CONSTANTS):
         return value
     fields = record_fields(value)
     if fields is not None:
-        items = tuple((name, describe(item, leaf)) for name, item in fields)
-        return Record(qualified_name(type(value)), items)
+        cls = value.cls if isinstance(value, Node) else qualified_name(type(value))
+        return Record(cls, tuple((name, describe(item, leaf)) for name, item in fields))
     if isinstance(value, Mapping):
         return {str(key): describe(item, leaf) for key, item in value.items()}
     if isinstance(value, tuple | list):

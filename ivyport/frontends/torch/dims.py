@@ -18,7 +18,6 @@ from torch.export import Dim
 
 from ivyport.core.checks import Line
 from ivyport.core.errors import InputError
-from ivyport.frontends.nested import record_fields
 from ivyport.frontends.torch.guards import Assumed, GuardLog, assumptions
 from ivyport.frontends.torch.hooks import Recorder
 
@@ -206,20 +205,10 @@ def _is_signal(name: str, tensor: torch.Tensor) -> bool:
 
 
 def shapes_of(name: str, value: Any, plan: Plan) -> Any:
-    """`dynamic_shapes` for the argument `name`, nested like the argument."""
+    """`dynamic_shapes` for the argument `name`."""
     if isinstance(value, torch.Tensor):
         axes = {axis: Dim.AUTO for (leaf, axis) in plan.axes() if leaf == name}
         return axes or None
-    fields = record_fields(value)
-    if fields is not None:
-        # Registered record classes flatten without their None fields.
-        present = [(key, item) for key, item in fields if item is not None]
-        return [shapes_of(f"{name}_{key}", item, plan) for key, item in present]
-    if isinstance(value, (tuple, list)):
-        items = [shapes_of(f"{name}_{i}", item, plan) for i, item in enumerate(value)]
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, Mapping):
-        return {k: shapes_of(f"{name}_{k}", item, plan) for k, item in value.items()}
     return None
 
 

@@ -11,15 +11,26 @@ from torch.export import ExportedProgram
 
 from ivyport.core.errors import UnsupportedOpsError
 from ivyport.core.gaps import NO_RULE
-from ivyport.core.ir import Call, Graph, Record, Scope, Value, map_leaves
+from ivyport.core.ir import (
+    Argument,
+    Call,
+    Dtype,
+    Graph,
+    Record,
+    Scope,
+    Value,
+    map_leaves,
+)
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.proofs import Reduced
-from ivyport.frontends.nested import Leaf, Opaque
+from ivyport.frontends.nested import Leaf, Opaque, described
 from ivyport.frontends.torch.lower import Lowered, Lowering
 from ivyport.frontends.torch.provenance import proven_fields
 from ivyport.frontends.torch.reconcile import reconcile
-from ivyport.frontends.torch.structure import Size
+from ivyport.frontends.torch.sizes import dtype_name
+from ivyport.frontends.torch.structure import Size, describe
 from ivyport.frontends.torch.trace import TorchTrace, tensor_aliases, trace
+from ivyport.frontends.unpacking import name_parts
 
 Names = dict[str, str]
 
@@ -68,6 +79,9 @@ def to_graph(
     lowered = lowering.run()
     notes = list(native.notes)
     graph = _assemble(model, native, lowered, symbols)
+    graph.arguments, found = _arguments(native, lowered)
+    name_parts(model.forward, graph.arguments)
+    notes += found
     notes += [
         f"the forward pass writes to {name!r}; the port does not"
         for name in lowered.mutated
@@ -144,6 +158,28 @@ def _assemble(
         fields=proven_fields(model),
         name=type(model).__name__,
     )
+
+
+def _arguments(
+    native: TorchTrace, lowered: Lowered
+) -> tuple[list[Argument], list[str]]:
+    """The arguments of the model's own call, and notes about what is no argument."""
+    named = iter(native.input_names)
+
+    def value(_: Any) -> Value:
+        return lowered.env[native.input_nodes[next(named)]]
+
+    def structure(given: Any) -> Any:
+        return map_leaves(_portable, describe(given, value))
+
+    return described(native.given, structure)
+
+
+def _portable(constant: Any) -> Any:
+    """Torch's own constants as the graph's."""
+    if isinstance(constant, torch.dtype):
+        return Dtype(dtype_name(constant))
+    return str(constant) if isinstance(constant, torch.device) else constant
 
 
 def _outputs(spec: Any, flat: list[Any]) -> Any:

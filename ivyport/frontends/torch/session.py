@@ -46,9 +46,19 @@ def hf_configs(model: torch.nn.Module) -> list[Any]:
     return list(found.values())
 
 
-def switch_configs(model: torch.nn.Module) -> None:
-    """Set what a capture needs in the model's configs; call inside `preserved`."""
-    for config in hf_configs(model):
+def switch_configs(model: torch.nn.Module) -> dict[str, Any]:
+    """Set what a capture needs in the model's configs; call inside `preserved`.
+
+    Returns the switches that had another value in the model's own config.
+    """
+    configs = hf_configs(model)
+    own = [vars(c) for c in configs if c is vars(model).get("config")]
+    switched = {
+        name: value
+        for name, value in _CONFIG_SWITCHES.items()
+        if any(state.get(name, value) != value for state in own)
+    }
+    for config in configs:
         state = vars(config)
         for name, value in _CONFIG_SWITCHES.items():
             if name in state:
@@ -59,6 +69,7 @@ def switch_configs(model: torch.nn.Module) -> None:
         # Recomputing activations saves memory and does not change the function.
         if vars(module).get("gradient_checkpointing") is True:
             module.gradient_checkpointing = False
+    return switched
 
 
 @contextlib.contextmanager

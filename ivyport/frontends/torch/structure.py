@@ -10,9 +10,11 @@ a `Record`, and hands each tensor or symbolic integer to a callback.
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from ivyport.core.ir import Record
@@ -37,10 +39,14 @@ def describe(value: Any, leaf: Callable[[Any], Any]) -> Any:
 
     Tuples, lists and string-keyed mappings stay what they are; dataclasses,
     `ModelOutput`s and named tuples become `Record`; numbers, strings, None, dtypes and
-    devices are kept; anything else becomes `Opaque`.
+    devices are kept, enumerations by value; anything else becomes `Opaque`.
     """
     if isinstance(value, (torch.Tensor, *SYMBOLIC)):
         return leaf(value)
+    if isinstance(value, enum.Enum):
+        return describe(value.value, leaf)
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, SCALARS):
         return value
     fields = record_fields(value)

@@ -20,12 +20,19 @@ from typing import Any
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torch.utils import _pytree
 
 from ivyport.core.checks import Line, assumption
 from ivyport.core.errors import InputError, IvyportError, TraceError
 from ivyport.core.proofs import Reduced, reduced
-from ivyport.frontends.nested import qualified_name
+from ivyport.frontends.nested import (
+    Given,
+    Opaque,
+    as_call,
+    given_arguments,
+    leaf_names,
+    qualified_name,
+    refill,
+)
 from ivyport.frontends.torch import dims as dims_
 from ivyport.frontends.torch.errors import (
     brief,
@@ -40,12 +47,13 @@ from ivyport.frontends.torch.kinds import demand_inputs
 from ivyport.frontends.torch.randomness import Quieting, agrees
 from ivyport.frontends.torch.regions import tidy
 from ivyport.frontends.torch.session import preserved, quiet, switch_configs
-from ivyport.frontends.torch.structure import named_tensors
+from ivyport.frontends.torch.structure import SCALARS, describe
 from ivyport.frontends.torch.transforms import NeedsAutograd, transforms_traced
 
 _DRAWS = "it draws from a random generator of Python or numpy"
 
 Scalar = int | float | str | bool
+_PLAIN = (torch.Tensor, *SCALARS)
 
 
 @dataclasses.dataclass
@@ -66,6 +74,7 @@ class TorchTrace:
     `dims` maps each symbol to (human name, lower, upper or None); `input_dims` maps
     each input to its symbolic axes, as expressions of these symbols. `input_nodes` has
     the placeholder of each input in `program`, `train_input_nodes` in `train_program`.
+    `given` are the arguments of the call, and constants that the capture sets by itself.
     `notes` are sentences about what had to be given up. `assumed` are the conditions on
     sizes, by human names, under which both captures are right, `fixed` the lines that made
     axes constant.
@@ -79,6 +88,7 @@ class TorchTrace:
     module_classes: dict[str, str]
     param_aliases: dict[str, tuple[str, ...]]
     input_names: list[str]
+    given: tuple[Given, ...]
     dims: dict[str, tuple[str, int, int | None]]
     output_spec: Any
     notes: list[str]
@@ -93,13 +103,45 @@ class TorchTrace:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Example inputs, bound to the names of `forward`: what export is called with."""
+    """Example inputs, bound to the names of `forward`.
 
-    positional: tuple[Any, ...]
-    keyword: dict[str, Any]
-    arguments: dict[str, Any]
+    `given` are the arguments in the order of the signature; `leaves` the tensors in them by
+    names of their own.
+    """
+
+    given: tuple[Given, ...]
     leaves: dict[str, torch.Tensor]
-    extra: tuple[str, ...]
+
+    @property
+    def nested(self) -> bool:
+        """Whether an argument is more than a tensor or a constant that export takes."""
+        return any(
+            one.kind != "positional"
+            or one.nameless
+            or not isinstance(one.value, _PLAIN)
+            for one in self.given
+        )
+
+    def call(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments of the model."""
+        return as_call(self.given)
+
+    def exported(self) -> dict[str, Any]:
+        """The keyword arguments that export is called with: see `_flatten_forward`."""
+        if self.nested:
+            return dict(self.leaves)
+        return {one.name: one.value for one in self.given}
+
+    def refilled(self, leaves: Mapping[str, torch.Tensor]) -> Inputs:
+        """The same arguments with other tensors."""
+        new = iter(leaves.values())
+        given = tuple(
+            dataclasses.replace(
+                one, value=refill(one.value, torch.is_tensor, lambda _: next(new))
+            )
+            for one in self.given
+        )
+        return Inputs(given, dict(leaves))
 
     def describe(self) -> str:
         """Names, dtypes and shapes, for messages."""
@@ -110,18 +152,11 @@ class Inputs:
 
     def doubled(self, plan: dims_.Plan) -> Inputs:
         """The inputs with the plan's single dimensions repeated, so that they are 2."""
-        found: dict[int, torch.Tensor] = {}
+        leaves = dict(self.leaves)
         for axes in plan.single.values():
             for leaf, axis in axes:
-                x = found.get(id(self.leaves[leaf]), self.leaves[leaf])
-                found[id(self.leaves[leaf])] = torch.cat([x, x], dim=axis)
-
-        def double(tensor: torch.Tensor) -> torch.Tensor:
-            return found.get(id(tensor), tensor)
-
-        old = (self.positional, self.keyword, self.arguments, self.leaves)
-        new = _pytree.tree_map_only(torch.Tensor, double, old)
-        return Inputs(*new, self.extra)
+                leaves[leaf] = torch.cat([leaves[leaf], leaves[leaf]], dim=axis)
+        return self.refilled(leaves)
 
 
 #: Asked of each eval capture: the dimensions that have to be constant, and why.
@@ -180,10 +215,7 @@ def trace(
     classes = {paths[0]: qualified_name(type(m)) for m, paths in names.items()}
     attrs = {paths[0]: _scalars(module) for module, paths in names.items()}
     with preserved(model), quiet(), transforms_traced():
-        switch_configs(model)
-        if inputs.extra:
-            _spell_out(model, inputs.extra)
-        model.eval()
+        given = _prepare(model, inputs)
         while True:
             evaluated, found = _capture_free(model, inputs, plan, probe)
             trained = _capture_train(model, found, evaluated) if train else None
@@ -191,6 +223,7 @@ def trace(
             if not fixed:
                 break
             plan = _given_up(evaluated.plan, fixed)
+            model.eval()
     notes = [*evaluated.plan.notes.values(), *evaluated.notes, *evaluated.dims.notes]
     notes += _never_free(evaluated, dims or {})
     notes += [
@@ -210,6 +243,7 @@ def trace(
         module_classes=classes,
         param_aliases=tensor_aliases(model),
         input_names=list(found.leaves),
+        given=given,
         dims=evaluated.dims.symbols,
         output_spec=evaluated.spec,
         notes=notes,
@@ -226,49 +260,23 @@ def trace(
 def bind_inputs(
     model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Inputs:
-    """Bind example inputs to the signature of the model's `forward`, all as keywords.
+    """Bind example inputs to the signature of the model's `forward`.
 
-    Only `*args` and positional-only parameters stay positional. Raises InputError for
-    unknown, missing or doubly given names, and when no tensor is among the inputs.
+    Raises InputError for unknown, missing or doubly given names, and when no tensor is
+    among the inputs.
     """
     signature = _signature(model)
-    args, kwargs = _distinct(args, kwargs)
     try:
-        bound = signature.bind(*args, **kwargs)
+        given = given_arguments(signature, args, kwargs)
     except TypeError as error:
         raise InputError(_misfit(model, signature, args, kwargs, error)) from error
-    positional: list[Any] = []
-    keyword: dict[str, Any] = {}
-    arguments: dict[str, Any] = {}
-    parameters = signature.parameters
-    star = any(
-        parameters[n].kind is inspect.Parameter.VAR_POSITIONAL for n in bound.arguments
-    )
-    leaves: dict[str, torch.Tensor] = {}
-    for name, value in bound.arguments.items():
-        kind = parameters[name].kind
-        if kind is inspect.Parameter.VAR_KEYWORD:
-            keyword |= value
-            arguments |= value
-            leaves |= {k: t for n, v in value.items() for k, t in named_tensors(n, v)}
-            continue
-        arguments[name] = value
-        leaves |= dict(named_tensors(name, value))
-        if kind is inspect.Parameter.VAR_POSITIONAL:
-            positional += value
-        elif kind is inspect.Parameter.POSITIONAL_ONLY or (
-            star and kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-        ):
-            positional.append(value)
-        else:
-            keyword[name] = value
+    leaves = dict(leaf_names(given, torch.is_tensor))
     if not leaves:
         raise InputError(
             f"no tensor among the example inputs of {type(model).__name__}.forward"
-            f"{signature}: give at least one. {_received(arguments)}"
+            f"{signature}: give at least one. {_received(given)}"
         )
-    extra = tuple(name for name in arguments if name not in parameters)
-    return Inputs(tuple(positional), keyword, arguments, leaves, extra)
+    return Inputs(tuple(given), leaves).refilled(_distinct(leaves))
 
 
 def _signature(model: torch.nn.Module) -> inspect.Signature:
@@ -281,28 +289,55 @@ def _signature(model: torch.nn.Module) -> inspect.Signature:
         ) from error
 
 
-def _received(arguments: Mapping[str, Any]) -> str:
+def _received(given: Sequence[Given]) -> str:
     """What was given instead of tensors, and how to make tensors of it."""
-    listed = ", ".join(f"{n} is a {type(x).__name__}" for n, x in arguments.items())
+    listed = ", ".join(f"{g.name} is a {type(g.value).__name__}" for g in given)
     made = "torch.from_numpy(x), torch.as_tensor(x)"
     return f"Received: {listed or 'nothing'}. Make tensors of them: {made}"
 
 
-def _distinct(
-    args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    """The same inputs, where a tensor that is given twice is two tensors."""
+def by_name(
+    model: torch.nn.Module, named: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call of the model with each argument by its name, also those that have to be positional."""
+    parameters = _signature(model).parameters
+    variadic = inspect.Parameter.VAR_POSITIONAL
+    star = next((n for n, p in parameters.items() if p.kind is variadic), None)
+    if star not in named:
+        return (), dict(named)
+    rest = dict(named)
+    ahead = list(parameters)[: list(parameters).index(star)]
+    args = [rest.pop(name) for name in ahead if name in rest]
+    return (*args, *rest.pop(star)), rest
+
+
+def _distinct(leaves: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same tensors; one that is given twice is two."""
     seen: set[int] = set()
-
-    def copy(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) in seen:
-            return tensor.detach().clone()
+    found = {}
+    for name, tensor in leaves.items():
+        found[name] = tensor.detach().clone() if id(tensor) in seen else tensor
         seen.add(id(tensor))
-        return tensor
+    return found
 
-    both = (list(args), dict(kwargs))
-    args, kwargs = _pytree.tree_map_only(torch.Tensor, copy, both)
-    return args, kwargs
+
+def _prepare(model: torch.nn.Module, inputs: Inputs) -> tuple[Given, ...]:
+    """Make the model ready for its eval capture; call inside `preserved`.
+
+    Returns its arguments: those that were given, and constants that the capture sets in the
+    model's configuration, where its `forward` names them.
+    """
+    parameters = _signature(model).parameters
+    known = {one.name for one in inputs.given}
+    implied = tuple(
+        Given(name, "keyword", value)
+        for name, value in switch_configs(model).items()
+        if name in parameters and name not in known
+    )
+    if inputs.nested:
+        _flatten_forward(model, inputs)
+    model.eval()
+    return (*inputs.given, *implied)
 
 
 def _misfit(
@@ -557,15 +592,13 @@ def _capture(
     watch_rng: bool = False,
 ) -> _Capture | tuple[BaseException, Recorder]:
     """One export; a failure of torch or of the model is returned with its recorder."""
-    shapes = {
-        name: dims_.shapes_of(name, value, plan)
-        for name, value in inputs.arguments.items()
-    }
+    exported = inputs.exported()
+    shapes = {name: dims_.shapes_of(name, x, plan) for name, x in exported.items()}
     recorder = Recorder(model, plan.groups, watch_rng=watch_rng)
     log = GuardLog()
     with recorder, log, visible(lambda: recorder.where):
         try:
-            program = _export(model, inputs, shapes, recorder)
+            program = _export(model, exported, shapes, recorder)
         except IvyportError:
             raise
         # Whatever a model's code raises is an answer here, `sys.exit` too; it is raised in the
@@ -579,6 +612,7 @@ def _capture(
         )
     tidy(program)
     calls, nodes = recorder.resolve(program.graph)
+    calls[0] = dataclasses.replace(calls[0], args=_structured(inputs, nodes))
     found = dims_.read_dims(program, nodes, plan, recorder, log)
     return _Capture(
         program, calls, nodes, recorder.spec, found, plan, recorder.host_random, []
@@ -586,15 +620,15 @@ def _capture(
 
 
 def _export(
-    model: torch.nn.Module, inputs: Inputs, shapes: Any, recorder: Recorder
+    model: torch.nn.Module, exported: Mapping[str, Any], shapes: Any, recorder: Recorder
 ) -> ExportedProgram:
     """One program; modules that call autograd, once known, are traced below it."""
     while True:
         try:
             return torch.export.export(
                 model,
-                inputs.positional,
-                inputs.keyword,
+                (),
+                dict(exported),
                 dynamic_shapes=shapes,
                 strict=False,
             )
@@ -608,22 +642,35 @@ def _export(
             recorder.restart(model)
 
 
-def _spell_out(model: torch.nn.Module, extra: Sequence[str]) -> None:
-    """Name the arguments `extra` of `**kwargs` in the signature of the model's forward.
+def _structured(
+    inputs: Inputs, nodes: Mapping[str, fx.Node]
+) -> tuple[tuple[str, Any], ...]:
+    """The model's own arguments with the node of each tensor."""
+    names = iter(inputs.leaves)
 
-    torch.export mixes up the names of `**kwargs` with the name of the parameter itself.
-    The wrapper is an attribute of the instance: call inside `preserved`.
+    def node(_: Any) -> Any:
+        return nodes.get(next(names), Opaque("torch.Tensor"))
+
+    return tuple((one.name, describe(one.value, node)) for one in inputs.given)
+
+
+def _flatten_forward(model: torch.nn.Module, inputs: Inputs) -> None:
+    """Let the model's forward take the tensors `inputs.leaves` alone, each by its name.
+
+    torch.export knows no dataclasses that are not registered with it, and mixes up the names
+    of `**kwargs`. The wrapper is an attribute of the instance: call inside `preserved`.
     """
     original = model.forward
-    signature = inspect.signature(original)
-    variadic = inspect.Parameter.VAR_KEYWORD
-    kept = [p for p in signature.parameters.values() if p.kind is not variadic]
-    named = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY) for n in extra]
+    named = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)
+        for name in inputs.leaves
+    ]
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
+    def forward(**leaves: torch.Tensor) -> Any:
+        args, kwargs = inputs.refilled({k: leaves[k] for k in inputs.leaves}).call()
         return original(*args, **kwargs)
 
-    vars(forward)["__signature__"] = signature.replace(parameters=[*kept, *named])
+    vars(forward)["__signature__"] = inspect.Signature(named)
     model.forward = forward
 
 

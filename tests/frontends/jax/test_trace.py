@@ -18,9 +18,9 @@ from ivyport.core.errors import InputError, SourceError, TraceError
 from ivyport.core.ir import Record
 from ivyport.frontends.jax.dims import Plan, plan_dims, symbolic
 from ivyport.frontends.jax.sources import as_key, camel_case, open_source
-from ivyport.frontends.jax.structure import fill, named_arrays
+from ivyport.frontends.jax.structure import is_array, named_arrays
 from ivyport.frontends.jax.trace import capture, capture_free
-from ivyport.frontends.nested import Leaf
+from ivyport.frontends.nested import Leaf, refill
 from tests.frontends.jax.tiny_sources import KEY, SOURCES, Tiny, X, tiny
 
 EVAL = {"deterministic": True}
@@ -163,8 +163,16 @@ def test_nested_arguments_are_named_and_filled() -> None:
     value = {"a": (X, 3), "p": Pair(X, None), "r": Result(X)}
     named = dict(named_arrays("x", value))
     assert list(named) == ["x_a_0", "x_p_left", "x_r_logits"]
-    new = fill("x", value, dict.fromkeys(named, 7))
+    new = refill(value, is_array, lambda _: 7)
     assert new == {"a": (7, 3), "p": Pair(7, None), "r": Result(7)}
+
+
+def test_arrays_of_one_name_get_names_of_their_own() -> None:
+    source = open_source(lambda x, **k: x, (), {"x": (X,), "x_0": X + 1})
+    assert list(source.inputs) == ["x_0", "x_0_2"]
+    bound = source.bind(source.inputs, False, None)
+    assert np.array_equal(bound.args[0][0], X)
+    assert np.array_equal(bound.kwargs["x_0"], X + 1)
 
 
 def test_outputs_keep_their_structure() -> None:
@@ -364,7 +372,6 @@ def test_a_failure_names_the_module_and_the_line() -> None:
     [
         (lambda x, y: x, (X,), {"z": 1}, "missing a required argument: 'y'"),
         (lambda x: x, (1,), {}, "no array among the example inputs"),
-        (lambda x, **k: x, (), {"x": (X,), "x_0": X}, "one name"),
     ],
 )
 def test_inputs_that_do_not_fit(

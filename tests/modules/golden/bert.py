@@ -288,6 +288,8 @@ class BertModel(nnx.Module):
         self.pooler = BertPooler(config, rngs=rngs)
 
     def __call__(self, input_ids, attention_mask):
+        input_ids = jnp.asarray(input_ids)
+        attention_mask = jnp.asarray(attention_mask)
         check_shapes(
             input_ids=(input_ids, "B S"), attention_mask=(attention_mask, "B S")
         )

@@ -212,6 +212,8 @@ class GPT2LMHeadModel(nnx.Module):
         self.transformer = GPT2Model(config, rngs=rngs)
 
     def __call__(self, input_ids, attention_mask):
+        input_ids = jnp.asarray(input_ids)
+        attention_mask = jnp.asarray(attention_mask)
         check_shapes(
             input_ids=(input_ids, "B S"), attention_mask=(attention_mask, "B S")
         )

@@ -6,6 +6,7 @@ import pathlib
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from safetensors.flax import load_file
 
@@ -342,6 +343,7 @@ class ResNetModel(nnx.Module):
         self.encoder = ResNetEncoder(config, rngs=rngs)
 
     def __call__(self, pixel_values):
+        pixel_values = jnp.asarray(pixel_values)
         check_shapes(pixel_values=(pixel_values, "B 3 64 64"))
         encoder_outputs = self.encoder(
             self.embedder(pixel_values.transpose(0, 2, 3, 1))
