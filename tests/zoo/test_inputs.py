@@ -10,6 +10,7 @@ from ivyport.core.errors import InputError
 from ivyport.zoo.inputs import (
     DTYPES,
     InputSpec,
+    given_dims,
     parse_input,
     read_inputs,
     sample_inputs,
@@ -124,3 +125,13 @@ def test_bad_files_are_refused(tmp_path):
     }.items():
         with pytest.raises(InputError, match=message):
             read_inputs(tmp_path / name)
+
+
+def test_dims_of_the_command_line():
+    assert given_dims(["x=batch,None", "ids=,seq"]) == {
+        "x": {0: "batch", 1: None},
+        "ids": {1: "seq"},
+    }
+    for text in ("x", "=batch", "x=1,2", "x=a b"):
+        with pytest.raises(InputError, match="NAME=DIM,DIM is due"):
+            given_dims([text])
