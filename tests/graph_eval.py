@@ -125,7 +125,7 @@ def _sort(x: Any, *, axis: int, descending: bool, stable: bool) -> Any:
     return np.take_along_axis(x, order, axis), order
 
 
-def _topk(x: Any, *, k: int, axis: int, largest: bool) -> Any:
+def _topk(x: Any, *, k: int, axis: int, largest: bool, stable: bool) -> Any:
     values, order = _sort(x, axis=axis, descending=largest, stable=True)
     return values.take(range(k), axis), order.take(range(k), axis)
 
@@ -167,7 +167,7 @@ RULES: dict[str, Callable[..., Any]] = {
     "greater": np.greater,
     "less": np.less,
     "where": np.where,
-    "astype": lambda x, dtype: x.astype(to_numpy(dtype)),
+    "astype": lambda x, dtype, saturate: x.astype(to_numpy(dtype)),
     "sum": np.sum,
     "mean": np.mean,
     "max": np.max,
@@ -180,7 +180,9 @@ RULES: dict[str, Callable[..., Any]] = {
     "concat": lambda *xs, axis: np.concatenate(xs, axis),
     "stack": lambda *xs, axis: np.stack(xs, axis),
     "getitem": _getitem,
-    "take_along_axis": np.take_along_axis,
+    "take_along_axis": lambda x, indices, axis, fill: np.take_along_axis(
+        x, indices, axis
+    ),
     "broadcast_to": np.broadcast_to,
     "reshape": np.reshape,
     "permute_dims": np.transpose,

@@ -186,6 +186,11 @@ def _argument_name(
     return name
 
 
+def _merges_axes(item: Node) -> bool:
+    """Attention with more than four axes, whose leading ones are merged for it."""
+    return item.op == "attention" and any(v.type.rank > 4 for v in item.values())
+
+
 class _Describe:
     """The key and holes of one instance."""
 
@@ -275,7 +280,7 @@ class _Describe:
             (k, self._attr(k, v, ("attr", *where, k))) for k, v in item.attrs.items()
         )
         shapes: Any = ()
-        if item.op in SHAPE_BOUND_OPS:
+        if item.op in SHAPE_BOUND_OPS or _merges_axes(item):
             shapes = tuple(v.type.shape for v in item.values())
         for i, value in enumerate(item.outputs):
             self.values[value] = ("item", position, i)

@@ -231,8 +231,9 @@ class Add2(nn.Module):
 class Windows(nn.Module):
     """Attention in windows of an image: products with five axes."""
 
-    def __init__(self) -> None:
+    def __init__(self, heads: int = 2) -> None:
         super().__init__()
+        self.heads = heads
         self.qkv, self.proj = nn.Linear(8, 24), nn.Linear(8, 8)
         self.position = nn.Parameter(torch.randn(1, 4, 4, 8))
 
@@ -241,10 +242,23 @@ class Windows(nn.Module):
         x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(2, 3)
         x = x.reshape(b, (h // 2) * (w // 2), -1, c) + self.position
         b, t, n, c = x.shape
-        qkv = self.qkv(x).reshape(b, t, n, 3, 2, c // 2).permute(3, 0, 4, 1, 2, 5)
+        qkv = self.qkv(x).reshape(b, t, n, 3, self.heads, c // self.heads)
+        qkv = qkv.permute(3, 0, 4, 1, 2, 5)
         q, k, v = qkv.unbind(0)
         x = nn.functional.scaled_dot_product_attention(q, k, v)
         return self.proj(x.permute(0, 2, 3, 4, 1).reshape(b, t, n, c))
+
+
+class Levels(nn.Module):
+    """One class of windows, with other sizes in each of its instances."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.Sequential(Windows(2), Windows(4))
+
+    def forward(self, x: Any) -> Any:
+        b, h, w, c = x.shape
+        return self.levels[1](self.levels[0](x).reshape(b, h, w, c))
 
 
 @pytest.mark.parametrize("to", TARGETS)
@@ -256,3 +270,4 @@ def test_a_sequential_of_several_kinds(to: str) -> None:
 def test_attention_in_windows(to: str) -> None:
     image = np.random.default_rng(1).standard_normal((2, 4, 4, 8)).astype(np.float32)
     port_module(Windows(), to, image)
+    port_module(Levels(), to, image)
