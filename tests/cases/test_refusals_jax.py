@@ -130,6 +130,43 @@ def test_a_function_that_applies_scanned_layers() -> None:
     assert_close(found, module.apply(variables, X))
 
 
+class Streams(fnn.Module):
+    """Two streams, of which one is returned: the last layer of the other has no part in it."""
+
+    @fnn.compact
+    def __call__(self, carry: Any, _: Any) -> Any:
+        a, b = carry
+        one, other = fnn.Dense(4, name="one"), fnn.Dense(4, name="other")
+        return (jnp.tanh(one(a)) + b, jnp.tanh(other(b))), None
+
+
+class TwoStreams(fnn.Module):
+    @fnn.compact
+    def __call__(self, x: Any) -> Any:
+        scan = fnn.scan(
+            Streams, variable_axes={"params": 0}, split_rngs={"params": True}, length=3
+        )
+        (a, _), _ = scan(name="layers")((x, x * 2), None)
+        return a
+
+
+def test_a_layer_that_no_output_needs_goes_home(tmp_path: Any) -> None:
+    module = TwoStreams()
+    variables = module.init(jax.random.key(0), X)
+    port = ivyport.transpile(module, "torch", (X,), params=variables)
+    found = port(torch.from_numpy(np.array(X))).detach().numpy()
+    assert_close(found, module.apply(variables, X))
+    held = sum(t.numel() for t in port.state_dict().values())
+    assert held == sum(x.size for x in jax.tree.leaves(variables))
+
+
+def test_a_tensor_of_which_one_row_is_used_stays_whole() -> None:
+    port = ivyport.transpile(lambda p, x: x * p["w"][1], "torch", (X,), params=PARAMS)
+    found = port(torch.from_numpy(np.array(X))).detach().numpy()
+    assert_close(found, X * PARAMS["w"][1])
+    assert [tuple(t.shape) for t in port.state_dict().values()] == [(4, 4)]
+
+
 @pytest.mark.parametrize("method", ["decode", Coder.decode])
 def test_a_function_that_applies_another_method(method: Any) -> None:
     module = Coder()

@@ -68,7 +68,10 @@ def _step(node: Node, param: Param) -> tuple[Fold, ...] | None:
 
 
 def _indexed(old: Any, new: Any, index: tuple[Any, ...]) -> tuple[Fold, ...] | None:
-    """New axes are a reshape; integers select; anything that cuts stays in the graph."""
+    """New axes are a reshape; integers select; anything that cuts stays in the graph.
+
+    A tensor of which a part alone is used stays whole, so that all of it goes home.
+    """
     steps: list[Fold] = []
     shape = list(old)
     axis = 0
@@ -76,6 +79,8 @@ def _indexed(old: Any, new: Any, index: tuple[Any, ...]) -> tuple[Fold, ...] | N
         if isinstance(item, NewAxis):
             continue
         if isinstance(item, int) and not isinstance(item, bool):
+            if shape[axis] != 1:
+                return None
             steps.append(("select", axis, item % shape[axis]))
             del shape[axis]
         elif item == Slice():

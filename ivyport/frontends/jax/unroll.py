@@ -274,18 +274,36 @@ class Unrolled:
         return self.lowering.builder.getitem(stacked, index=(i,))
 
     def settle(self, outputs: Sequence[Found]) -> None:
-        """Forget the stacked parameters; one that is also used whole keeps its parts as slices."""
+        """Forget the stacked parameters; one that is also used whole keeps its parts as slices.
+
+        So does one of which no output needs some layer (the last one of a stream that is not
+        returned): whole, that layer goes home too.
+        """
         nodes, params = self.lowering.builder.nodes, self.lowering.params
+        live = _live(nodes, outputs)
         used: set[Any] = {x for node in nodes for x in node.values()}
         used |= {x for x in outputs if isinstance(x, Value)}
         slices: list[Node] = []
         for value, parts in self._parts.items():  # outer scans come before inner ones
-            if value in params and value not in used:
+            needed = all(p in live for p in parts.values() if p not in self._parts)
+            if value in params and value not in used and needed:
                 del params[value]
                 continue
+            if value in params and not needed:
+                # The layers have its rows, and none of them has all: it is held above them.
+                params[value].place = params[value].place.replace(".", "_")
             for i, part in parts.items():
                 del params[part]
                 node = Node("getitem", (value,), {"index": (i,)}, (part,))
                 part.producer = node
                 slices.append(node)
         nodes[:0] = slices
+
+
+def _live(nodes: Sequence[Node], outputs: Sequence[Found]) -> set[Value]:
+    """Values that an output depends on."""
+    live = {x for x in outputs if isinstance(x, Value)}
+    for node in reversed(nodes):
+        if any(v in live for v in node.outputs):
+            live |= {x for x in node.values() if isinstance(x, Value)}
+    return live

@@ -40,16 +40,24 @@ def test_a_chain_is_folded() -> None:
 
 def test_indices_and_flips_are_folded() -> None:
     b = Draft()
-    w = b.param("w", 3, 4, 5)
-    cut = b.getitem(w, index=(1, Slice(), NewAxis(), Slice()))
+    w = b.param("w", 1, 4, 5)
+    cut = b.getitem(w, index=(0, Slice(), NewAxis(), Slice()))
     y = b.add(b.input("x", 4, 2, 5), b.flip(cut, axis=(0, -1)))
     graph = holds(b.graph(y))
     assert ops(graph) == ["add"]
     assert graph.params["w"].folds == (
-        ("select", 0, 1),
+        ("select", 0, 0),
         ("reshape", (4, 5), (4, 1, 5)),
         ("flip", (0, 2)),
     )
+
+
+def test_a_tensor_of_which_a_part_is_used_stays_whole() -> None:
+    b = Draft()
+    w = b.param("w", 3, 4)
+    graph = holds(b.graph(b.add(b.input("x", 2, 4), b.getitem(w, index=(1,)))))
+    assert ops(graph) == ["getitem", "add"]
+    assert graph.params["w"].folds == ()
 
 
 def test_equal_uses_are_folded_once() -> None:
