@@ -334,8 +334,8 @@ class _Verification:
                 if found is not None:
                     tried.append(found)
         self._step()
-        names = tried[0].traced if tried else {}
-        return {n: (names[n], *(s.second[n] for s in tried)) for n in names}
+        traced = sizes_of(inputs, free)
+        return {n: (m, *(s.second.get(n, m) for s in tried)) for n, m in traced.items()}
 
     def _accepted(
         self, inputs: Mapping[str, Array], free: Free, group: Sequence[Sizes]
