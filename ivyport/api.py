@@ -148,6 +148,7 @@ def transpile(
             raise parity_error(report)
     elif verify:
         _check(source, model, port, given, progress)
+    backend.train_modules(model, port.trains, set(port.modules.values()))
     return model
 
 

@@ -42,7 +42,7 @@ class Port:
 
     `args` and `kwargs` are the example inputs; `free` the symbolic axes of each input. `record`
     is what ``port.json`` will say. `unused` are source tensors that the port keeps without using
-    them.
+    them. `trains` are the modules, by their paths in the port, that start in train mode.
     """
 
     target: str
@@ -58,6 +58,7 @@ class Port:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
     unused: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    trains: tuple[str, ...] = ()
 
 
 def realize(target: str) -> Any:
@@ -111,13 +112,48 @@ def compile_port(
     }
     narrow = POLICIES[target].narrow
     weights = WeightMap(tuple(rows), tuple(unused))
+    trains, odd = other_modes(captured.trains, emitted.modules)
+    notes += odd
     made = Port(
         target, emitted.source, emitted.cls, emitted.config, values, weights,
         emitted.modules, notes, {}, _free(graph), captured.args, captured.kwargs,
-        source.arrays(unused, narrow=False),
+        source.arrays(unused, narrow=False), trains,
     )  # fmt: skip
     made.record = _record(source, graph, made, name)
     return made, source.arrays(tensors, narrow=narrow, wide=unused)
+
+
+def other_modes(
+    trains: Mapping[str, bool], modules: Mapping[str, str]
+) -> tuple[tuple[str, ...], list[str]]:
+    """Modules that were left in another mode than the model, and a note about them.
+
+    The port starts in eval mode, with the modules in train mode that the source has so.
+    """
+    count = sum(trains.values())
+    whole = trains.get("", 2 * count > len(trains))
+    odd = [
+        modules[path]
+        for path, mode in trains.items()
+        if mode != whole and path in modules
+    ]
+    if not odd:
+        return (), []
+    calls = ", ".join(
+        f"port.{path}.{'eval' if whole else 'train'}()" for path in odd[:3]
+    )
+    more = ", ..." if len(odd) > 3 else ""
+    if whole:
+        return (), [
+            f"The source is in train mode with {len(odd)} of its modules in eval mode. The port "
+            "starts in eval mode, and port.train() puts every module in train mode, as in "
+            f"torch: call {calls}{more} after it."
+        ]
+    return tuple(odd), [
+        f"The source is in eval mode with {len(odd)} of its modules in train mode, and so is the "
+        "port. port.train() and port.eval() set every module, and a saved port is loaded in "
+        f"eval mode: call {calls}{more} after them."
+    ]
 
 
 def settled(emitted: Emitted, captured: Captured, target: str, name: str) -> list[Row]:

@@ -54,6 +54,7 @@ class Captured:
         places: where the port holds them, by name, if it holds them at all.
         args, kwargs: the example inputs, as the source is called with them.
         notes: what had to be given up.
+        trains: which modules of the source are in train mode, by path.
     """
 
     graph: Graph
@@ -63,6 +64,7 @@ class Captured:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     notes: list[str]
+    trains: dict[str, bool] = dataclasses.field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -120,8 +122,9 @@ class TorchSource:
         bound = bind_inputs(self.model, self.args, self.kwargs or {})
         tensors, state = traced.tensors, self._state()
         places, (args, kwargs) = {name: name for name in state}, bound.call()
+        trains = {path: m.training for path, m in self.model.named_modules()}
         return Captured(
-            traced.graph, tensors, state, places, args, kwargs, traced.notes
+            traced.graph, tensors, state, places, args, kwargs, traced.notes, trains
         )
 
     def _state(self) -> dict[str, Any]:
@@ -189,7 +192,7 @@ class JaxSource:
         state = {**self.opened.parameters, **self.opened.buffers}
         return Captured(
             traced.graph, dict(traced.tensors), state, dict(traced.places), self.args,
-            dict(self.kwargs or {}), traced.notes,
+            dict(self.kwargs or {}), traced.notes, self.opened.trains(),
         )  # fmt: skip
 
     def arrays(

@@ -346,7 +346,7 @@ class Model:
         graph = self.b.graph(outputs)
         graph.calls = self.calls
         graph.updates = self.updates
-        graph.training = rng.random() < 0.5
+        graph.trained = set(graph.updates) if rng.random() < 0.5 else set()
         self.name(graph)
         return graph
 

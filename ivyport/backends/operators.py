@@ -103,7 +103,7 @@ def getitem(e: Exprs, x: ast.expr, *, index: tuple[Any, ...]) -> ast.expr:
 
 @emits("dropout")
 def dropout(
-    e: Exprs, x: ast.expr, *, rate: float, broadcast: tuple[int, ...]
+    e: Exprs, x: ast.expr, *, rate: float, broadcast: tuple[int, ...], always: bool
 ) -> ast.expr:
     if e.dropout_module is not None:
         return e.call(e.dropout_module, x)

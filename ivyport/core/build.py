@@ -33,6 +33,7 @@ class Builder:
         self.nodes: list[Node] = [] if nodes is None else nodes
         self.scope: tuple[Scope, ...] = ()
         self.src: Source | None = None
+        self.trains = False  # whether what is built is a graph of train mode
 
     def node(
         self, op: str, operands: tuple[Operand, ...], attrs: dict[str, Any]

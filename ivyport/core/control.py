@@ -11,12 +11,12 @@ from ivyport.core.ir import (
     Node,
     Scope,
     Value,
-    leaves,
     map_structure,
 )
 from ivyport.core.opdef import CONTROL
 from ivyport.core.ops_control import region_inputs
 
+CHOICES = ("cond", "mode")
 SHAPE_OPS = ("permute_dims", "reshape", "flip", "getitem")
 
 
@@ -24,7 +24,7 @@ def bodies(node: Node) -> list[Graph]:
     """The graphs that a node holds."""
     if node.op not in CONTROL:
         return []
-    if node.op == "cond":
+    if node.op in CHOICES:
         return list(node.attrs["branches"])
     names = ("body",) if node.op == "scan" else ("test", "body")
     return [node.attrs[name] for name in names]
@@ -251,6 +251,8 @@ def _open(node: Node, calls: list[Call]) -> list[Node]:
         truth = _truth(node.inputs[0])
         if truth is not None:
             which, style, held = (truth,), "if", held[::-1]
+    if node.op == "mode":
+        held = held[::-1]  # ``if training: ... else: ...``
     handed = [_copy(v) for v in held[0].inputs[:count]]
     attrs = {
         "style": style,
@@ -273,7 +275,7 @@ def _open(node: Node, calls: list[Call]) -> list[Node]:
         last = position == len(held) - 1
         outputs = node.outputs if last else ()
         mark = "control_end" if last else "control_next"
-        given = tuple(leaves(body.outputs))
+        given = tuple(body.outputs)
         end = Node(mark, given, {"style": style}, outputs, node.scope, node.src)
         for value in outputs:
             value.producer = end

@@ -203,6 +203,14 @@ class Argument:
         return not any(True for _ in leaves(self.structure))
 
 
+@dataclasses.dataclass(frozen=True)
+class ByMode:
+    """Outputs of two structures: what the model returns in eval mode, and in train mode."""
+
+    evaluated: Any
+    trained: Any
+
+
 @dataclasses.dataclass(eq=False)
 class Call:
     """How a module was called: the value of each tensor argument, by the source's names.
@@ -222,9 +230,10 @@ class Graph:
 
     `inputs` are tensors; `arguments` say how the source takes them, and its constants beside
     them: together they hold every input once. A graph without them takes its inputs in order.
-    `outputs` is a nested structure of values, None, constants, tuples, lists, dicts and records.
+    `outputs` is a nested structure of values, None, constants, tuples, lists, dicts and records;
+    `ByMode` where the model returns another structure in train mode.
     `updates` gives the new value of a parameter (a running statistic) by its path, where no
-    operation updates it by itself; `training` says that they are made in train mode alone.
+    operation updates it by itself; `trained` are those made in train mode alone.
     `dims` gives each symbol's ``(lower, upper)`` bounds, upper None when unbounded. `checks` are
     all conditions on sizes under which the graph is right, bounds above 1 included: a port checks
     them, and the constant sizes of its inputs, when it is called. `fixed` has the source's line
@@ -244,7 +253,7 @@ class Graph:
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     name: str = "Model"
     updates: dict[str, Value] = dataclasses.field(default_factory=dict)
-    training: bool = False
+    trained: set[str] = dataclasses.field(default_factory=set)
     checks: list[Check] = dataclasses.field(default_factory=list)
     fixed: dict[tuple[str, int], Line] = dataclasses.field(default_factory=dict)
     arguments: list[Argument] = dataclasses.field(default_factory=list)
@@ -280,6 +289,9 @@ def walk(structure: Any) -> Iterator[Any]:
     if isinstance(structure, Record):
         for _, item in structure.fields:
             yield from walk(item)
+    elif isinstance(structure, ByMode):
+        yield from walk(structure.evaluated)
+        yield from walk(structure.trained)
     elif isinstance(structure, dict):
         for item in structure.values():
             yield from walk(item)
@@ -305,6 +317,11 @@ def map_leaves(function: Callable[[Any], Any], structure: Any) -> Any:
     if isinstance(structure, Record):
         fields = tuple((k, map_leaves(function, v)) for k, v in structure.fields)
         return Record(structure.cls, fields)
+    if isinstance(structure, ByMode):
+        return ByMode(
+            map_leaves(function, structure.evaluated),
+            map_leaves(function, structure.trained),
+        )
     if isinstance(structure, dict):
         return {k: map_leaves(function, v) for k, v in structure.items()}
     if isinstance(structure, list | tuple):

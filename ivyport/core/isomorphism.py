@@ -12,7 +12,16 @@ from typing import Any
 
 from ivyport.core.dims import Dim, DimLike, as_symbol, evaluate
 from ivyport.core.dtype import is_float
-from ivyport.core.ir import Graph, Node, Record, Scalar, Slice, TensorType, Value
+from ivyport.core.ir import (
+    ByMode,
+    Graph,
+    Node,
+    Record,
+    Scalar,
+    Slice,
+    TensorType,
+    Value,
+)
 from ivyport.core.passes.match import alike, same32
 from ivyport.core.text import attr_text
 
@@ -271,6 +280,10 @@ class _Matching:
         if isinstance(x, Graph) and isinstance(y, Graph):
             # bodies of control flow
             return difference(x, y) is None
+        if key == "branches":
+            return len(x) == len(y) and all(
+                self._same_attr(node, "", a, b) for a, b in zip(x, y, strict=True)
+            )
         if key == "axis" and node.inputs and isinstance(node.inputs[0], Value):
             rank = max(node.inputs[0].type.rank, 1)
             x, y = (_positive(v, rank) for v in (x, y))
@@ -349,6 +362,8 @@ def _items(x: Any) -> list[tuple[Any, Any]] | None:
         # Fields have names: their order, and those that are absent, say nothing.
         fields = [(k, v) for k, v in x.fields if v is not None]
         return sorted(fields, key=lambda field: field[0])
+    if isinstance(x, ByMode):
+        return [("evaluated", x.evaluated), ("trained", x.trained)]
     if isinstance(x, dict):
         return list(x.items())
     return list(enumerate(x)) if isinstance(x, list | tuple) else None

@@ -4,6 +4,9 @@ A body is closed: its inputs are first what the operation hands it (the carried 
 each sequence), then one for each *captured* value of the enclosing graph, parameters included.
 Captured values are the operation's last operands, and every body takes all of them, in order.
 Bodies have no parameters; their outputs are lists of values. `core.control` walks them.
+
+``mode`` chooses by what no tensor says: whether the module trains. It is Python's own ``if`` in
+every target.
 """
 
 from __future__ import annotations
@@ -109,6 +112,28 @@ def cond(
     results = [_results(branch) for branch in branches]
     demand(all(r == results[0] for r in results), "branches give the same types")
     return tuple(results[0])
+
+
+@op("mode", control=True)
+def mode(
+    *operands: OperandType, branches: tuple[Graph, Graph]
+) -> tuple[TensorType, ...]:
+    """branches[0](captured) in eval mode, branches[1](captured) in train mode.
+
+    A branch gives None for what only the other one has; that is read in the other mode alone.
+    """
+    types = _types(operands)
+    for branch in branches:
+        _fits(branch, types, "a mode")
+    evaluated, trained = (branch.outputs for branch in branches)
+    demand(len(evaluated) == len(trained), "both modes give as many results")
+    results = []
+    for one, other in zip(evaluated, trained, strict=True):
+        known = [v.type for v in (one, other) if v is not None]
+        demand(bool(known), "a result that neither mode gives")
+        demand(all(t == known[0] for t in known), "both modes give the same types")
+        results.append(known[0])
+    return tuple(results)
 
 
 def region_inputs(op_name: str, attrs: dict[str, Any]) -> int:

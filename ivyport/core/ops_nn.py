@@ -217,9 +217,15 @@ def elu(x: TensorType, *, alpha: float) -> TensorType:
 
 @op("dropout", url="https://jmlr.org/papers/v15/srivastava14a.html", random=True)
 def dropout(
-    x: TensorType, *, rate: float, broadcast: tuple[int, ...] = ()
+    x: TensorType,
+    *,
+    rate: float,
+    broadcast: tuple[int, ...] = (),
+    always: bool = False,
 ) -> TensorType:
     """In training zero elements with probability `rate`, scale the rest by 1 / (1 - rate).
+
+    `always` draws in eval mode too (Monte Carlo dropout).
 
     One draw serves all elements along the `broadcast` axes: with every axis but the batch this is
     stochastic depth (arXiv:1603.09382).

@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from ivyport.core.control import bodies
-from ivyport.core.ir import Graph, NewAxis, Node, Operand, Record, Scalar, Slice, Value
+from ivyport.core.ir import (
+    ByMode,
+    Graph,
+    NewAxis,
+    Node,
+    Operand,
+    Record,
+    Scalar,
+    Slice,
+    Value,
+)
 
 
 def render(graph: Graph, *, types: bool = True) -> str:
@@ -87,6 +97,11 @@ def _structure(item: Any, names: dict[Value, str]) -> str:
     if isinstance(item, Record):
         fields = ", ".join(f"{k}={_structure(v, names)}" for k, v in item.fields)
         return f"{item.cls}({fields})"
+    if isinstance(item, ByMode):
+        evaluated, trained = (
+            _structure(x, names) for x in (item.evaluated, item.trained)
+        )
+        return f"{trained} in train mode, else {evaluated}"
     if isinstance(item, dict):
         return (
             "{"

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ivyport.backends import pyast
 from ivyport.core.ir import Node, Value
-from ivyport.modules.blocks import Block, Blocks
+from ivyport.modules.blocks import Block
+from ivyport.modules.blocks_choice import Choices
 
 if TYPE_CHECKING:
     from ivyport.modules.body import Body
 
 
-class Functions(Blocks):
+class Functions(Choices):
     """`jax.lax.scan`, `while_loop`, `cond` and `switch`, which call local functions: JAX.
 
     https://docs.jax.dev/en/latest/jax.lax.html#control-flow-operators

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
 
 from ivyport.backends import pyast
 from ivyport.core.ir import Node, Value
-from ivyport.modules.blocks import Block, Blocks
+from ivyport.modules.blocks import Block
+from ivyport.modules.blocks_choice import Choices
 
 
-class Statements(Blocks):
+class Statements(Choices):
     """``for``, ``while`` and ``if``, and lists that are stacked: PyTorch."""
 
     def begin(self, block: Block) -> None:
@@ -77,19 +77,6 @@ class Statements(Blocks):
             return sequences[0]
         return pyast.call(pyast.name("zip"), sequences)
 
-    def _begin_choice(self, block: Block) -> None:
-        body = self.body
-        (test,) = self._exprs(list(block.begin.values()))
-        if block.style == "cond" and not isinstance(test, ast.Name):
-            name = self.variables.reserve("branch")
-            body.statements.append(pyast.assign(name, test))
-            test = pyast.name(name)
-        block.test = test
-        block.names = self._names(block.end.outputs, test)
-        for name in block.names:
-            self.variables.promise(name)
-        body.statements = []
-
     def next(self, block: Block, mark: Node) -> None:
         if block.style != "while_loop":
             self._finish_branch(block, mark)
@@ -101,30 +88,6 @@ class Statements(Blocks):
             body.statements.append(stop)
             block.test = ast.Constant(True)
 
-    def _finish_branch(self, block: Block, mark: Node) -> None:
-        values = block.given(mark)
-        pairs = list(zip(block.names, self._exprs(values), strict=True))
-        self._assign([(n, e) for n, e in pairs if n != "_"])
-        block.parts.append(self.body.statements or [ast.Pass()])
-        self.body.statements = []
-
-    def _assign(self, pairs: Sequence[tuple[str, ast.expr]]) -> None:
-        """All at once: what is assigned may be read by the others."""
-        changed = [
-            (n, e) for n, e in pairs if not (isinstance(e, ast.Name) and e.id == n)
-        ]
-        if not changed:
-            return
-        names: list[ast.expr] = [pyast.name(n) for n, _ in changed]
-        exprs = [e for _, e in changed]
-        one = len(changed) == 1
-        left, right = (
-            (names[0], exprs[0])
-            if one
-            else (pyast.tuple_of(names), pyast.tuple_of(exprs))
-        )
-        self.body.statements.append(pyast.assign(left, right))
-
     def close(self, block: Block) -> None:
         if block.style in ("cond", "if"):
             self._finish_branch(block, block.end)
@@ -132,23 +95,6 @@ class Statements(Blocks):
         else:
             self._loop(block)
         self._release(block)
-
-    def _choice(self, block: Block) -> None:
-        body = self.body
-        body.statements = block.outer
-        chain = block.parts[-1]
-        assert block.test is not None
-        for number in reversed(range(len(block.parts) - 1)):
-            test = block.test
-            if block.style == "cond":
-                last = len(block.parts) - 2
-                operator = "<=" if number == 0 else "==" if number <= last else ">="
-                test = body.owner.exprs.binary(operator, test, number)
-            chain = [ast.If(test, block.parts[number], chain)]
-        body.statements += chain
-        for value, name in zip(block.end.outputs, block.names, strict=True):
-            if name != "_":
-                self.variables.take_over(value, name)
 
     def _loop(self, block: Block) -> None:
         body = self.body

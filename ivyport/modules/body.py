@@ -9,14 +9,14 @@ from typing import Any
 from ivyport.backends import pyast
 from ivyport.core.dims import Dim, as_symbol
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Node, Scalar, Slice, Value
+from ivyport.core.ir import Node, Param, Scalar, Slice, Value
 from ivyport.modules.blocks import MARKS
 from ivyport.modules.checks import SYMBOL_NAMES
 from ivyport.modules.owner import Owner
 from ivyport.modules.renaming import restore_names, unshadow
 from ivyport.modules.runs import Run, find_run
 from ivyport.modules.signature import Signature
-from ivyport.modules.tree import CallNode
+from ivyport.modules.tree import CallNode, draws
 from ivyport.modules.variables import Variables, names_in
 
 INLINE_LIMIT = 66  # characters of an expression that still reads well inside another
@@ -114,10 +114,7 @@ class Body:
         self.owner.exprs.spell_device = self._spell_device
         late = self.call.first_late()
         self._items(0, late)
-        if self.call.late is None:
-            self._update()
-        elif self.call.late or self.call.updates:
-            self._train(late)
+        self._store(late)
         for loop, count in self.rounds.items():
             loop.iter = self.owner.times(count)
         returned = results(self)
@@ -167,31 +164,54 @@ class Body:
                 self._item(item, position)
             position += 1
 
-    def _train(self, late: int) -> None:
-        """What train mode does beside: the items from `late` on, and the updates."""
-        for value in self.call.outputs:
+    def _store(self, late: int) -> None:
+        """Write the buffers that the call changes, after everything that reads them.
+
+        What train mode does beside, the items from `late` on, and what it alone writes stand
+        under an ``if``.
+        """
+        call = self.call
+        always = [(p, v) for p, v in call.updates if p not in call.trained]
+        trained = [(p, v) for p, v in call.updates if p in call.trained]
+        if not (call.updates or call.late):
+            return
+        self._settle([*call.outputs, *(v for _, v in always)])
+        outer, self.statements = self.statements, []
+        self._items(late, len(call.items))
+        self._update(trained)
+        self.statements, inside = outer, self.statements
+        self.in_training(inside)
+        self._update(always)
+
+    def in_training(self, statements: list[ast.stmt]) -> None:
+        """Add statements of train mode alone, to an ``if`` that is there already if it can be."""
+        if not statements:
+            return
+        added = ast.If(self.owner.training(), statements, [])
+        last = self.statements[-1] if self.statements else None
+        if isinstance(last, ast.If) and ast.dump(last.test) == ast.dump(added.test):
+            last.body += statements
+            if all(map(_absent, last.orelse)) and isinstance(
+                statements[-1], ast.Return
+            ):
+                last.orelse = []
+        else:
+            self.statements.append(added)
+
+    def _update(self, updates: list[tuple[Param, Value]]) -> None:
+        new = [value for _, value in updates]
+        self._settle(new)
+        self.variables.before_write(p.value for p, _ in updates)
+        for param, value in updates:
+            self.statements.append(self.owner.update(param, self.expr(value)))
+        self.consume(new)
+
+    def _settle(self, values: list[Value]) -> None:
+        """Give names to values: what they read is about to be written."""
+        for value in values:
             entry = self.variables.entry(value)
             if not entry.bound or entry.state:
                 self.bind(value)
-        outer, self.statements = self.statements, []
-        self._items(late, len(self.call.items))
-        self._update()
-        if self.statements:
-            outer.append(ast.If(self.owner.training(), self.statements, []))
-        self.statements = outer
-
-    def _update(self) -> None:
-        """Write the buffers that the call changes, after everything that reads them."""
-        if not self.call.updates:
-            return
-        new = [value for _, value in self.call.updates]
-        for value in [*self.call.outputs, *new]:
-            if not self.variables.entry(value).bound:
-                self.bind(value)
-        self.variables.before_write(p.value for p, _ in self.call.updates)
-        for param, value in self.call.updates:
-            self.statements.append(self.owner.update(param, self.expr(value)))
-        self.consume(new)
 
     # ---- values
 
@@ -232,7 +252,10 @@ class Body:
                 for value, name in item.names.items():
                     self.wanted.setdefault(value, []).append(name)
         self.variables.count(self.call.outputs)
-        self.variables.count(v for _, v in self.call.updates)
+        for param, value in self.call.updates:
+            self.variables.count([value])
+            name = param.place.rpartition(".")[2]
+            self.wanted.setdefault(value, []).append(name)
 
     def consume(self, values: Iterable[Value]) -> None:
         """Note that one use of each value is spent."""
@@ -300,6 +323,7 @@ class Body:
         }
         rate = node.attrs.get("rate" if node.op == "dropout" else "dropout", 0.0)
         random = node.op in ("dropout", "attention") and bool(rate)
+        exprs.stream = self.owner.stream() if draws(node) and not random else None
         exprs.dropout_module = (
             self.owner.dropout(self.call, position, rate) if random else None
         )
@@ -505,6 +529,12 @@ class Body:
 def _written(call: CallNode) -> set[Value]:
     """The buffers that a call writes, itself or by calls inside."""
     return {p.value for inner in call.calls() for p, _ in inner.updates}
+
+
+def _absent(statement: ast.stmt) -> bool:
+    """Whether a statement says that something is not there: ``x = None``."""
+    value = statement.value if isinstance(statement, ast.Assign) else statement
+    return isinstance(value, ast.Constant) and value.value is None
 
 
 def _trivial(expr: ast.expr) -> bool:

@@ -23,7 +23,7 @@ Where = tuple[
 Number = int | float
 
 # Operations whose emitted form does not depend on static sizes of their operands.
-SHAPE_FREE_ATTRS = ("axis", "axes", "broadcast", "carried", "count")
+SHAPE_FREE_ATTRS = ("axis", "axes", "broadcast", "carried", "count", "style")
 SHAPE_BOUND_OPS = {
     "adaptive_avg_pool",
     "avg_pool",
@@ -258,10 +258,10 @@ class _Describe:
         items = tuple(self._item(item, index, i) for i, item in enumerate(call.items))
         results = tuple(self.values.get(v) for v in call.outputs)
         updates = tuple(
-            (self.instance.relative(p.place), self.values.get(v))
+            (self.instance.relative(p.place), self.values.get(v), p in call.trained)
             for p, v in call.updates
         )
-        late = None if call.late is None else call.first_late()
+        late = call.first_late()
         return inputs, items, results, updates, late, tuple(random_nodes(call))
 
     def _item(self, item: Node | CallNode, call: int, position: int) -> Any:

@@ -241,6 +241,17 @@ class ClassEmitter:
             self.dropouts[rate, axes] = (name, expr, axes)
         return pyast.attribute(pyast.name("self"), self.dropouts[rate, axes][0])
 
+    def stream(self) -> ast.expr | None:
+        """``self.noise``, a stream of random keys; None where the framework has its own."""
+        made = self.target.stream()
+        if made is None:
+            return None
+        if "random stream" not in self.layout.names:
+            self.layout.names["random stream"] = self.layout.free("noise")
+        name = self.layout.names["random stream"]
+        self.numbers[name] = made
+        return pyast.attribute(pyast.name("self"), name)
+
     def _rate_attributes(self) -> list[str]:
         """Attributes that may hold a rate used by the class itself, attention's ones first."""
         prefix = f"{self.me.path}." if self.me.path else ""

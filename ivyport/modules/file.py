@@ -10,7 +10,7 @@ from typing import Any
 
 from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
-from ivyport.core.ir import Graph, Record, Value, leaves
+from ivyport.core.ir import ByMode, Graph, Record, Value, leaves
 from ivyport.modules import folds
 from ivyport.modules.body import Body
 from ivyport.modules.checks import shapes_check, sizes_checks
@@ -148,9 +148,14 @@ class FileEmitter:
 
     def _results(self, body: Body, call: CallNode) -> ast.expr | None:
         if call is self.root:
-            values = list(leaves(self.graph.outputs))
+            outputs = self.graph.outputs
+            values = list(leaves(outputs))
             body.bind_all(values)
-            expr = self._structure(self.graph.outputs, body)
+            if isinstance(outputs, ByMode):
+                trained = ast.Return(self._structure(outputs.trained, body))
+                body.in_training([trained])
+                outputs = outputs.evaluated
+            expr = self._structure(outputs, body)
             body.consume(values)
             return expr
         values = call.outputs

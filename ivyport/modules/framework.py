@@ -79,6 +79,9 @@ class Target(Protocol):
     def modes(self) -> dict[str, ast.expr]:
         """Attributes that a class must set at first so that `training` can read them."""
 
+    def stream(self) -> ast.expr | None:
+        """A new stream of random keys, in a constructor; None where there are no keys."""
+
     def training(self) -> ast.expr:
         """What says in a method whether the model trains."""
 

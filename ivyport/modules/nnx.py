@@ -114,8 +114,7 @@ def _batch_norm(node: Node, names: list[str]) -> LayerSpec | None:
         return LayerSpec("DebiasedBatchNorm", numbers, flags, params, positional=1)
     params |= {mean: ParamSpec("mean"), var: ParamSpec("var")}
     if attrs["unbiased"]:
-        whole = not flags
-        return LayerSpec("BatchNorm", numbers, {}, params, 1) if whole else None
+        return LayerSpec("BatchNorm", numbers, flags, params, positional=1)
     flags["use_fast_variance"] = False
     return LayerSpec("nnx.BatchNorm", numbers, flags, params, positional=1)
 
@@ -160,6 +159,8 @@ def _conv_class(node: Node) -> str:
 
 
 def _dropout(node: Node, names: list[str]) -> LayerSpec | None:
+    if node.attrs["always"]:
+        return None
     axes = node.attrs["broadcast"]
     flags = {"broadcast_dims": axes} if axes else {}
     numbers = {"rate": node.attrs["rate"]}
@@ -265,6 +266,10 @@ class NNX:
     def modes(self) -> dict[str, ast.expr]:
         """``deterministic``, which `nnx.Module.train` and `eval` set where they find it."""
         return {"deterministic": ast.Constant(True)}
+
+    def stream(self) -> ast.expr | None:
+        """``rngs.noise.fork()``."""
+        return pyast.call(pyast.attribute(RNGS, "noise", "fork"))
 
     def training(self) -> ast.expr:
         """``not self.deterministic``."""

@@ -48,6 +48,9 @@ class Owner(Protocol):
     def dropout(self, call: CallNode, position: int, rate: float) -> ast.expr:
         """The dropout layer of a random operation in the body."""
 
+    def stream(self) -> ast.expr | None:
+        """What gives keys to operations that draw in both modes, where they need keys."""
+
     def rolls(self, run: Run) -> bool:
         """Whether a loop can call the modules of a run."""
 

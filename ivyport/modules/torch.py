@@ -183,6 +183,8 @@ def _one(sizes: Any) -> Any:
 
 
 def _dropout(node: Node, names: list[str]) -> LayerSpec | None:
+    if node.attrs["always"]:
+        return None
     axes = node.attrs["broadcast"]
     numbers = {"p": node.attrs["rate"]}
     if axes:
@@ -289,6 +291,10 @@ class Torch:
     def modes(self) -> dict[str, ast.expr]:
         """None: every module of torch has its mode."""
         return {}
+
+    def stream(self) -> ast.expr | None:
+        """None: torch draws from its own generator."""
+        return None
 
     def training(self) -> ast.expr:
         """``self.training``."""

@@ -28,8 +28,8 @@ class CallNode:
             as they are returned, inputs and parameters included.
         params: parameters and buffers used inside that this module or its children own.
         updates: buffers that the call writes at its end, with their new values.
-        late: the operations at the end that only serve updates of train mode; None where
-            updates are made in both modes.
+        trained: those of the buffers that it writes in train mode alone.
+        late: the operations at the end that only serve updates of train mode.
     """
 
     stack: tuple[Scope, ...]
@@ -39,7 +39,8 @@ class CallNode:
     outputs: list[Value] = dataclasses.field(default_factory=list)
     params: list[Param] = dataclasses.field(default_factory=list)
     updates: list[tuple[Param, Value]] = dataclasses.field(default_factory=list)
-    late: frozenset[Node] | None = None
+    trained: frozenset[Param] = frozenset()
+    late: frozenset[Node] = frozenset()
     alias: str = ""
     group: object = None  # calls of one class and method are equal here
     method: str = "__call__"
@@ -105,7 +106,7 @@ def build(graph: Graph) -> CallNode:
     owners = {p.value: p.owner for p in graph.params.values()}
     _inline_stateless(root, owners)
     connect(root, graph)
-    if graph.training:
+    if graph.trained:
         _defer(root)
         connect(root, graph)
     return root
@@ -218,16 +219,20 @@ def _assign_updates(root: CallNode, graph: Graph) -> None:
         stack = value.producer.scope if value.producer else root.stack
         while stack not in calls or not under(param.owner, stack[-1].path):
             stack = stack[:-1]
-        calls[stack].updates.append((param, value))
+        call = calls[stack]
+        call.updates.append((param, value))
+        if path in graph.trained:
+            call.trained |= {param}
 
 
 def _defer(call: CallNode) -> None:
     """Put what only serves updates last, in every call that is made in both modes."""
     needed = set(call.outputs)
+    needed |= {v for p, v in call.updates if p not in call.trained}
     kept: list[list[Node | CallNode]] = []
     late: list[list[Node | CallNode]] = []
     for unit in reversed(_units(call.items)):
-        if any(v in needed for v in unit[-1].outputs):
+        if any(v in needed for v in unit[-1].outputs) or _always_writes(unit[-1]):
             needed.update(v for item in unit for v in _read(item))
             kept.insert(0, unit)
         else:
@@ -238,6 +243,13 @@ def _defer(call: CallNode) -> None:
         (first, *rest) = unit
         if isinstance(first, CallNode) and not rest:
             _defer(first)
+
+
+def _always_writes(item: Node | CallNode) -> bool:
+    """Whether a call writes buffers in eval mode too."""
+    return isinstance(item, CallNode) and any(
+        param not in call.trained for call in item.calls() for param, _ in call.updates
+    )
 
 
 def _units(items: Sequence[Node | CallNode]) -> list[list[Node | CallNode]]:
@@ -273,7 +285,7 @@ def _inline_stateless(call: CallNode, owners: dict[Value, str]) -> None:
                 v in owners and under(owners[v], item.path)
                 for n in nodes
                 for v in n.values()
-            ) and not any(is_random(n) for n in nodes)
+            ) and not any(is_random(n) or _knows_mode(n) for n in nodes)
             container = item.cls.endswith(CONTAINERS)
             if (stateless or container) and not item.updates:
                 items += adopt(item, call)
@@ -282,11 +294,25 @@ def _inline_stateless(call: CallNode, owners: dict[Value, str]) -> None:
     call.items = items
 
 
+def _knows_mode(node: Node) -> bool:
+    """Whether a choice by mode begins: the module may be in another mode than its caller."""
+    return node.op == "control_begin" and node.attrs["style"] == "mode"
+
+
 def is_random(node: Node) -> bool:
-    """Whether the operation draws random numbers in training."""
+    """Whether the operation draws random numbers, be it in training alone."""
     if node.op == "dropout":
         return bool(node.attrs["rate"])
-    return node.op == "attention" and bool(node.attrs["dropout"])
+    if node.op == "attention":
+        return bool(node.attrs["dropout"])
+    return draws(node)
+
+
+def draws(node: Node) -> bool:
+    """Whether the operation draws random numbers in eval mode too."""
+    if node.op == "dropout":
+        return bool(node.attrs["always"] and node.attrs["rate"])
+    return node.op.startswith("random_")
 
 
 def adopt(item: CallNode, caller: CallNode) -> list[Node | CallNode]:

@@ -41,7 +41,8 @@ class BatchNorm(nnx.BatchNorm):
         self.mean[...] = kept * self.mean[...] + (1 - kept) * mean
         self.var[...] = kept * self.var[...] + (1 - kept) * var * count / (count - 1)
         y = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
-        return y * self.scale[...] + self.bias[...]
+        y = y if self.scale is None else y * self.scale[...]
+        return y if self.bias is None else y + self.bias[...]
 
 
 class PaddedEmbed(nnx.Embed):

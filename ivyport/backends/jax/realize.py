@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -89,6 +89,27 @@ def fill(make: Make, arrays: Mapping[str, np.ndarray]) -> nnx.Module:
     model: nnx.Module = nnx.merge(graphdef, rngs, filled)
     model.eval()
     return model
+
+
+def train_modules(
+    model: nnx.Module, paths: Iterable[str], known: Collection[str]
+) -> None:
+    """Put single modules in train mode, with the dropouts of their own code.
+
+    `known` are the paths of all modules that the source has.
+    """
+    for path in paths:
+        module = _at(model, path.split(".") if path else [])
+        own = [
+            child
+            for name, child in vars(module).items()
+            if isinstance(child, nnx.Dropout)
+            and f"{path}.{name}".lstrip(".") not in known
+        ]
+        for each in (module, *own):
+            for name in ("deterministic", "use_running_average"):
+                if name in vars(each):
+                    setattr(each, name, False)
 
 
 def state(model: nnx.Module) -> dict[str, np.ndarray]:

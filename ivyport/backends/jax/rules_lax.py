@@ -136,10 +136,10 @@ def sum_pool(
 
 
 def _key(e: Exprs) -> ast.expr:
-    """A fresh key of the stream of the layer that draws: ``self.dropout.rngs()``."""
-    if e.dropout_module is None:
+    """A fresh key of the stream of the module that draws: ``self.noise()``."""
+    if e.stream is None:
         raise GraphError(f"{e.node.op}: no layer gives it random numbers")
-    return call(attribute(e.dropout_module, "rngs"))
+    return call(e.stream)
 
 
 @emits("random_uniform", "random_normal")

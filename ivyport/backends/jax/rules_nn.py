@@ -11,6 +11,7 @@ import ast
 import math
 from typing import Any
 
+from ivyport.backends import operators
 from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
 from ivyport.backends.spelling import (
     is_hole,
@@ -47,6 +48,18 @@ def add_bias(
     if layout == "channels_first":
         bias = e.index(bias, [Slice(), *(NewAxis(),) * (e.out.rank - 2)])
     return e.binary("+", y, bias)
+
+
+# ---- dropout
+
+
+@emits("dropout")
+def dropout(
+    e: Exprs, x: ast.expr, *, rate: float, broadcast: tuple[int, ...], always: bool
+) -> ast.expr:
+    if always and e.dropout_module is not None:
+        return e.call(e.dropout_module, x, deterministic=False)
+    return operators.dropout(e, x, rate=rate, broadcast=broadcast, always=always)
 
 
 # ---- products

@@ -6,6 +6,12 @@ import torch
 import torch.nn.functional as F
 
 
+def dropped(x: torch.Tensor, rate: float, broadcast: tuple[int, ...]) -> torch.Tensor:
+    """Dropout that draws in eval mode too; one draw serves the `broadcast` axes."""
+    shape = [1 if axis in broadcast else n for axis, n in enumerate(x.shape)]
+    return x * F.dropout(x.new_ones(shape), rate)
+
+
 def causal_attention(
     query: torch.Tensor,
     key: torch.Tensor,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 import torch
@@ -69,6 +69,21 @@ def fill(make: Make, arrays: Mapping[str, np.ndarray]) -> nn.Module:
     model.load_state_dict(state, strict=True, assign=True)
     _compute_buffers(model, make)
     return model.eval()
+
+
+def train_modules(
+    model: nn.Module, paths: Iterable[str], known: Collection[str]
+) -> None:
+    """Put single modules in train mode, with the dropouts of their own code.
+
+    `known` are the paths of all modules that the source has.
+    """
+    for path in paths:
+        module = model.get_submodule(path)
+        module.training = True
+        for name, child in module.named_children():
+            if f"{path}.{name}".lstrip(".") not in known:
+                child.training = True
 
 
 def state(model: nn.Module) -> dict[str, np.ndarray]:

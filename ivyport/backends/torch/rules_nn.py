@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from ivyport.backends import operators
 from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
 from ivyport.backends.spelling import (
     one_axis,
@@ -33,6 +34,21 @@ from ivyport.core.ops import normalize
 from ivyport.core.ranges import least
 
 RULES, emits = rule_table()
+
+
+# ---- dropout
+
+
+@emits("dropout")
+def dropout(
+    e: Exprs, x: ast.expr, *, rate: float, broadcast: tuple[int, ...], always: bool
+) -> ast.expr:
+    if not always or e.dropout_module is None:
+        return operators.dropout(e, x, rate=rate, broadcast=broadcast, always=always)
+    p = attribute(e.dropout_module, "p")
+    if broadcast:
+        return e.rt("dropped", x, p, broadcast)
+    return e.call("F.dropout", x, p)
 
 
 # ---- products

@@ -19,6 +19,8 @@ def eliminate(graph: Graph) -> None:
         if any(v in live for v in node.outputs):
             if node.op in ("scan", "while_loop"):
                 _trim(node, live)
+            elif node.op == "mode":
+                _trim_modes(node, live)
             kept.append(node)
             live.update(node.values())
     graph.nodes = kept[::-1]
@@ -53,6 +55,16 @@ def _trim(node: Node, live: set[Value]) -> None:
         carried = needed
     if not all(kept):
         _drop(node, carried, stacked)
+
+
+def _trim_modes(node: Node, live: set[Value]) -> None:
+    """Drop results of a choice by mode that nobody reads, and what only they need."""
+    kept = [v in live for v in node.outputs]
+    node.outputs = tuple(_chosen(node.outputs, kept))
+    for body in bodies(node):
+        body.outputs = _chosen(body.outputs, kept)
+        eliminate(body)
+    prune(node)
 
 
 def _drop(node: Node, carried: list[bool], stacked: list[bool]) -> None:

@@ -20,6 +20,7 @@ from ivyport.core.passes.pooling import pools_to_means
 from ivyport.core.passes.raising import raise_layers
 from ivyport.core.passes.share import share_layers
 from ivyport.core.passes.simplify import simplify
+from ivyport.core.passes.statistics import spell_statistics
 from ivyport.core.passes.stops import drop_stops
 from ivyport.core.passes.undropped import undrop_loops
 from ivyport.core.passes.unsigned import widen_unsigned
@@ -34,6 +35,7 @@ class Policy:
         images: layout of convolutions, pools and batch norm.
         attention: axis order of queries, keys and values.
         narrow: whether the target computes in 32 bits.
+        writes: whether its function for batch norm updates running statistics.
         statements: whether control flow is written as Python's own.
         unsigned: whether it computes with unsigned integers of 16 and 32 bits.
         even: whether its convolutions pad both ends of an axis alike.
@@ -45,6 +47,7 @@ class Policy:
     narrow: bool
     even: bool
     pools: bool
+    writes: bool = False
     statements: bool = False
     unsigned: bool = True
 
@@ -57,6 +60,7 @@ POLICIES = {
         narrow=False,
         even=True,
         pools=True,
+        writes=True,
         statements=True,
         unsigned=False,
     ),
@@ -85,6 +89,9 @@ def for_target(graph: Graph, target: str) -> list[str]:
     assign_layouts(graph, images=policy.images, attention=policy.attention)
     verify(graph)
     simplify(graph)
+    if not policy.writes:
+        spell_statistics(graph)
+        verify(graph)
     hoist(graph)
     fold_params(graph)
     if policy.even:

@@ -36,12 +36,15 @@ PARTS = (
 LAYERS = (raising_norm.RULES, raising_attention.RULES)
 
 
-def raise_layers(graph: Graph, weights: Set[Value] = frozenset()) -> None:
+def raise_layers(
+    graph: Graph, weights: Set[Value] = frozenset(), *, trains: bool = False
+) -> None:
     """Replace what the source wrote out in primitives by the operations that it means.
 
-    Linears, embeddings, norms, softmax, attention, activations, dropout and pools; the running
-    statistics of a batch norm in train mode, if `graph.updates` has their new values.
-    `weights` are values that stand for parameters of an enclosing graph.
+    Linears, embeddings, norms, softmax, attention, activations, dropout and pools. `weights` are
+    values that stand for parameters of an enclosing graph. `trains` says that the graph is one of
+    train mode alone: masks that it draws are dropouts of that mode, and new values of running
+    statistics in `graph.updates` belong to batch norms.
     """
     trained = {p.value for p in graph.params.values() if p.kind == "parameter"}
     weights = trained | weights
@@ -49,10 +52,10 @@ def raise_layers(graph: Graph, weights: Set[Value] = frozenset()) -> None:
         for body in bodies(node):
             pairs = captured(node, body)
             inner = {y for x, y in pairs if raising_linear.owned(x, weights)}
-            raise_layers(body, inner)
+            raise_layers(body, inner, trains=trains)
         if bodies(node):
             prune(node)
-    while apply_rules(graph, RULES):
+    while apply_rules(graph, RULES, trains=trains):
         eliminate(graph)
     linears = raising_linear.Linears(weights).table()
     # A variance must be one before what divides by its root is looked at: ``mean(square(..))``
@@ -61,11 +64,11 @@ def raise_layers(graph: Graph, weights: Set[Value] = frozenset()) -> None:
     simplify(graph)
     for table in (parts, _joined(RULES, *LAYERS, parts)):
         for _ in range(LIMIT):
-            if not apply_rules(graph, table):
+            if not apply_rules(graph, table, trains=trains):
                 break
             eliminate(graph)
             simplify(graph)
-    if graph.updates:
+    if graph.updates and trains:
         attach_statistics(graph)
         eliminate(graph)
 

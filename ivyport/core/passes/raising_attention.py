@@ -100,6 +100,8 @@ def _weights(weights: Labelled) -> tuple[Logits, str, float] | None:
     """The logits behind a softmax, the letter that it runs over, and the dropout after it."""
     item, rate = weights.behind(), 0.0
     dropped = made_by(item.value, "dropout")
+    if dropped is not None and dropped.attrs["always"]:
+        return None  # attention drops out in train mode alone
     if dropped is not None:
         # Draws that several elements share become one draw each: the same on average.
         rate = dropped.attrs["rate"]

@@ -386,7 +386,7 @@ def _dropped(
     if found is None or not same32(found[0], keep):
         return None
     rate = round(1 - decimal(keep), 7)
-    return b.dropout(x, rate=rate, broadcast=found[1])
+    return b.dropout(x, rate=rate, broadcast=found[1], always=not b.trains)
 
 
 def _uncast(b: Builder, mask: Value) -> Value | None:

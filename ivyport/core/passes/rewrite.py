@@ -10,15 +10,19 @@ from ivyport.core.ir import Call, Graph, Node, Value, map_structure
 Rule = Callable[[Builder, Node], Value | None]
 
 
-def apply_rules(graph: Graph, rules: dict[str, list[Rule]]) -> bool:
+def apply_rules(
+    graph: Graph, rules: dict[str, list[Rule]], *, trains: bool = False
+) -> bool:
     """Rebuild the graph node by node; the first rule that answers replaces the node.
 
     Rules are tried on nodes of their op with operands already rewritten. A rule adds what it
     needs through the builder and returns the value that stands for the node's only result; the
-    type must not change. Returns whether anything changed.
+    type must not change. `trains` says that the graph is one of train mode. Returns whether
+    anything changed.
     """
     nodes: list[Node] = []
     builder = Builder(nodes)
+    builder.trains = trains
     replaced: dict[Value, Value] = {}
     changed = False
     for node in graph.nodes:

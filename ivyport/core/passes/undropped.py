@@ -1,12 +1,13 @@
-"""Dropout inside of loops and branches goes, for targets that cannot draw there."""
+"""Random draws inside of loops and branches go, for targets that cannot draw there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ivyport.core.build import Builder
-from ivyport.core.control import all_nodes, inner_graphs, within
+from ivyport.core.control import all_nodes, bodies, within
+from ivyport.core.errors import UnsupportedOpsError
 from ivyport.core.ir import Graph, Node, Value
 from ivyport.core.passes.rewrite import apply_rules
 
@@ -16,13 +17,37 @@ def undrop_loops(graph: Graph) -> list[str]:
 
     A stream of random numbers is state, and JAX's loops carry no state but their own.
     """
-    found = [n for body in inner_graphs(graph) for n in all_nodes(body) if _drops(n)]
+    found = list(_inside(graph))
+    drawn = next((n for n in found if n.op.startswith("random_")), None)
+    if drawn is not None:
+        raise UnsupportedOpsError(
+            f"{drawn.op} inside of a loop or branch of JAX ({drawn.src}): a stream of random "
+            "numbers is state, which JAX's loops do not carry; draw before the loop"
+        )
     if not found:
         return []
-    within(graph, _undrop)
+    _each(graph, _undrop)
     lines = (f"{Path(n.src.file).name}:{n.src.line}" for n in found if n.src)
     places = ", ".join(dict.fromkeys(lines)) or "source unknown"
     return [f"Dropout inside of loops and branches is left out of the port ({places})."]
+
+
+def _inside(graph: Graph) -> Iterator[Node]:
+    """What draws in loops and branches; those of a mode are Python's own."""
+    for node in graph.nodes:
+        for body in bodies(node):
+            drawn = _inside(body) if node.op == "mode" else all_nodes(body)
+            yield from (n for n in drawn if _drops(n))
+
+
+def _each(graph: Graph, change: Callable[[Graph], None]) -> None:
+    """Change the bodies of loops and branches, wherever they are."""
+    for node in graph.nodes:
+        for body in bodies(node):
+            if node.op == "mode":
+                _each(body, change)
+            else:
+                change(body)
 
 
 def _undrop(body: Graph) -> None:
@@ -42,6 +67,6 @@ def _attentions(graph: Graph) -> Iterator[Node]:
 
 
 def _drops(node: Node) -> bool:
-    if node.op == "dropout":
+    if node.op == "dropout" or node.op.startswith("random_"):
         return True
     return node.op == "attention" and bool(node.attrs["dropout"])

@@ -10,6 +10,7 @@ import numpy as np
 
 from ivyport.core.checks import Check, assumption
 from ivyport.core.errors import TraceError, UnsupportedOpsError
+from ivyport.core.fixing import agree
 from ivyport.core.ir import Argument, Dtype, Graph, Param, Scope, Value, map_leaves
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.raising import raise_layers
@@ -22,7 +23,12 @@ from ivyport.frontends.jax.places import Places
 from ivyport.frontends.jax.reconcile import reconcile
 from ivyport.frontends.jax.registry import Found, Key
 from ivyport.frontends.jax.sizes import type_of
-from ivyport.frontends.jax.sources import FunctionSource, Source, open_source
+from ivyport.frontends.jax.sources import (
+    TRAIN_ARGUMENTS,
+    FunctionSource,
+    Source,
+    open_source,
+)
 from ivyport.frontends.jax.structure import describe
 from ivyport.frontends.jax.trace import Capture, capture, capture_free
 from ivyport.frontends.nested import Leaf, Opaque, described
@@ -72,12 +78,11 @@ def to_graph(
     notes = [*plan.notes, *(_key_note(name) for name in opened.keys)]
     trained: Capture | None = None
     if train and opened.has_train:
-        trained, problem = _train_capture(opened, plan)
-        notes += problem
+        trained = _train_capture(opened, plan)
     places = _places(opened, [evaluated, *([trained] if trained else [])])
     tensors = {**opened.parameters, **opened.buffers}
     lowered = Assembly(opened, evaluated, places, plan)
-    graph = lowered.graph(keep_updates=not opened.has_train)
+    graph = lowered.graph()
     notes += lowered.notes
     if isinstance(opened, FunctionSource):
         notes += closed_over(opened.function, lowered.constants)
@@ -101,6 +106,7 @@ def to_graph(
         for v in graph.inputs
         if v not in graph.uses() and v not in graph.output_values()
     ]
+    notes += _mode_notes(kwargs or {})
     return Traced(
         graph,
         tensors,
@@ -130,6 +136,16 @@ def _portable(constant: Any) -> Any:
     return Dtype(constant.name) if isinstance(constant, np.dtype) else constant
 
 
+def _mode_notes(kwargs: Mapping[str, Any]) -> list[str]:
+    """What became of a train flag that the example inputs set."""
+    return [
+        f"{key}={kwargs[key]!r}: the port computes that in train mode. It starts in eval "
+        "mode: call .train() on it."
+        for key, value in TRAIN_ARGUMENTS.items()
+        if key in kwargs and bool(kwargs[key]) == value
+    ]
+
+
 def _key_note(name: str) -> str:
     return (
         f"Argument '{name}' is a random key: the port has no such argument and draws from "
@@ -137,18 +153,13 @@ def _key_note(name: str) -> str:
     )
 
 
-def _train_capture(
-    source: Source, plan: dims_.Plan
-) -> tuple[Capture | None, list[str]]:
-    """The train capture, or why there is none: a source may be made for inference alone."""
+def _train_capture(source: Source, plan: dims_.Plan) -> Capture:
     try:
-        return capture(source, plan, train=True), []
+        return capture(source, plan, train=True)
     except TraceError as error:
-        text = str(error).replace("\n", " ")
-        return None, [
-            "the train computation cannot be captured, so the port trains with the eval "
-            f"one: {text}"
-        ]
+        raise TraceError(
+            f"in train mode: {error}\nA port for inference alone is made by train=False."
+        ) from error
 
 
 def _reconciled(
@@ -159,19 +170,18 @@ def _reconciled(
     plan: dims_.Plan,
     evaluated: Assembly,
 ) -> list[str]:
+    assembly = Assembly(source, trained, places, plan, evaluated.constants)
     try:
-        assembly = Assembly(source, trained, places, plan, evaluated.constants)
-        train = assembly.graph(keep_updates=True)
+        train = assembly.graph()
     except UnsupportedOpsError as error:
-        first = "; ".join(line.strip() for line in str(error).split("\n")[1:3])
-        return [
-            "the train computation cannot be ported, so the port trains with the eval "
-            f"one: {first}"
-        ]
-    raise_layers(train)
+        raise UnsupportedOpsError(
+            f"in train mode: {error}\nA port for inference alone is made by train=False."
+        ) from None
+    raise_layers(train, trains=True)
     raise_layers(graph)
     raise_running(graph, train)
-    notes = reconcile(graph, train)
+    notes = agree(graph, train)
+    reconcile(graph, train)
     evaluated.constants.update(
         (path, array)
         for path, array in assembly.constants.items()
@@ -214,8 +224,8 @@ class Assembly:
         self._constant_params: dict[str, Param] = {}
         self._known = dict(known or {})
 
-    def graph(self, *, keep_updates: bool) -> Graph:
-        """Lower the jaxpr; the new state stays as `updates` if asked for.
+    def graph(self) -> Graph:
+        """Lower the jaxpr; the new state stays as `updates`.
 
         Raises:
             UnsupportedOpsError: primitives without a rule, all listed.
@@ -250,11 +260,6 @@ class Assembly:
             if value is not held[path]  # a transform (remat) may hand it through
         }
         written = lowering.unrolled.updates(written)
-        if written and not keep_updates:
-            names = ", ".join(sorted(written))
-            self.notes.append(
-                f"The source writes to {names} in eval mode; the port does not."
-            )
         everything = [*lowering.params.values(), *self._constant_params.values()]
         return Graph(
             inputs=inputs,
@@ -269,7 +274,7 @@ class Assembly:
             attrs=self._attrs(),
             classes=self._classes(),
             name=source.name,
-            updates=written if keep_updates else {},
+            updates=written,
         )
 
     def _param(self, path: str, var: Any) -> Param:

@@ -2,9 +2,9 @@
 
 Both graphs come from one source, so that a value of the train graph has its counterpart in the eval
 graph: the one that the same operation makes of the same operands. Dropouts, which eval mode lacks,
-stand between a value and its uses; everything else must have its counterpart. Where it has not, the
-difference is named and the port trains with the eval graph. Buffers that train mode writes are
-written by the port as well, in train mode alone.
+stand between a value and its uses. Where all else has its counterpart, dropouts go into loops too;
+where it has not, the two graphs are merged as `ivyport.core.modes` does. Buffers that train mode
+writes are written by the port as well, in train mode alone.
 """
 
 from __future__ import annotations
@@ -23,26 +23,38 @@ from ivyport.core.ir import (
     Value,
     leaves,
     map_structure,
+    walk,
 )
+from ivyport.core.modes import merge
 from ivyport.core.text import render
 
 # Attributes that may differ: eval mode has no dropout to show.
-_TRAINING = {"attention": ("dropout",)}
+_TRAINING = {"attention": ("dropout",), "dropout": ("always",)}
 
 
-def reconcile(graph: Graph, train: Graph) -> list[str]:
-    """Complete `graph` (eval) in place; returns what could not be reconciled, as sentences.
+def reconcile(graph: Graph, train: Graph) -> None:
+    """Make `graph` (eval) the graph of both modes, in place.
 
     Both are of one source, raised, with inputs and parameters of the same names.
     """
     inputs = {v.name: v for v in graph.inputs}
     matching = _Matching(graph, train, {v: inputs[v.name] for v in train.inputs})
-    difference = matching.run()
-    if difference is not None:
-        return [_sentence(difference)]
+    if graph.updates or not _alike(graph, train) or matching.run() is not None:
+        merge(graph, train)
+        return
     matching.apply()
     matching.write()
-    return []
+
+
+def _alike(graph: Graph, train: Graph) -> bool:
+    """Whether both modes return one structure, of equal types."""
+    one, other = (
+        [x.type if isinstance(x, Value) else x for x in walk(g.outputs)]
+        for g in (graph, train)
+    )
+    return one == other and repr(map_structure(lambda _: 0, graph.outputs)) == repr(
+        map_structure(lambda _: 0, train.outputs)
+    )
 
 
 class _Matching:
@@ -169,7 +181,7 @@ class _Matching:
         for position, x in enumerate(theirs.inputs[:own]):
             if isinstance(x, Value) and x in self.dropped:
                 self.operands[mine, position] = x
-        if mine.op in _TRAINING:
+        if mine.op == "attention":
             self.rates.append((mine, theirs))
 
     def _missing(self, end: Value) -> Node | None:
@@ -233,7 +245,7 @@ class _Matching:
             for path, found in updates.items()
             if isinstance(value := self._given(found, builder), Value)
         }
-        self.graph.training = True
+        self.graph.trained = set(self.graph.updates)
         self._know([scope for node in added for scope in node.scope])
 
     def _given(self, x: Operand, builder: Builder) -> Operand:
@@ -330,15 +342,6 @@ def _operand(x: Operand) -> Any:
     if isinstance(x, Value):
         return id(x)
     return (type(x.value).__name__, x.value) if isinstance(x, Scalar) else None
-
-
-def _sentence(node: Node) -> str:
-    where = (node.scope[-1].path if node.scope else "") or "the root"
-    line = f" ({node.src})" if node.src else ""
-    return (
-        "in train mode the source computes something else than in eval mode, first at "
-        f"{node.op} in {where}{line}; the port trains with the eval computation"
-    )
 
 
 __all__ = ["reconcile"]

@@ -96,6 +96,14 @@ class NNXSource(Source):
             model.eval()
         return model
 
+    def trains(self) -> dict[str, bool]:
+        found: dict[str, bool] = {}
+        for path, module in _modules(self.module).items():
+            for name in ("deterministic", "use_running_average"):
+                if isinstance(vars(module).get(name), bool):
+                    found[".".join(path)] = not vars(module)[name]
+        return found
+
     @contextlib.contextmanager
     def marks(self, table: ScopeTable) -> Iterator[None]:
         """Record module calls: the public methods of every class in the module are wrapped."""

@@ -163,6 +163,10 @@ class Source(abc.ABC):
             key,
         )
 
+    def trains(self) -> dict[str, bool]:
+        """Which modules are in train mode, by path, where modules have modes."""
+        return {}
+
     def bind(self, inputs: Mapping[str, Any], train: bool, key: Any) -> Bound:
         """The arguments of the function with `inputs` in place of the examples."""
         keys = {name: _derive(key, name, own) for name, own in self.keys.items()}

@@ -17,16 +17,21 @@ from ivyport.core.ir import (
     Dtype,
     Graph,
     Record,
-    Scope,
     Value,
     map_leaves,
 )
+from ivyport.core.modes import refuse_drawing
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.proofs import Reduced
 from ivyport.frontends.nested import Leaf, Opaque, described
 from ivyport.frontends.torch.lower import Lowered, Lowering
 from ivyport.frontends.torch.provenance import proven_fields
-from ivyport.frontends.torch.reconcile import reconcile
+from ivyport.frontends.torch.reconcile import (
+    forget_counters,
+    reconcile,
+    stacks,
+    written,
+)
 from ivyport.frontends.torch.sizes import dtype_name
 from ivyport.frontends.torch.structure import Size, describe
 from ivyport.frontends.torch.trace import TorchTrace, tensor_aliases, trace
@@ -73,8 +78,15 @@ def to_graph(
     native = trace(model, args, kwargs, dims=dims, train=train, probe=fixed)
     tensors = _tensors(model, native.program)
     symbols = {symbol: name for symbol, (name, _, _) in native.dims.items()}
+    changed = written(native)
     lowering = Lowering(
-        native.program, symbols, tensors, aliases, modules, assumed=native.assumed
+        native.program,
+        symbols,
+        tensors,
+        aliases,
+        modules,
+        assumed=native.assumed,
+        written=changed,
     )
     lowered = lowering.run()
     notes = list(native.notes)
@@ -82,13 +94,27 @@ def to_graph(
     graph.arguments, found = _arguments(native, lowered)
     name_parts(model.forward, graph.arguments)
     notes += found
-    notes += [
-        f"the forward pass writes to {name!r}; the port does not"
-        for name in lowered.mutated
-    ]
+    notes += _argument_notes(graph, lowered)
+    refuse_drawing(graph)
+    if native.train_program is None:
+        forget_counters(graph)
+        eliminate(graph)
+        return Traced(graph, tensors, list(dict.fromkeys(notes)))
+    other = native.in_training()
+    symbols = {symbol: name for symbol, (name, _, _) in other.dims.items()}
+    trained = _lower_training(
+        Lowering(
+            other.program, symbols, tensors, native.param_aliases, modules,
+            train=True, written=changed, assumed=native.assumed,
+        )
+    )  # fmt: skip
+    train_graph = _assemble(model, other, trained, symbols)
+    notes += _argument_notes(train_graph, trained)
+    for each in (graph, train_graph):
+        forget_counters(each)
+        eliminate(each)
+    notes += reconcile(graph, lowered, train_graph, trained, native)
     eliminate(graph)
-    if native.train_program is not None:
-        notes += reconcile(graph, native, tensors, modules)
     return Traced(graph, tensors, list(dict.fromkeys(notes)))
 
 
@@ -109,6 +135,23 @@ def _guilty(trial: Lowering, symbols: Mapping[str, str]) -> dict[str, str]:
         gap = next(gap for gap in trial.gaps if name in gap.sizes)
         return {name: f"{gap.operation} in {gap.where} cannot have it free"}
     return {}
+
+
+def _lower_training(lowering: Lowering) -> Lowered:
+    try:
+        return lowering.run()
+    except UnsupportedOpsError as error:
+        raise UnsupportedOpsError(
+            f"in train mode: {error}\nA port for inference alone is made by train=False."
+        ) from None
+
+
+def _argument_notes(graph: Graph, lowered: Lowered) -> list[str]:
+    return [
+        f"The forward pass writes to its argument '{name}'; the port leaves it as it is."
+        for name in lowered.mutated
+        if name not in graph.params
+    ]
 
 
 def _shared_modules(model: torch.nn.Module) -> Names:
@@ -157,6 +200,11 @@ def _assemble(
         classes=dict(native.module_classes),
         fields=proven_fields(model),
         name=type(model).__name__,
+        updates={
+            path: value
+            for path, value in lowered.mutated.items()
+            if path in lowered.params and value is not lowered.params[path].value
+        },
     )
 
 
@@ -193,16 +241,10 @@ def _outputs(spec: Any, flat: list[Any]) -> Any:
 
 def _calls(native: TorchTrace, env: Mapping[Any, Any]) -> list[Call]:
     """Arguments of every module call, as values of the graph."""
-    by_key = {(c.path, c.index): c for c in native.calls}
     result = []
-    for call in native.calls:
-        stack: list[Scope] = []
-        current: Any = call
-        while current is not None:
-            stack.insert(0, Scope(current.path, current.cls, current.index))
-            current = by_key.get(current.parent) if current.parent else None
+    for stack, call in stacks(native.calls):
         args = [pair for name, arg in call.args for pair in _flatten(name, arg, env)]
-        result.append(Call(tuple(stack), args, call.alias))
+        result.append(Call(stack, args, call.alias))
     return result
 
 

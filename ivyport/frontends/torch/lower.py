@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+from collections.abc import Collection
 from inspect import isroutine
 from typing import Any, cast
 
@@ -48,7 +49,24 @@ class Lowered:
     builder: Builder
     env: dict[FxNode, Any]
     outputs: list[Any]
-    mutated: dict[str, Value]
+    mutated: dict[str, Value]  # what state that the program writes holds in the end
+
+
+def written_state(program: ExportedProgram) -> set[str]:
+    """Paths of parameters and buffers that a program writes in place."""
+    signature = program.graph_signature
+    targets = {s.arg.name: s.target for s in signature.input_specs}
+    found = set()
+    for node in program.graph.nodes:
+        if node.op != "call_function" or rules.functional(node.target) is None:
+            continue
+        root = node.kwargs.get("out", next(iter(node.args), None))
+        while isinstance(root, FxNode) and root.op == "call_function":
+            root = next(iter(root.all_input_nodes), None)
+        target = targets.get(root.name) if isinstance(root, FxNode) else None
+        if target is not None:
+            found.add(str(target))
+    return found
 
 
 def operation_name(target: Any) -> str:
@@ -80,7 +98,8 @@ class Lowering:
         aliases: dict[str, tuple[str, ...]],
         modules: dict[str, str] | None = None,
         *,
-        keep_draws: bool = False,
+        train: bool = False,
+        written: Collection[str] = (),
         assumed: Reduced | None = None,
     ) -> None:
         self.program = program
@@ -91,6 +110,8 @@ class Lowering:
         self.modules = modules or {}  # other paths of a shared module: its own one
         self.canonical = {a: name for name, others in aliases.items() for a in others}
         self.builder = Builder()
+        self.builder.trains = train
+        self.written = {self.canonical.get(path, path) for path in written}
         self.views = Views(self.builder, self._lower_call)
         self.env = self.views.env
         self.gaps: list[Gap] = []
@@ -99,9 +120,8 @@ class Lowering:
         self.params: dict[str, Param] = {}
         self.inputs: list[Value] = []
         self.flows = Differentiable(())
-        # Uniform draws of a train capture stay open inputs, for stochastic depth to be found.
-        self.draws: list[Value] | None = [] if keep_draws else None
-        self.mutated: dict[str, Value] = {}
+        self.mutated: dict[str, FxNode] = {}  # placeholders that are written, by path
+        self.held: dict[FxNode, str] = {}  # the state that a placeholder stands for
         self.traces: list[Made] = []
         self.traced: list[FxNode] = []
 
@@ -123,8 +143,9 @@ class Lowering:
         if self.gaps:
             raise UnsupportedOpsError(report(self.gaps))
         self._name_values()
+        mutated = {path: self.views.read(node) for path, node in self.mutated.items()}
         return Lowered(
-            self.inputs, self.params, self.builder, self.env, outputs, self.mutated
+            self.inputs, self.params, self.builder, self.env, outputs, mutated
         )
 
     # ---- placeholders
@@ -143,6 +164,7 @@ class Lowering:
             self.flows.add(self.env[node])
             return
         path = self.canonical.get(str(spec.target), str(spec.target))
+        self.held[node] = path
         constant = self._small_constant(path, spec.kind)
         if constant is not None:
             self.env[node] = constant
@@ -177,6 +199,8 @@ class Lowering:
         """
         persistent = set(self.program.state_dict)
         tensor = self.tensors.get(path)
+        if path in self.written:
+            return None
         if kind == InputKind.PARAMETER or path in persistent or tensor is None:
             return None
         if tensor.is_meta or tensor.numel() == 0 or tensor.is_complex():
@@ -241,10 +265,9 @@ class Lowering:
             self._stand_in(node)  # the gap that it follows from is reported
             return
         try:
-            if target in rules.INPLACE:
-                functional = rules.INPLACE[target]
+            if (functional := rules.functional(target)) is not None:
                 result = self._apply(functional, node)
-                mutated = node.args[0]
+                mutated = node.kwargs.get("out", next(iter(node.args), None))
                 if not isinstance(mutated, FxNode):
                     raise GraphError("an in-place operation on a constant")
                 # What is written takes the dtype of the memory it is written to.
@@ -278,10 +301,6 @@ class Lowering:
         return cast(Value, self._stop(result))
 
     def _lower_call(self, node: FxNode) -> None:
-        if node.target is torch.ops.aten.rand.default and self.draws is not None:
-            self.draws.append(Value(self._type(node.meta["val"]), "draw"))
-            self.env[node] = self.draws[-1]
-            return
         if node.target is functions.CALL:
             self.env[node] = self._custom(node)
             return
@@ -337,7 +356,8 @@ class Lowering:
         if not isinstance(target, torch._ops.OpOverload):
             raise GraphError(NO_RULE)
         args = tuple(self._argument(a) for a in node.args)
-        kwargs = {k: self._argument(v) for k, v in node.kwargs.items()}
+        given = {k: v for k, v in node.kwargs.items() if k != "out"}
+        kwargs = {k: self._argument(v) for k, v in given.items()}
         if target is torch.ops.aten.detach.default and not self.flows(args[0]):
             return args[0]
         if target in registry.RENAMED:
@@ -374,7 +394,7 @@ class Lowering:
     def _record_mutation(self, node: FxNode) -> None:
         root = self.views.root(node)
         if root.op == "placeholder":
-            self.mutated[str(root.name)] = self.env[root]
+            self.mutated[self.held.get(root, str(root.name))] = root
 
     # ---- translation of arguments
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
 
 from ivyport.frontends.nested import qualified_name
-from ivyport.frontends.torch.hooks import ModuleCall
 from ivyport.frontends.torch.session import hf_configs
 
 # Rates that switch such a mechanism off when they are 0: attributes of the module or
@@ -70,6 +68,10 @@ class Quieting:
             if done.rate is not None:
                 _silence(module)
 
+    def switched_off(self) -> frozenset[str]:
+        """Modules whose own code runs as in eval mode; their dropouts are put back later."""
+        return frozenset(path for path, done in self._done.items() if done.own_flag)
+
     def notes(self, trained: ExportedProgram) -> list[str]:
         """One sentence for each module: what the port will not do in train mode."""
         return [self._note(done, trained) for done in self._done.values()]
@@ -84,10 +86,10 @@ class Quieting:
                 "which a capture cannot keep: the port never drops a layer. Everything "
                 "else of it trains as in the source."
             )
-        lost = _lost_dropouts(trained, done.path)
+        lost = _own_dropouts(trained, done.path)
         if not lost and done.rate is None and _reads_rate(module):
             return f"{start}: its layer drop rate is 0, so nothing of it is lost."
-        rest = f"; its own {lost} functional dropout(s) are off as well" if lost else ""
+        rest = f"; its own {lost} functional dropout(s) are kept" if lost else ""
         return (
             f"{start} has its own code captured as in eval mode, because {done.why}"
             f"{rest}. Its submodules are in train mode."
@@ -123,7 +125,7 @@ def _silence(module: torch.nn.Module) -> None:
                 state[name] = 0.0
 
 
-def _lost_dropouts(trained: ExportedProgram, path: str) -> int:
+def _own_dropouts(trained: ExportedProgram, path: str) -> int:
     """Dropouts with a rate in the module's own code, which its flag turned off."""
     lost = 0
     for node in trained.graph.nodes:
@@ -132,18 +134,3 @@ def _lost_dropouts(trained: ExportedProgram, path: str) -> int:
         stack = list(node.meta.get("nn_module_stack", {}).values())
         lost += bool(stack) and stack[-1][0] == path
     return lost
-
-
-def agrees(evaluated: Sequence[ModuleCall], trained: Sequence[ModuleCall]) -> list[str]:
-    """Paths that are called a different number of times in the two captures."""
-
-    def counts(calls: Sequence[ModuleCall]) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for call in calls:
-            found[call.path] = found.get(call.path, 0) + 1
-        return found
-
-    first, second = counts(evaluated), counts(trained)
-    return sorted(
-        p for p in first.keys() | second.keys() if first.get(p) != second.get(p)
-    )

@@ -1,58 +1,84 @@
-"""One graph for eval and train mode: what only the train capture shows is taken over.
-
-Eval captures keep `dropout` but not the rate of attention's dropout, and no stochastic depth at
-all. Where the two captures agree in everything else, both are put into the eval graph; where they
-do not, the difference is named and the port trains with the eval computation.
-"""
+"""The train capture of a torch module, lowered and merged into the graph of the eval capture."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-import torch
+from torch.fx import Node as FxNode
 
 from ivyport.core.build import Builder
-from ivyport.core.errors import UnsupportedOpsError
-from ivyport.core.ir import Graph, Node, Scalar, Value
+from ivyport.core.fixing import agree
+from ivyport.core.ir import Graph, Node, Scalar, Scope, Value
+from ivyport.core.modes import merge
 from ivyport.core.passes.dce import eliminate
+from ivyport.core.passes.raising_elementwise import (
+    dropout_by_choice,
+    dropout_by_product,
+    dropout_by_quotient,
+)
 from ivyport.core.passes.rewrite import apply_rules
-from ivyport.frontends.torch.lower import Lowering
+from ivyport.frontends.torch.hooks import ModuleCall
+from ivyport.frontends.torch.lower import Lowered, written_state
 from ivyport.frontends.torch.trace import TorchTrace
+
+COUNTER = "num_batches_tracked"  # of batch norm, which counts by itself
+
+Stack = tuple[Scope, ...]
+
+
+def written(native: TorchTrace) -> set[str]:
+    """Paths of the state that either capture writes."""
+    programs = (native.program, native.train_program)
+    return {path for p in programs if p is not None for path in written_state(p)}
 
 
 def reconcile(
-    graph: Graph,
-    native: TorchTrace,
-    tensors: dict[str, torch.Tensor],
-    modules: dict[str, str],
+    graph: Graph, evaluated: Lowered, train: Graph, trained: Lowered, native: TorchTrace
 ) -> list[str]:
-    """Complete `graph` (eval) in place; returns what could not be reconciled, as sentences."""
-    assert native.train_program is not None
-    symbols = {s: name for s, (name, _, _) in native.train_dims.items()}
-    lowering = Lowering(
-        native.train_program, symbols, tensors, native.param_aliases, modules,
-        keep_draws=True, assumed=native.assumed,
-    )  # fmt: skip
-    try:
-        lowered = lowering.run()
-    except UnsupportedOpsError as error:
-        first = "; ".join(line.strip() for line in str(error).split("\n")[1:3])
-        return [
-            "the train computation cannot be ported, so the port trains with the eval one "
-            f"and with dropout: {first}"
-        ]
-    train = Graph(
-        lowered.inputs, lowered.params, lowered.builder.nodes, lowered.outputs
-    )
-    draws = set(lowering.draws or ())
-    apply_rules(
-        train, {"multiply": [lambda b, node: _stochastic_depth(b, node, draws)]}
-    )
+    """Make `graph` (eval) the graph of both modes, in place; returns notes.
+
+    `train` is the graph of the train capture; it is used up.
+    """
+    _settle_dropouts(train, native.quieted)
+    depth = {
+        "where": [dropout_by_choice],
+        "divide": [dropout_by_quotient],
+        "multiply": [_stochastic_depth, dropout_by_product],
+    }
+    apply_rules(train, depth, trains=True)
     eliminate(train)
-    return _merge(graph, train)
+    notes = agree(graph, train)
+    merge(graph, train, dict(_exits(native, evaluated, trained)))
+    return notes
 
 
-def _stochastic_depth(b: Builder, node: Node, draws: set[Value]) -> Value | None:
+def _settle_dropouts(train: Graph, quieted: Collection[str]) -> None:
+    """Dropouts that the train capture shows switched off go, but for those that it had to."""
+
+    def settle(b: Builder, node: Node) -> Value | None:
+        if node.attrs["always"]:
+            return None
+        if node.scope and node.scope[-1].path in quieted:
+            node.attrs["always"] = True
+            return None
+        source = node.inputs[0]
+        return source if isinstance(source, Value) else None
+
+    apply_rules(train, {"dropout": [settle]})
+
+
+def forget_counters(graph: Graph) -> None:
+    """Drop the counters of batch norms that nothing reads: the layers count by themselves."""
+    uses = graph.uses()
+    results = [v for p, v in graph.updates.items() if not p.endswith(COUNTER)]
+    for path in [p for p in graph.updates if p.rpartition(".")[2] == COUNTER]:
+        value = graph.updates[path]
+        if not uses.get(value) and value not in results:
+            del graph.updates[path]
+
+
+def _stochastic_depth(b: Builder, node: Node) -> Value | None:
     """``x / keep * floor(keep + uniform)``: whole rows of x dropped at random."""
     scaled, mask = (x.producer if isinstance(x, Value) else None for x in node.inputs)
     if scaled is None or mask is None or (scaled.op, mask.op) != ("divide", "floor"):
@@ -62,9 +88,9 @@ def _stochastic_depth(b: Builder, node: Node, draws: set[Value]) -> Value | None
     total = shifted.producer if isinstance(shifted, Value) else None
     if total is None or total.op != "add" or not isinstance(keep, Scalar):
         return None
-    draw = next((v for v in total.inputs if isinstance(v, Value) and v in draws), None)
+    draw = next((v for v in total.inputs if _is_uniform(v)), None)
     added = next((v for v in total.inputs if isinstance(v, Scalar)), None)
-    if draw is None or added != keep or not isinstance(x, Value):
+    if not isinstance(draw, Value) or added != keep or not isinstance(x, Value):
         return None
     if draw.type.rank != x.type.rank or not isinstance(keep.value, float):
         return None
@@ -72,60 +98,47 @@ def _stochastic_depth(b: Builder, node: Node, draws: set[Value]) -> Value | None
     return b.dropout(x, rate=round(1 - keep.value, 12), broadcast=axes)
 
 
-def _merge(graph: Graph, train: Graph) -> list[str]:
-    """Walk both graphs side by side; extra dropouts of the train graph are inserted."""
-    ours = iter(graph.nodes)
-    nodes: list[Node] = []
-    match: dict[
-        Value, Value
-    ] = {}  # values of the train graph to those of the eval graph
-    inserted: dict[Value, Value] = {}
-    builder = Builder(nodes)
-    current = next(ours, None)
-    for node in train.nodes:
-        if current is not None and _alike(current, node):
-            _adopt(current, node, inserted)
-            match.update(zip(node.outputs, current.outputs, strict=True))
-            nodes.append(current)
-            current = next(ours, None)
-        elif node.op == "dropout":
-            source = node.inputs[0]
-            assert isinstance(source, Value)
-            builder.scope, builder.src = node.scope, node.src
-            origin = inserted.get(source) or match.get(source)
-            if origin is None:
-                return [_difference(node)]
-            inserted[node.output] = builder.dropout(origin, **node.attrs)
-        else:
-            return [_difference(node)]
-    if current is not None:
-        return [_difference(current)]
-    graph.nodes = nodes
-    return []
+def _is_uniform(x: Any) -> bool:
+    made = x.producer if isinstance(x, Value) else None
+    return made is not None and made.op == "random_uniform"
 
 
-def _alike(one: Node, other: Node) -> bool:
-    return (one.op, one.scope, len(one.inputs)) == (
-        other.op,
-        other.scope,
-        len(other.inputs),
-    )
+# ---- what calls of modules return
 
 
-def _adopt(mine: Node, other: Node, inserted: dict[Value, Value]) -> None:
-    """Take over attention's dropout, and operands that stand behind an inserted dropout."""
-    if mine.op == "attention":
-        mine.attrs["dropout"] = other.attrs["dropout"]
-    operands: list[Any] = list(mine.inputs)
-    for position, theirs in enumerate(other.inputs):
-        if isinstance(theirs, Value) and theirs in inserted:
-            operands[position] = inserted[theirs]
-    mine.inputs = tuple(operands)
+def _exits(
+    native: TorchTrace, evaluated: Lowered, trained: Lowered
+) -> Iterator[tuple[Stack, list[tuple[Value, Value]]]]:
+    theirs = {(c.path, c.index): c for c in native.train_calls}
+    for stack, call in stacks(native.calls):
+        other = theirs.get((call.path, call.index))
+        if other is None or len(stack) == 1:
+            continue
+        one = list(_nodes(call.outputs, evaluated.env))
+        two = list(_nodes(other.outputs, trained.env))
+        if len(one) == len(two):
+            yield stack, list(zip(one, two, strict=True))
 
 
-def _difference(node: Node) -> str:
-    where = (node.scope[-1].path if node.scope else "") or "the model"
-    return (
-        "in train mode the source computes something else than in eval mode, first at "
-        f"{node.op} in {where}; the port trains with the eval computation, and with dropout"
-    )
+def stacks(calls: Collection[ModuleCall]) -> Iterator[tuple[Stack, ModuleCall]]:
+    """Each call with the stack of calls that it is made in."""
+    by_key = {(c.path, c.index): c for c in calls}
+    for call in calls:
+        stack: list[Scope] = []
+        current: Any = call
+        while current is not None:
+            stack.insert(0, Scope(current.path, current.cls, current.index))
+            current = by_key.get(current.parent) if current.parent else None
+        yield tuple(stack), call
+
+
+def _nodes(outputs: Any, env: Mapping[FxNode, Any]) -> Iterator[Value]:
+    from ivyport.core.ir import walk
+
+    for item in walk(outputs):
+        value = env.get(item) if isinstance(item, FxNode) else None
+        if isinstance(value, Value):
+            yield value
+
+
+__all__ = ["forget_counters", "reconcile", "stacks", "written"]

@@ -68,8 +68,8 @@ def apply(
     }
     passed: dict[str, Any] = {}
     for key, value in bound.items():
-        # A schema may call an argument `self`, which Python rules spell `input`.
-        parameter = "input" if key == "self" else key
+        # A schema may call an argument what is a word of Python.
+        parameter = {"self": "input", "from": "low"}.get(key, key)
         if parameter in parameters:
             passed[parameter] = value
         elif key not in PLACEMENT and (key not in defaults or value != defaults[key]):

@@ -1,9 +1,8 @@
-"""Creation of tensors: constants, ranges, and the random draws that are refused."""
+"""Creation of tensors: constants and ranges."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
 
 import torch
 
@@ -241,39 +240,3 @@ def _count_below(b: Builder, edges: Value, x: Value, int32: bool, right: bool) -
     column = b.reshape(x, shape=(*x.type.shape, 1))
     below = binary(b, "less_equal" if right else "less", edges, column)
     return b.sum(b.cast(below, "int32" if int32 else "int64"), axis=(-1,))
-
-
-@lowers(aten.rand.default, aten.rand_like.default, aten.randn.default)
-@lowers(aten.randn_like.default, aten.randint.default, aten.randint.low)
-@lowers(aten.randint_like.default, aten.randint_like.low_dtype, aten.randperm.default)
-@lowers(aten.bernoulli.default, aten.bernoulli.p, aten.bernoulli_.float)
-@lowers(aten.normal.float_float, aten.normal.Tensor_Tensor, aten.normal.Tensor_float)
-@lowers(aten.normal_.default, aten.uniform_.default, aten.multinomial.default)
-@lowers(aten.rrelu.default, aten.alpha_dropout.default)
-@lowers(aten.feature_alpha_dropout.default)
-def random_draw(
-    b: Builder,
-    input: Any = None,
-    size: Any = None,
-    low: Any = None,
-    high: Any = None,
-    n: Any = None,
-    p: Any = None,
-    mean: Any = None,
-    std: Any = None,
-    to: Any = None,
-    lower: Any = None,
-    upper: Any = None,
-    num_samples: Any = None,
-    replacement: Any = None,
-    train: Any = None,
-    training: Any = None,
-    dtype: Any = None,
-    generator: Any = None,
-    **_: Any,
-) -> NoReturn:
-    """Refused: dropout is the only randomness that a port keeps."""
-    raise GraphError(
-        "random draws in the forward pass are unsupported (dropout aside); trace the"
-        " model in eval mode, or pass the random tensor as an input"
-    )

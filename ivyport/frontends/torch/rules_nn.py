@@ -294,8 +294,13 @@ def batch_norm(
     eps: float,
     cudnn_enabled: bool = True,
 ) -> Value:
-    """Normalise channels (axis 1); training is the port's flag, not the trace's."""
+    """Normalise channels (axis 1) by the running statistics, or by the batch's.
+
+    That a capture in train mode uses running statistics means that they never change there.
+    """
     statistics = (running_mean, running_var)
+    if running_mean is not None and b.trains and not training:
+        momentum = None
     return b.batch_norm(
         input, weight, bias, *statistics, axis=1, eps=eps, momentum=momentum
     )
@@ -366,8 +371,8 @@ def attention(
 
 @lowers(aten.dropout.default)
 def dropout(b: Builder, input: Value, p: float, train: bool) -> Value:
-    """Dropout; whether to train is the port's flag, not the trace's."""
-    return b.dropout(input, rate=float(p))
+    """Dropout. Whether it draws is seen in both captures (`ivyport.core.modes`)."""
+    return b.dropout(input, rate=float(p), always=train)
 
 
 @lowers(aten.native_dropout.default)
@@ -375,16 +380,14 @@ def native_dropout(
     b: Builder, input: Value, p: float, train: bool | None
 ) -> tuple[Value, None]:
     """Dropout; its mask is None, for what is drawn is not part of the graph."""
-    return b.dropout(input, rate=float(p)), None
+    return b.dropout(input, rate=float(p), always=train is not False), None
 
 
 @lowers(aten.feature_dropout.default)
 def feature_dropout(b: Builder, input: Value, p: float, train: bool) -> Value:
     """Dropout of whole channels: the same draw over space."""
-    batch, channels, *space = input.type.shape
-    shape = (batch, channels, *((1,) * len(space)))
-    ones = b.full(shape=shape, value=1.0, dtype=input.type.dtype)
-    return b.multiply(input, b.dropout(ones, rate=float(p)))
+    space = tuple(range(2, input.type.rank))
+    return b.dropout(input, rate=float(p), broadcast=space, always=train)
 
 
 # Activations.

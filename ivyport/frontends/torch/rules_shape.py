@@ -169,7 +169,7 @@ def reversed_axes(b: Builder, input: Value) -> Value:
     return b.transpose(input, tuple(range(input.type.rank))[::-1])
 
 
-@lowers(aten.mT.default, aten.adjoint.default)
+@lowers(aten.mT.default, aten.adjoint.default, aten.matrix_H.default)
 def matrix_transpose(b: Builder, input: Value) -> Value:
     """Swap the last two axes."""
     return transpose(b, input, -2, -1)

@@ -44,9 +44,10 @@ from ivyport.frontends.torch.gradients import refuse_hooks, visible
 from ivyport.frontends.torch.guards import GuardLog
 from ivyport.frontends.torch.hooks import ModuleCall, Recorder, module_names
 from ivyport.frontends.torch.kinds import demand_inputs
-from ivyport.frontends.torch.randomness import Quieting, agrees
+from ivyport.frontends.torch.randomness import Quieting
 from ivyport.frontends.torch.regions import tidy
 from ivyport.frontends.torch.session import preserved, quiet, switch_configs
+from ivyport.frontends.torch.statistics import spell_out
 from ivyport.frontends.torch.structure import SCALARS, describe
 from ivyport.frontends.torch.transforms import NeedsAutograd, transforms_traced
 
@@ -77,7 +78,8 @@ class TorchTrace:
     `given` are the arguments of the call, and constants that the capture sets by itself.
     `notes` are sentences about what had to be given up. `assumed` are the conditions on
     sizes, by human names, under which both captures are right, `fixed` the lines that made
-    axes constant.
+    axes constant. `quieted` are the modules whose own code was captured as in
+    eval mode.
     """
 
     program: ExportedProgram
@@ -99,6 +101,19 @@ class TorchTrace:
     train_output_spec: Any
     assumed: Reduced
     fixed: dict[dims_.Axis, Line | None]
+    quieted: frozenset[str] = frozenset()
+
+    def in_training(self) -> TorchTrace:
+        """The train capture in the place of the eval one."""
+        assert self.train_program is not None
+        return dataclasses.replace(
+            self,
+            program=self.train_program,
+            calls=self.train_calls,
+            dims=self.train_dims,
+            input_nodes=self.train_input_nodes,
+            output_spec=self.train_output_spec,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +188,7 @@ class _Capture:
     plan: dims_.Plan
     host_random: list[str]
     notes: list[str]
+    quieted: frozenset[str] = frozenset()
 
     def humans(self) -> dict[str, str]:
         """The human name of each of torch's symbols."""
@@ -254,6 +270,7 @@ def trace(
         train_output_spec=trained.spec if trained else None,
         assumed=assumed,
         fixed=evaluated.dims.fixed,
+        quieted=trained.quieted if trained else frozenset(),
     )
 
 
@@ -334,6 +351,7 @@ def _prepare(model: torch.nn.Module, inputs: Inputs) -> tuple[Given, ...]:
         for name, value in switch_configs(model).items()
         if name in parameters and name not in known
     )
+    spell_out(model)
     if inputs.nested:
         _flatten_forward(model, inputs)
     model.eval()
@@ -557,12 +575,7 @@ def _capture_train(
         if any(added):
             continue
         captured.notes += quieting.notes(captured.program)
-        missing = agrees(evaluated.calls, captured.calls)
-        if missing:
-            captured.notes.append(
-                "The train capture calls other modules than the eval capture: "
-                + ", ".join(missing)
-            )
+        captured.quieted = quieting.switched_off()
         return captured
 
 

@@ -158,7 +158,7 @@ def test_numpy_randomness_is_never_baked() -> None:
     found = trace(DrawsInside(), (torch.randn(2, 3),))
     (note,) = found.notes
     assert "'child'" in note
-    assert "its own 1 functional dropout(s) are off" in note
+    assert "its own 1 functional dropout(s) are kept" in note
     assert found.train_program is not None
     rates = [
         node.args[1:] for node in found.train_program.graph.nodes if len(node.args) == 3
