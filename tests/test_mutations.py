@@ -51,18 +51,6 @@ class Stopped(Line):
         return self.lin(self.first(x).detach()) + self.first(x)
 
 
-class Guarded(nn.Module):
-    """Another value for odd lengths."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.emb = nn.Embedding(7, 4)
-
-    def forward(self, ids):
-        h = self.emb(ids)
-        return h * 2 if h.shape[1] % 2 == 0 else h
-
-
 class Images(nn.Module):
     """A convolution, batch norm and dropout."""
 
@@ -112,7 +100,6 @@ SOURCES: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "stopped": (Stopped, X),
     "frozen": (frozen, X),
     "padded": (lambda: nn.Sequential(nn.Embedding(7, 4, padding_idx=0)), IDS),
-    "guarded": (Guarded, IDS),
 }
 
 
@@ -199,12 +186,6 @@ def attribute(module: Any, name: str, value: Any) -> Any:
     return lambda patch: patch.setattr(module, name, value)
 
 
-def unguarded(patch: pytest.MonkeyPatch) -> None:
-    """Neither the guards of sizes nor the sizes that they fix are checked at the call."""
-    for name in ("sizes_checks", "shapes_check"):
-        patch.setattr(file, name, lambda *_: [])
-
-
 MUTANTS: dict[str, Mutant] = {
     "gelu by tanh": Mutant("gelu", rule(JAX, "gelu", approximate=lambda a: not a)),
     "softmax over the batch": Mutant("softmax", rule(JAX, "softmax", axis=lambda _: 0)),
@@ -266,7 +247,6 @@ MUTANTS: dict[str, Mutant] = {
         ),
         outputs=False,
     ),
-    "guards left out": Mutant("guarded", unguarded, outputs=False),
 }
 
 
