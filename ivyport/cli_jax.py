@@ -98,7 +98,16 @@ def flax(
     out: Out = None,
     params: Annotated[
         Path | None,
-        typer.Option(help="Parameters to load, .safetensors, .npz or .msgpack."),
+        typer.Option(
+            help="Parameters to load: .safetensors, .npz, a msgpack of Flax, a pickle of "
+            "arrays, or a folder of orbax; of a training state, the parameters in it."
+        ),
+    ] = None,
+    params_key: Annotated[
+        str | None,
+        typer.Option(
+            help="The tree of the checkpoint that holds the parameters, like ema_params."
+        ),
     ] = None,
     dims: DimsGiven = None,
     verify: Verify = True,
@@ -111,6 +120,7 @@ def flax(
         factory,
         inputs=tuple(input_ or ()),
         params=None if params is None else str(params),
+        params_key=params_key,
     )
     screen = Screen(as_json=as_json)
     port(origin, to, out, verify=verify, screen=screen, dims=dims)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from ivyport.core.errors import WeightsError
@@ -20,7 +21,10 @@ _DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error)
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file by name; no pickled ones are read.
 
-    Raises `WeightsError` where the file is absent, truncated or damaged.
+    numpy has no name for bfloat16 and writes its two bytes as ``|V2``: these are read as what
+    they were. Of other such bytes, nothing says what they are.
+
+    Raises `WeightsError` where the file is absent, truncated or damaged, or holds those.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
@@ -29,9 +33,20 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path} is truncated or no .npz archive")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
+            return {name: _named(x, name, path) for name, x in archive.items()}
     except (*_DAMAGED, ValueError, OSError, EOFError) as error:
         raise WeightsError(f"{path} cannot be read: {error}") from error
+
+
+def _named(array: np.ndarray, name: str, path: Path) -> np.ndarray:
+    if array.dtype.kind != "V" or array.dtype.names:
+        return array
+    if array.dtype.itemsize == 2:
+        return array.view(ml_dtypes.bfloat16)
+    raise WeightsError(
+        f"{path}: {name!r} has the dtype {array.dtype.str}: numpy wrote its bytes without "
+        "saying what they are. Save it as float32, or the file as .safetensors."
+    )
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:

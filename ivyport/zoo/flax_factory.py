@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ivyport.core.errors import InputError, SourceError, WeightsError
+from ivyport.core.errors import InputError, SourceError
 from ivyport.weights.differences import Differences
-from ivyport.zoo.array_files import fitted, read_npz, read_safetensors
+from ivyport.zoo import flax_checkpoints as checkpoints
+from ivyport.zoo.array_files import fitted
 from ivyport.zoo.factory import find_factory
 
 if TYPE_CHECKING:
@@ -56,9 +57,15 @@ def is_linen(module: linen.Module | nnx.Module) -> bool:
 
 
 def variables(
-    module: linen.Module, inputs: Mapping[str, np.ndarray], path: Path | None, seed: int
+    module: linen.Module,
+    inputs: Mapping[str, np.ndarray],
+    path: Path | None,
+    seed: int,
+    key: str | None = None,
 ) -> dict[str, Any]:
     """The variables of a linen module, from a file or else as it initialises them.
+
+    `key` is the tree of a checkpoint to take, as in `flax_checkpoints.chosen`.
 
     Raises:
         InputError: `inputs` do not fit the module.
@@ -80,21 +87,21 @@ def variables(
     # Parameters come first, so that a name without a collection is theirs.
     order = sorted(wanted, key=lambda place: place[0] != "params")
     found = _load(
-        path, {place: wanted[place] for place in order}, type(module).__name__, 1
+        path, {place: wanted[place] for place in order}, type(module).__name__, 1, key
     )
     held: dict[str, Any] = unflatten_dict(found)
     return held
 
 
-def load_into(module: nnx.Module, path: Path) -> None:
-    """Put the tensors of a file into an nnx module; `WeightsError` as in `variables`."""
+def load_into(module: nnx.Module, path: Path, key: str | None = None) -> None:
+    """Put the tensors of a file into an nnx module; `key` and errors as in `variables`."""
     import jax.numpy as jnp
     from flax import nnx
 
     _, _, state = nnx.split(module, nnx.RngState, ...)
     held = dict(nnx.to_flat_state(state))
     wanted = {place: variable[...] for place, variable in held.items()}
-    found = _load(path, wanted, type(module).__name__, 0)
+    found = _load(path, wanted, type(module).__name__, 0, key)
     fresh = [(place, held[place].replace(jnp.asarray(x))) for place, x in found.items()]
     nnx.update(module, nnx.from_flat_state(fresh))
 
@@ -124,17 +131,21 @@ def _eval_flags(module: linen.Module, inputs: Mapping[str, Any]) -> dict[str, bo
 
 
 def _load(
-    path: Path, wanted: Mapping[Path_, Any], what: str, prefix: int
+    path: Path, wanted: Mapping[Path_, Any], what: str, prefix: int, key: str | None
 ) -> dict[Path_, np.ndarray]:
     """The tensors of a file by place; `prefix` parts in front may be left out."""
     places: dict[str, Path_] = {}
     for skipped in range(prefix + 1):
         for place in wanted:
-            for separator in "./":
-                places.setdefault(separator.join(map(str, place[skipped:])), place)
+            places.setdefault(".".join(map(str, place[skipped:])), place)
+    held = checkpoints.read(path)
+    params = {
+        ".".join(map(str, p[prefix:])) for p in wanted if not prefix or p[0] == "params"
+    }
+    others = {str(p[0]): () for p in wanted if prefix and p[0] != "params"}
     found = Differences()
     given: dict[str, np.ndarray] = {}
-    for text, array in _read(path).items():
+    for text, array in checkpoints.chosen(held, params, others, key, path).items():
         name = ".".join(map(str, places[text])) if text in places else text
         if name in given:
             found.add("twice in the file", name)
@@ -143,36 +154,3 @@ def _load(
     specs = {name: wanted[place] for name, place in named.items()}
     arrays = fitted(given, specs, found, f"--params {path} does not fit {what}:")
     return {named[name]: array for name, array in arrays.items()}
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise WeightsError(f"--params {path}: no such file.")
-    if path.suffix == ".npz":
-        return read_npz(path)
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    if path.suffix == ".msgpack":
-        return _read_msgpack(path)
-    raise WeightsError(
-        f"--params {path}: expected a .safetensors, .npz or .msgpack file "
-        "(flax.serialization.to_bytes)."
-    )
-
-
-def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
-    import msgpack  # type: ignore[import-untyped]
-    from flax.serialization import msgpack_restore
-    from flax.traverse_util import flatten_dict
-
-    try:
-        tree = msgpack_restore(path.read_bytes())
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise WeightsError(f"--params {path} cannot be read: {error}") from error
-    flat = flatten_dict(tree, sep="/") if isinstance(tree, dict) else {"": tree}
-    wrong = [name for name, x in flat.items() if not isinstance(x, np.ndarray)]
-    if wrong:
-        raise WeightsError(
-            f"--params {path} does not hold arrays by name: {', '.join(wrong[:5]) or tree!r}"
-        )
-    return flat

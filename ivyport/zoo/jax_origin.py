@@ -94,7 +94,8 @@ class HaikuOrigin:
 class FlaxOrigin:
     """A factory of the user's own, `pkg.module:factory`, and texts for its inputs.
 
-    It makes a linen or an nnx module.
+    It makes a linen or an nnx module. `params` is a file or a folder of parameters,
+    `params_key` the tree in it that holds them.
     """
 
     kind: ClassVar[str] = "flax"
@@ -102,6 +103,7 @@ class FlaxOrigin:
     model: str
     inputs: tuple[str, ...]
     params: str | None = None
+    params_key: str | None = None
     seed: int = 0
 
     def build(self, progress: Callable[[int], None] | None = None) -> Built:
@@ -113,12 +115,15 @@ class FlaxOrigin:
         arrays = sample_inputs(self.inputs, seed=self.seed)
         from ivyport.zoo import flax_factory
 
+        if self.params_key is not None and self.params is None:
+            raise InputError("--params-key picks a tree of --params: give both.")
         module = flax_factory.build(self.model)
         path = None if self.params is None else Path(self.params)
         params: Any = None
         if flax_factory.is_linen(module):
-            params = flax_factory.variables(module, arrays, path, self.seed)
+            key = self.params_key
+            params = flax_factory.variables(module, arrays, path, self.seed, key)
         elif path is not None:
-            flax_factory.load_into(module, path)
+            flax_factory.load_into(module, path, self.params_key)
         name, record = safe_name(type(module).__name__), origin_to_json(self)
         return Built(module, arrays, name, record, params=params, rng=self.seed)
