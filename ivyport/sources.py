@@ -116,7 +116,7 @@ class TorchSource:
 
     def capture(self, dims: Dims | None, train: bool) -> Captured:
         from ivyport.frontends.torch.frontend import to_graph
-        from ivyport.frontends.torch.trace import bind_inputs
+        from ivyport.frontends.torch.inputs import bind_inputs
 
         traced = to_graph(self.model, self.args, self.kwargs, dims=dims, train=train)
         bound = bind_inputs(self.model, self.args, self.kwargs or {})

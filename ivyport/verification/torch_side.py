@@ -11,11 +11,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from ivyport.frontends.torch.inputs import bind_inputs, by_name
 from ivyport.frontends.torch.session import hf_configs, preserved
 from ivyport.frontends.torch.tensors import to_numpy
 from ivyport.frontends.torch.trace import (
-    bind_inputs,
-    by_name,
     tensor_aliases,
 )
 from ivyport.verification.compare import Array, Flat, flatten, is_array

@@ -101,11 +101,7 @@ def to_graph(
     eliminate(graph)
     verify(graph)
     tensors |= lowered.constants
-    notes += [
-        f"Input '{v.name}' is not used by the source."
-        for v in graph.inputs
-        if v not in graph.uses() and v not in graph.output_values()
-    ]
+    notes += _unused(graph)
     notes += _mode_notes(kwargs or {})
     return Traced(
         graph,
@@ -114,6 +110,16 @@ def to_graph(
         dict(opened.inputs),
         dict(places.leaves),
     )
+
+
+def _unused(graph: Graph) -> list[str]:
+    """A note on each input that takes no part."""
+    needed = {*graph.uses(), *graph.output_values()}
+    return [
+        f"Input '{v.name}' is not used by the source."
+        for v in graph.inputs
+        if v not in needed
+    ]
 
 
 def _arguments(source: Source, graph: Graph) -> tuple[list[Argument], list[str]]:

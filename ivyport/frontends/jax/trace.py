@@ -8,7 +8,7 @@ https://docs.jax.dev/en/latest/export/shape_poly.html.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -105,14 +105,16 @@ def capture(
         )
         raise trace_error(error, at) from error
     _demand_outputs(source, found["output"], found["count"])
-    sizes = dims_.sizes(source.inputs, plan)
-    answers = [question.answer(sizes) for question in asked.equalities()]
-    # JAX answered with "not equal", which the example may not do: see `capture_free`.
-    checks = [a for a in answers if a is not None and a.relation == "!="]
     return Capture(
         closed, table, found["output"], found["count"], list(found["updated"]), keyed,
-        checks,
+        _unequal(asked, dims_.sizes(source.inputs, plan)),
     )  # fmt: skip
+
+
+def _unequal(asked: Asked, sizes: Mapping[str, int]) -> list[Any]:
+    """What JAX answered with "not equal", which the example may not do: see `capture_free`."""
+    answers = [question.answer(sizes) for question in asked.equalities()]
+    return [a for a in answers if a is not None and a.relation == "!="]
 
 
 def capture_free(source: Source, plan: dims_.Plan) -> tuple[Capture, dims_.Plan]:
