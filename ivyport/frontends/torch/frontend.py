@@ -96,26 +96,37 @@ def to_graph(
     notes += found
     notes += _argument_notes(graph, lowered)
     refuse_drawing(graph)
-    if native.train_program is None:
-        forget_counters(graph)
-        eliminate(graph)
-        return Traced(graph, tensors, list(dict.fromkeys(notes)))
+    forget_counters(graph)
+    eliminate(graph)
+    if native.train_program is not None:
+        notes += _train_too(model, native, graph, lowered, changed)
+    return Traced(graph, tensors, list(dict.fromkeys(notes)))
+
+
+def _train_too(
+    model: torch.nn.Module,
+    native: TorchTrace,
+    graph: Graph,
+    lowered: Lowered,
+    changed: set[str],
+) -> list[str]:
+    """Complete the eval graph with what train mode does; notes."""
     other = native.in_training()
     symbols = {symbol: name for symbol, (name, _, _) in other.dims.items()}
     trained = _lower_training(
         Lowering(
-            other.program, symbols, tensors, native.param_aliases, modules,
+            other.program, symbols, _tensors(model, native.program),
+            native.param_aliases, _shared_modules(model),
             train=True, written=changed, assumed=native.assumed,
         )
     )  # fmt: skip
     train_graph = _assemble(model, other, trained, symbols)
-    notes += _argument_notes(train_graph, trained)
-    for each in (graph, train_graph):
-        forget_counters(each)
-        eliminate(each)
+    notes = _argument_notes(train_graph, trained)
+    forget_counters(train_graph)
+    eliminate(train_graph)
     notes += reconcile(graph, lowered, train_graph, trained, native)
     eliminate(graph)
-    return Traced(graph, tensors, list(dict.fromkeys(notes)))
+    return notes
 
 
 def _guilty(trial: Lowering, symbols: Mapping[str, str]) -> dict[str, str]:

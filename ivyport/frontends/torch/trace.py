@@ -165,14 +165,7 @@ def trace(
     attrs = {path: _scalars(module) for path, module in modules.items()}
     with preserved(model), quiet(), transforms_traced():
         given = prepare(model, inputs)
-        while True:
-            evaluated, found = _capture_free(model, inputs, plan, probe)
-            trained = _capture_train(model, found, evaluated) if train else None
-            fixed = {} if trained is None else _fixed_in_training(evaluated, trained)
-            if not fixed:
-                break
-            plan = _given_up(evaluated.plan, fixed)
-            model.eval()
+        evaluated, trained, found = _capture_both(model, inputs, plan, probe, train)
     assumed = evaluated.assumed(*([trained] if trained else []))
     notes = _notes(evaluated, trained, dims or {}, assumed)
     return TorchTrace(
@@ -197,6 +190,26 @@ def trace(
         fixed=evaluated.dims.fixed,
         quieted=trained.quieted if trained else frozenset(),
     )
+
+
+def _capture_both(
+    model: torch.nn.Module,
+    inputs: Inputs,
+    plan: dims_.Plan,
+    probe: Probe | None,
+    train: bool,
+) -> tuple[_Capture, _Capture | None, Inputs]:
+    """The captures of both modes with the same free dimensions, and their inputs."""
+    while True:
+        evaluated, found = _capture_free(model, inputs, plan, probe)
+        if not train:
+            return evaluated, None, found
+        trained = _capture_train(model, found, evaluated)
+        fixed = _fixed_in_training(evaluated, trained)
+        if not fixed:
+            return evaluated, trained, found
+        plan = _given_up(evaluated.plan, fixed)
+        model.eval()
 
 
 def _classes(modules: Mapping[str, torch.nn.Module]) -> dict[str, str]:
