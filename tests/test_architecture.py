@@ -84,7 +84,7 @@ UNITS = {
         ARRAYS
         | TORCH
         | JAX
-        | {"transformers", "safetensors", "huggingface_hub", "msgpack"},
+        | {"transformers", "safetensors", "huggingface_hub", "msgpack", "orbax"},
     ),
     "zoo.haiku": unit("core weights targets zoo", ARRAYS | JAX | HAIKU, JAX | HAIKU),
     "bench": unit(

@@ -1,4 +1,4 @@
-"""Checkpoints of Flax as users have them, and JAX sources whose ports were refused or unlike them."""
+"""Checkpoints of Flax as users have them, and JAX sources whose ports were refused."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_average_beside_the_parameters_is_picked(tmp_path: Path) -> None:
 def test_a_state_in_a_state(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     path.write_bytes(to_bytes({"epoch": 3, "model": train_state(average=True)}))
-    with pytest.raises(WeightsError, match="--params-key model.ema_params"):
+    with pytest.raises(WeightsError, match=r"--params-key model\.ema_params"):
         loaded(path)
     assert values(loaded(path, "model/ema_params")["params"]) == {2}
 
@@ -125,7 +125,7 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="without a checkpoint of orbax"):
         loaded(tmp_path)
     (tmp_path / "checkpoint_8").write_bytes(b"x")
-    with pytest.raises(WeightsError, match="one of its files: .*checkpoint_8"):
+    with pytest.raises(WeightsError, match=r"one of its files: .*checkpoint_8"):
         loaded(tmp_path)
 
 
@@ -163,7 +163,7 @@ def test_a_pickle_is_read_without_running_it(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_our_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "checkpoint").write_bytes(content)
-    with pytest.raises(WeightsError, match="--params .*checkpoint"):
+    with pytest.raises(WeightsError, match=r"--params .*checkpoint"):
         loaded(tmp_path / "checkpoint")
 
 
