@@ -20,6 +20,8 @@ import ivyport
 from ivyport.backends.jax import RULES as JAX
 from ivyport.backends.torch import RULES as TORCH
 from ivyport.core.errors import ParityError
+from ivyport.frontends.torch import dims
+from ivyport.frontends.torch.guards import Assumed
 from ivyport.modules import file, nnx
 from ivyport.weights.transform import Permute
 
@@ -49,6 +51,26 @@ class Stopped(Line):
 
     def forward(self, x):
         return self.lin(self.first(x).detach()) + self.first(x)
+
+
+class Guarded(nn.Module):
+    """Twice what it is given, if a question about its sizes is answered with yes."""
+
+    def __init__(self, asks: Callable[[int, int], bool]) -> None:
+        super().__init__()
+        self.emb = nn.Embedding(7, 4)
+        self.asks = asks
+
+    def forward(self, ids):
+        h = self.emb(ids)
+        return h * 2 if self.asks(*ids.shape) else h
+
+
+class Rooted(Line):
+    """Divides by the root of an axis, which a port fixes."""
+
+    def forward(self, x):
+        return self.lin(x.sum(2)) / int(x.shape[2] ** 0.5)
 
 
 class Images(nn.Module):
@@ -99,6 +121,10 @@ SOURCES: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "normed": (lambda: nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6)), X),
     "stopped": (Stopped, X),
     "frozen": (frozen, X),
+    "even": (lambda: Guarded(lambda b, t: t % 2 == 0), IDS),
+    "several": (lambda: Guarded(lambda b, t: b > 1), IDS),
+    "long": (lambda: Guarded(lambda b, t: b * t > 12), IDS),
+    "rooted": (lambda: Rooted(torch.tanh), torch.randn(2, 3, 9, 6)),
     "padded": (lambda: nn.Sequential(nn.Embedding(7, 4, padding_idx=0)), IDS),
 }
 
@@ -186,6 +212,11 @@ def attribute(module: Any, name: str, value: Any) -> Any:
     return lambda patch: patch.setattr(module, name, value)
 
 
+#: No guard of a trace becomes a check.
+UNGUARDED = attribute(dims, "assumptions", lambda *_: Assumed((), {}))
+NO_SIZES = attribute(file, "sizes_checks", lambda *_: [])
+NO_SHAPES = attribute(file, "shapes_check", lambda *_: [])
+
 MUTANTS: dict[str, Mutant] = {
     "gelu by tanh": Mutant("gelu", rule(JAX, "gelu", approximate=lambda a: not a)),
     "softmax over the batch": Mutant("softmax", rule(JAX, "softmax", axis=lambda _: 0)),
@@ -247,6 +278,14 @@ MUTANTS: dict[str, Mutant] = {
         ),
         outputs=False,
     ),
+    "an even length not checked": Mutant("even", NO_SIZES, False),
+    "a batch of several not checked": Mutant("several", NO_SIZES, False, "torch"),
+    "a number of tokens not checked": Mutant("long", NO_SIZES, False, "torch"),
+    "a fixed size not checked": Mutant("rooted", NO_SHAPES, False),
+    "a fixed size not checked in torch": Mutant("rooted", NO_SHAPES, False, "torch"),
+    "the guard of an even length lost": Mutant("even", UNGUARDED, False),
+    "the guard of a batch lost": Mutant("several", UNGUARDED, False, "torch"),
+    "the guard of a number of tokens lost": Mutant("long", UNGUARDED, False, "torch"),
 }
 
 

@@ -3,8 +3,9 @@
 On the traced inputs: every output, compiled and eagerly, and the gradient of every
 parameter, of a seeded scalar of the outputs. On fresh inputs of other sizes (larger and
 smaller, odd and even, a batch of 1): every output, and that the port refuses sizes for
-which it was not made. Then which tensors train, where dropout draws, what train mode
-computes with dropout off, the state that three calls of it write, and one training step.
+which it was not made, or is right for them. Then which tensors train, where dropout draws,
+what train mode computes with dropout off, the state that three calls of it write, and one
+training step.
 Both sides compute at full precision, and neither model is changed.
 """
 
@@ -23,6 +24,7 @@ from ivyport.core.dtype import FLOATS
 from ivyport.core.errors import IvyportError
 from ivyport.core.report import Report, ReportRow, worst
 from ivyport.verification import compare, drift
+from ivyport.verification.beyond import beyond
 from ivyport.verification.check import drawn_anew, not_runnable
 from ivyport.verification.choose import port_side, source_side
 from ivyport.verification.compare import Array, Entry, Flat
@@ -272,15 +274,23 @@ class _Verification:
         return compared.rows(actual, expected, entry, inputs)
 
     def _outputs(
-        self, actual: Flat, expected: Flat, entry: Entry, inputs: Mapping[str, Array]
+        self,
+        actual: Flat,
+        expected: Flat,
+        entry: Entry,
+        inputs: Mapping[str, Array],
+        *,
+        one: bool = False,
     ) -> None:
+        """A row for each output, or `one` of the worst; where failing ones come from."""
         rows = self._compared(actual, expected, entry, inputs)
         failing = [row for row in rows if not row.passed]
         drawn = {row.name for row in failing if drawn_anew(self.source, row.name)}
         self.unchecked += [
             f"output {name!r}: the source draws it anew in each call" for name in drawn
         ]
-        self.rows += [row for row in rows if row.passed or row.name not in drawn]
+        rows = [row for row in rows if row.passed or row.name not in drawn]
+        self.rows += [worst(rows)] if one and len(rows) > 1 else rows
         failing = [row for row in failing if row.name not in drawn]
         if failing:
             self._localise(inputs, max(row.tolerance for row in failing))
@@ -333,6 +343,9 @@ class _Verification:
                 found = self._accepted(inputs, free, group)
                 if found is not None:
                     tried.append(found)
+            for sizes in beyond(inputs, free, bounds, self.checks):
+                if all(sizes.second != other.second for other in tried):
+                    self._beyond(inputs, free, sizes)
         self._step()
         traced = sizes_of(inputs, free)
         return {n: (m, *(s.second.get(n, m) for s in tried)) for n, m in traced.items()}
@@ -347,7 +360,7 @@ class _Verification:
         """
         refused = ""
         for sizes in group:
-            second = fresh(inputs, sizes.free or free, sizes, seed=SEED)
+            second = fresh(inputs, free, sizes, seed=SEED)
             try:
                 expected = self.source.forward(second).outputs
             # A limit of the source: the next sizes of the group are nearer.
@@ -361,10 +374,32 @@ class _Verification:
                 refused = f"the port takes none ({sizes.text()}: {error})"
                 continue
             return sizes
-        # That another size of a fixed axis is refused, by either side, is as it should be.
-        if not any(sizes.free for sizes in group):
-            self.unchecked.append(f"{group[0].role} sizes: {refused}")
+        self.unchecked.append(f"{group[0].role} sizes: {refused}")
         return None
+
+    def _beyond(self, inputs: Mapping[str, Array], free: Free, sizes: Sizes) -> None:
+        """Compare outputs in sizes that the port need not take, where both sides do.
+
+        The port comes first: where its check refuses, as it should, nothing was computed.
+        """
+        second = fresh(inputs, sizes.free or free, sizes, seed=SEED)
+        actual: Result | PortFails
+        try:
+            actual = self.port.forward(second)
+        except PortRefuses:
+            return
+        except PortFails as error:
+            actual = error
+        try:
+            expected = self.source.forward(second).outputs
+        # A limit of the source: there is nothing to be right about.
+        except Exception:  # noqa: BLE001
+            return
+        entry = Entry("output", "second", sizes.text())
+        if isinstance(actual, PortFails):
+            self._failed("forward", entry, str(actual), second)
+        else:
+            self._outputs(actual.outputs, expected, entry, second, one=True)
 
     def _second(
         self, sizes: Sizes, second: Mapping[str, Array], expected: Flat

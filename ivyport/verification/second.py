@@ -6,7 +6,7 @@ A batch size or a sequence length that the port has baked in shows only here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -27,13 +27,14 @@ class Sizes:
     """Sizes by symbol: of the traced inputs and of second ones.
 
     `role` says what they are for; `free` are the axes where they are not those of the port:
-    axes that it has fixed.
+    axes that it has fixed. `beyond` says that the port may refuse them.
     """
 
     traced: Mapping[str, int]
     second: Mapping[str, int]
     role: str = "other"
     free: Free | None = None
+    beyond: bool = False
 
     def text(self) -> str:
         """The second sizes: ``batch 3, seq 10``."""
@@ -50,15 +51,15 @@ def plans(
 
     Sizes of free axes satisfy `checks`, such as that a length is even.
 
-    Larger sizes, odd for even; smaller ones with a batch of 1; then, one after the other,
-    axes that the port has fixed, where it has to refuse or to be right.
+    Larger sizes, odd for even; smaller ones with a batch of 1. Sizes that the port has to
+    refuse, or to be right for, are those of `ivyport.verification.beyond`.
     """
-    dims = _dims(free)
+    dims = symbolic(free)
     traced = sizes_of(inputs, free)
     if not traced and not any(a.ndim for a in inputs.values()):
         yield [Sizes({}, {})]
         return
-    batch = {name for name in traced if _only_leading(name, dims)}
+    batch = batches(traced, dims)
     larger, smaller, nearer = dict(traced), dict(traced), dict(traced)
     for position, (name, size) in enumerate(traced.items()):
         bound = bounds.get(name)
@@ -88,7 +89,6 @@ def plans(
             yield [Sizes(traced, second, role) for second in found]
     if not traced:
         yield [Sizes({}, {})]
-    yield from _fixed(inputs, dims)
 
 
 def _satisfying(
@@ -121,31 +121,6 @@ def _only(sizes: Mapping[str, int], names: set[str]) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if name in names}
 
 
-#: Sizes of fixed axes that are tried: all of them would be many.
-FIXED = 4
-
-
-def _fixed(
-    inputs: Mapping[str, Array], dims: Mapping[str, Mapping[int, DimLike]]
-) -> Iterator[list[Sizes]]:
-    """Another size for the axes that the port has fixed; axes of one size go together."""
-    axes: dict[int, dict[str, dict[int, str]]] = {}
-    for name, array in inputs.items():
-        for axis, size in enumerate(array.shape):
-            if size > 1 and axis not in dims.get(name, {}):
-                axes.setdefault(size, {}).setdefault(name, {})[axis] = f"size {size}"
-    for size, chosen in list(axes.items())[:FIXED]:
-        label = f"size {size}"
-        free = {
-            name: dict(dims.get(name, {})) | chosen.get(name, {}) for name in inputs
-        }
-        traced = sizes_of(inputs, free)
-        for other in (size + 1, size - 1):
-            second = {**traced, label: other}
-            yield [Sizes(traced, second, f"other than {size}", free)]
-            break
-
-
 def fresh(
     inputs: Mapping[str, Array], free: Free, sizes: Sizes, *, seed: int
 ) -> dict[str, Array]:
@@ -157,7 +132,7 @@ def fresh(
     that no row is masked whole.
     """
     rng = np.random.default_rng(seed)
-    dims = _dims(free)
+    dims = symbolic(free)
     made = {}
     for name, array in inputs.items():
         shape = list(array.shape)
@@ -225,7 +200,8 @@ def _mask(
     return np.where(drawn == 1, marks[1], marks[0])
 
 
-def _dims(free: Free) -> dict[str, dict[int, DimLike]]:
+def symbolic(free: Free) -> dict[str, dict[int, DimLike]]:
+    """The same, with an expression for each name."""
     return {
         name: {
             axis: symbol(dim) if isinstance(dim, str) else dim
@@ -238,7 +214,7 @@ def _dims(free: Free) -> dict[str, dict[int, DimLike]]:
 def sizes_of(inputs: Mapping[str, Array], free: Free) -> dict[str, int]:
     """The size of each symbol, from the axes that are linear in one symbol."""
     sizes: dict[str, int] = {}
-    for name, axes in _dims(free).items():
+    for name, axes in symbolic(free).items():
         for axis, dim in axes.items():
             if name in inputs and (found := _solve(dim, inputs[name].shape[axis])):
                 sizes.setdefault(*found)
@@ -257,6 +233,13 @@ def _solve(dim: DimLike, size: int) -> tuple[str, int] | None:
     if not isinstance(atom, str) or (size - constant) % coefficient:
         return None
     return atom, (size - constant) // coefficient
+
+
+def batches(
+    traced: Iterable[str], dims: Mapping[str, Mapping[int, DimLike]]
+) -> set[str]:
+    """Symbols that are sizes of first axes alone."""
+    return {name for name in traced if _only_leading(name, dims)}
 
 
 def _only_leading(name: str, dims: Mapping[str, Mapping[int, DimLike]]) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from flax import nnx
+from torch import nn
 
 import ivyport
 from ivyport import verification
@@ -78,12 +79,13 @@ def test_tied_and_frozen_parameters_hold(tied):
 def test_integer_outputs_are_rows_and_none_is_not(net):
     report = net.verify()
     assert report.passed, report
-    # Traced, one row for the eager call, then two other sizes.
+    # Traced, one row for the eager call, two other sizes, and one row for a length of 1.
     once = ["hidden", "best"]
     found = [
         r.name for r in report.rows if r.kind == "output" and "eagerly" not in r.note
     ]
-    assert found == once * 3
+    assert found[:6] == once * 3
+    assert len(found) == 7
     [eager] = [row for row in report.rows if "eagerly" in row.note]
     assert eager.name in once
 
@@ -237,15 +239,43 @@ def test_given_second_inputs(net):
     assert (row.shapes, row.note) == ("(5, 7, 16)", "batch 5")
 
 
+class Counted(nn.Module):
+    """An axis that a port fixes: the length is a number of its code."""
+
+    def forward(self, x):
+        return x.sum(2) / int(x.shape[2] ** 0.5)
+
+
+def test_given_second_inputs_that_the_port_refuses():
+    x = torch.randn(2, 3, 9, 4)
+    source = Counted().eval()
+    ported = ivyport.transpile(source, "torch", (x,))
+    given = {"x": torch.randn(2, 3, 16, 4)}
+    report = ivyport.verify(source, ported, second=given)
+    assert not report.passed
+    [row] = [row for row in report.rows if not row.passed]
+    assert (row.name, row.inputs) == ("forward", "second")
+    assert "axis 2 is 16, not 9" in row.note
+    # Sizes that the port takes are no failure.
+    given = {"x": torch.randn(2, 3, 9, 4)}
+    assert ivyport.verify(source, ported, second=given).passed
+
+
 def test_sizes_that_the_source_refuses(net):
     report = net.run(free={"x": {0: "batch", 2: "width"}})
     assert report.passed
     assert report.dims["batch"][:3] == (2, 3, 1)
     assert set(report.dims["width"]) == {16}
     report = net.run(free={"x": {2: "width"}})
-    tried = {r.note for r in report.rows if (r.kind, r.inputs) == SECOND}
-    # Axes of which nothing was said, one by one.
-    assert tried <= {"width 16, size 2 3", "width 16, size 7 8"}
+    tried = {
+        r.note.partition(";")[0] for r in report.rows if (r.kind, r.inputs) == SECOND
+    }
+    # Axes of which nothing was said, one by one; width 1 is nothing that the source takes.
+    assert tried == {
+        f"width 16, size {size} {other}"
+        for size, others in ((2, (3, 1)), (7, (8, 6, 1)))
+        for other in others
+    }
     larger, smaller = report.not_checked
     assert larger.startswith("larger sizes: the source takes none (width 11: ")
     assert smaller.startswith("smaller sizes: the source takes none (width 10: ")

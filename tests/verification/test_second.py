@@ -52,16 +52,6 @@ def test_sizes_are_odd_and_even_and_reach_the_bound():
     assert smaller["batch"] in (2, 3)
 
 
-def test_axes_that_are_fixed_are_tried_too():
-    inputs = {"x": np.ones((2, 3, 8, 8), np.float32), "m": np.ones((2, 8), np.bool_)}
-    groups = list(plans(inputs, {"x": {0: "batch"}, "m": {0: "batch"}}, {}))
-    fixed = [sizes for group in groups for sizes in group if sizes.free]
-    assert [sizes.role for sizes in fixed] == ["other than 3", "other than 8"]
-    made = fresh(inputs, fixed[1].free, fixed[1], seed=0)
-    assert made["x"].shape == (2, 3, 9, 9)
-    assert made["m"].shape == (2, 9)
-
-
 @pytest.mark.parametrize("hides", [-np.inf, np.finfo(np.float32).min])
 def test_masks_of_floats_hide_no_row_whole(hides):
     mask = np.where(np.tri(8, dtype=bool), 0, hides).astype(np.float32)
