@@ -100,10 +100,10 @@ def compile_port(
     mapped = {n for row in rows for n in (row.source, *row.aliases)}
     unused = {n: t for n, t in captured.state.items() if n not in mapped}
     if unused:
-        some = f"{', '.join(sorted(unused)[:3])}{', ...' if len(unused) > 3 else ''}"
+        more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
         notes.append(
-            f"{len(unused)} tensors of the source take no part in the traced computation and "
-            f"are kept aside ({some})"
+            "Kept aside, for the traced computation does not use them: "
+            f"{', '.join(sorted(unused)[:3])}{more}."
         )
     # Buffers that became expressions (ranges, zeros) have no place in the port.
     tensors = {n: t for n, t in captured.tensors.items() if n in mapped} | unused

@@ -61,11 +61,18 @@ def plans(
         return
     batch = batches(traced, dims)
     larger, smaller, nearer = dict(traced), dict(traced), dict(traced)
+    # As `larger`, for sources that take no other height than width.
+    alike = dict(traced)
+    steps: set[int] = set()
     for position, (name, size) in enumerate(traced.items()):
         bound = bounds.get(name)
         # Another step for each symbol: sizes that agree by chance hide mistakes.
         step = 1 if name in batch else max(2 * position + 1, size // 4)
         step += 1 - step % 2
+        alike[name] = _within(size + step, size - step, size, bound)
+        while name not in batch and step in steps:
+            step += 2
+        steps.add(step)
         larger[name] = _within(size + step, size - step, size, bound)
         nearer[name] = _within(size - step, size - 1, size, bound)
         smaller[name] = nearer[name]
@@ -79,11 +86,11 @@ def plans(
     only_batch = {n: smaller[n] if n in batch else s for n, s in traced.items()}
     seen: list[dict[str, int]] = [traced]
     for role, group in (
-        ("larger", (larger, {**nearer, **_only(larger, batch)}, larger_batch)),
+        ("larger", (larger, alike, {**nearer, **_only(larger, batch)}, larger_batch)),
         ("smaller", (smaller, nearer, only_batch)),
     ):
         near = [_satisfying(second, traced, bounds, checks) for second in group]
-        found = [second for second in near if second not in seen]
+        found = [s for i, s in enumerate(near) if s not in [*seen, *near[:i]]]
         seen += found
         if found:
             yield [Sizes(traced, second, role) for second in found]

@@ -52,6 +52,16 @@ def test_sizes_are_odd_and_even_and_reach_the_bound():
     assert smaller["batch"] in (2, 3)
 
 
+def test_height_and_width_of_one_size_become_two_sizes():
+    inputs = {"x": np.ones((2, 3, 16, 16), np.float32)}
+    free = {"x": {0: "batch", 2: "height", 3: "width"}}
+    larger, smaller, *_ = [[s.second for s in g] for g in plans(inputs, free, {})]
+    assert larger[0] == {"batch": 3, "height": 21, "width": 23}
+    # A source that takes squares alone is fed them next.
+    assert larger[1] == {"batch": 3, "height": 21, "width": 21}
+    assert smaller[0]["height"] != smaller[0]["width"]
+
+
 @pytest.mark.parametrize("hides", [-np.inf, np.finfo(np.float32).min])
 def test_masks_of_floats_hide_no_row_whole(hides):
     mask = np.where(np.tri(8, dtype=bool), 0, hides).astype(np.float32)

@@ -37,6 +37,8 @@ class BatchNorm(nnx.BatchNorm):
         axes = tuple(range(x.ndim - 1))
         mean, var = x.mean(axes), x.var(axes)
         count = x.size // x.shape[-1]
+        if count == 1:
+            raise ValueError(f"{x.shape} has one value a channel: train with more")
         kept = self.momentum
         self.mean[...] = kept * self.mean[...] + (1 - kept) * mean
         self.var[...] = kept * self.var[...] + (1 - kept) * var * count / (count - 1)
