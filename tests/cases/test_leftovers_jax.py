@@ -11,17 +11,23 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("flax")
+pytest.importorskip("haiku")
 
 import flax.linen as fnn
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import ml_dtypes
+import torch
 from flax import nnx
 from flax.serialization import to_bytes
 from flax.traverse_util import flatten_dict
 
+import ivyport
+from ivyport.api import _PORTS
 from ivyport.core.errors import WeightsError
 from ivyport.zoo import flax_factory
+from tests.support import assert_close
 
 X = np.linspace(-2, 2, 8, dtype=np.float32).reshape(2, 4)
 INPUTS = {"x": X}
@@ -180,3 +186,174 @@ def test_a_folder_of_orbax_for_nnx(tmp_path: Path) -> None:
     flax_factory.load_into(other, tmp_path / "saved")
     kernel = source.layers[0].kernel[...]
     np.testing.assert_array_equal(other.layers[0].kernel[...], kernel)
+
+
+# ---- layers on other axes, and stacks that count their layers
+
+
+def to_torch(source: Any, *args: Any, **given: Any) -> tuple[Any, Any]:
+    """The port to torch, and what it returns for those arguments."""
+    port = ivyport.transpile(source, "torch", args, **given)
+    found = port(*(torch.from_numpy(np.array(x)) for x in args))
+    return port, found.detach().numpy()
+
+
+def source_of(port: Any) -> str:
+    return _PORTS[port].source
+
+
+class Block(fnn.Module):
+    @fnn.compact
+    def __call__(self, carry: Any, _: Any) -> Any:
+        x = fnn.BatchNorm(use_running_average=True, name="norm")(carry)
+        attention = fnn.MultiHeadDotProductAttention(
+            num_heads=2, qkv_features=4, name="attention"
+        )
+        return x + attention(x, x), None
+
+
+class Stack(fnn.Module):
+    axis: int
+
+    @fnn.compact
+    def __call__(self, x: Any) -> Any:
+        axes = {"params": self.axis, "batch_stats": self.axis}
+        scan = fnn.scan(
+            Block, variable_axes=axes, split_rngs={"params": True}, length=3
+        )
+        return fnn.Dense(2, name="head")(scan(name="layers")(x, None)[0])
+
+
+def test_layers_on_any_axis_are_a_list_of_layers() -> None:
+    x = np.linspace(-1, 1, 24, dtype=np.float32).reshape(2, 3, 4)
+    bodies = []
+    for axis in (0, 1):
+        module = Stack(axis)
+        variables = module.init(jax.random.key(0), x)
+        port, found = to_torch(module, x, params=variables)
+        assert_close(found, module.apply(variables, x))
+        assert isinstance(port.layers[2].attention.query, torch.nn.Linear)
+        assert sum(t.numel() for t in port.state_dict().values()) == sum(
+            t.size for t in jax.tree.leaves(variables)
+        )
+        bodies.append(source_of(port).partition("\nclass ")[2])
+    assert bodies[0] == bodies[1]
+
+
+def layer_stack(layer: Any, count: int) -> Any:
+    """AlphaFold's: parameters are sliced in the body by the number of the layer.
+
+    https://github.com/google-deepmind/alphafold/blob/main/alphafold/model/layer_stack.py
+    """
+
+    def sliced(index: Any) -> Any:
+        def getter(following: Any, value: Any, context: Any) -> Any:
+            axis = value.ndim - len(context.original_shape) - 1
+            return following(jax.lax.dynamic_index_in_dim(value, index, axis, False))
+
+        return hk.experimental.custom_getter(getter)
+
+    def stacked(following: Any, shape: Any, dtype: Any, init: Any, _: Any) -> Any:
+        def several(shape: Any, dtype: Any) -> Any:
+            return jnp.stack([init(shape[1:], dtype) for _ in range(count)])
+
+        return following((count, *shape), dtype, several)
+
+    def step(carry: Any, index: Any) -> Any:
+        with sliced(index):
+            return layer(carry), None
+
+    def apply(x: Any) -> Any:
+        if hk.running_init():
+            with hk.experimental.custom_creator(stacked), sliced(0):
+                return layer(x)
+        return hk.scan(step, x, jnp.arange(count), length=count)[0]
+
+    return apply
+
+
+class Gated(hk.Module):
+    """Parameters of its own beside a layer, as AlphaFold's attention has them."""
+
+    def __call__(self, x: Any) -> Any:
+        draw = hk.initializers.RandomNormal()
+        query = hk.get_parameter("query_w", (4, 2, 3), init=draw)
+        out = hk.get_parameter("output_w", (2, 3, 4), init=draw)
+        normed = hk.LayerNorm(-1, True, True)(x)
+        heads = jnp.einsum("bc,chd->bhd", normed, query)
+        return x + jnp.einsum("bhd,hdc->bc", jnp.tanh(heads), out)
+
+
+def test_a_stack_that_slices_its_parameters_is_a_list_of_layers() -> None:
+    def net(x: Any) -> Any:
+        block = Gated(name="block")
+        return hk.Linear(2, name="head")(layer_stack(block, 3)(x))
+
+    transformed = hk.without_apply_rng(hk.transform(net))
+    params = transformed.init(jax.random.key(0), X)
+    port, found = to_torch(transformed, X, params=params)
+    assert_close(found, transformed.apply(params, X))
+    assert len(port.block) == 3
+    assert isinstance(port.block[1].layer_norm, torch.nn.LayerNorm)
+    assert "for block in self.block:" in source_of(port)
+
+
+def test_a_sequence_that_is_counted_is_no_stack() -> None:
+    def model(params: Any, x: Any) -> Any:
+        def step(carry: Any, i: Any) -> Any:
+            row = jax.lax.dynamic_index_in_dim(params["w"], 2 - i, 0, False)
+            return jnp.tanh(carry * row), i * carry.sum()
+
+        return jax.lax.scan(step, x, jnp.arange(3))[0]
+
+    params = {"w": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)}
+    _, found = to_torch(model, X, params=params)
+    assert_close(found, model(params, X))
+
+
+# ---- modules of one library inside of the other
+
+
+def test_nnx_around_linen() -> None:
+    class Around(nnx.Module):
+        def __init__(self, rngs: nnx.Rngs) -> None:
+            self.inner = nnx.bridge.ToNNX(fnn.Dense(5), rngs=rngs).lazy_init(X)
+            self.out = nnx.Linear(5, 3, rngs=rngs)
+
+        def __call__(self, x: Any) -> Any:
+            return self.out(jnp.tanh(self.inner(x)))
+
+    module = Around(nnx.Rngs(0))
+    port, found = to_torch(module, X)
+    assert_close(found, module(X))
+    assert isinstance(port.inner, torch.nn.Linear)
+
+
+def test_linen_around_nnx() -> None:
+    class Around(fnn.Module):
+        @fnn.compact
+        def __call__(self, x: Any) -> Any:
+            inner = nnx.bridge.to_linen(nnx.Linear, 4, 5, name="inner")
+            return fnn.Dense(3, name="out")(jnp.tanh(inner(x)))
+
+    module = Around()
+    variables = module.init(jax.random.key(0), X)
+    port, found = to_torch(module, X, params=variables)
+    assert_close(found, module.apply(variables, X))
+    assert isinstance(port.inner, torch.nn.Linear)
+
+
+# ---- gradients of sorting
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_the_gradient_of_a_sort(axis: int) -> None:
+    def model(params: Any, x: Any) -> Any:
+        def loss(y: Any) -> Any:
+            return (jnp.sort(y * params["w"], axis) * jnp.arange(4.0)).sum()
+
+        return jax.grad(loss)(x)
+
+    params = {"w": np.array([1, -2, 0.5, -1], np.float32)}
+    _, found = to_torch(model, X, params=params)
+    assert_close(found, model(params, X))

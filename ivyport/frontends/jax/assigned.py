@@ -73,9 +73,9 @@ class NamingLowering(Lowering):
         self._made: list[tuple[tuple[Scope, ...], Pieces, int | None]] = []
         self._values: list[Value] = []
 
-    def run(self) -> list[Any]:
+    def run(self, count: int | None = None) -> list[Any]:
         """Lower every equation; the flat outputs, named."""
-        outputs = super().run()
+        outputs = super().run(count)
         self._name()
         return outputs
 

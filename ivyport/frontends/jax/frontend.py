@@ -253,7 +253,9 @@ class Assembly:
             params={p.value: p for p in params},
             sizes=dims_.sizes(source.inputs, self.plan),
         )
-        found = zip(lowering.run(), captured.closed.out_avals, strict=True)
+        found = zip(
+            lowering.run(captured.count), captured.closed.out_avals, strict=True
+        )
         flat = [self._tensor(x, aval, lowering) for x, aval in found]
         self.notes += lowering.notes
         self.checks += lowering.checks

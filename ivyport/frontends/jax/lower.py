@@ -123,8 +123,11 @@ class Lowering:
         self._arrays: dict[int, tuple[Any, Found]] = {}
         self.ranges = Ranges({})
 
-    def run(self) -> list[Found]:
+    def run(self, count: int | None = None) -> list[Found]:
         """Lower every equation; the flat outputs.
+
+        The first `count` are results. Those behind them are new values of parameters: one that
+        is a parameter itself is as it was.
 
         Raises:
             UnsupportedOpsError: listing every primitive that cannot be lowered.
@@ -132,7 +135,9 @@ class Lowering:
         outputs = self.jaxpr(self.closed, self.invars)
         if self._gaps:
             raise UnsupportedOpsError(report(self._gaps))
-        self.unrolled.settle(outputs)
+        kept = len(outputs) if count is None else count
+        new = [x for x in outputs[kept:] if x not in self.params]
+        self.unrolled.settle([*outputs[:kept], *new])
         return outputs
 
     # ---- for rules whose equation holds a jaxpr

@@ -9,7 +9,7 @@ from typing import Any
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Scalar, Slice, Value
-from ivyport.core.passes.match import constant
+from ivyport.core.passes.match import constant, made_by
 from ivyport.frontends.jax.registry import JaxBuilder, lowers
 from ivyport.frontends.jax.sizes import dtype_name
 
@@ -74,7 +74,15 @@ def _start(item: Slice) -> int | None:
 
 @lowers("transpose")
 def transpose(b: JaxBuilder, x: Value, *, permutation: tuple[int, ...]) -> Value:
-    return b.transpose(b.tensor(x), tuple(int(p) for p in permutation))
+    x, axes = b.tensor(x), tuple(int(p) for p in permutation)
+    moved = made_by(x, "permute_dims")
+    if moved is not None:
+        inner = moved.inputs[0]
+        assert isinstance(inner, Value)
+        before = [a % inner.type.rank for a in moved.attrs["axes"]]
+        if [before[a] for a in axes] == list(range(inner.type.rank)):
+            return inner
+    return b.transpose(x, axes)
 
 
 @lowers("rev")

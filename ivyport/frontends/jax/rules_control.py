@@ -57,7 +57,8 @@ def scan(
     carry, xs = rest[:num_carry], rest[num_carry:]
     unrolled = b.lowering.unrolled
     steps = b.size(length)
-    if isinstance(steps, int) and (steps <= 1 or unrolled.stacked(xs)):
+    stacked = unrolled.stacked(jaxpr, consts, xs)
+    if isinstance(steps, int) and (steps <= 1 or stacked):
         return unrolled.scan(jaxpr, consts, carry, xs, steps, bool(reverse))
     return loops.scan(b, jaxpr, consts, carry, xs, steps, bool(reverse))
 

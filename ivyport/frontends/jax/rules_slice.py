@@ -85,6 +85,12 @@ def dynamic_slice(b: JaxBuilder, x: Value, *starts: Found, slice_sizes: Any) -> 
     known = static_starts(indices, x.type.shape, sizes)
     if known is None:
         return b.dynamic_slice(x, *indices, sizes=sizes)
+    parts = [a for a, n in enumerate(sizes) if n != x.type.shape[a]]
+    if len(parts) == 1 and sizes[parts[0]] == 1 and isinstance(known[parts[0]], int):
+        (axis,) = parts
+        part = b.lowering.unrolled.slice(x, axis, known[axis])  # type: ignore[arg-type]
+        if part is not None:
+            return part
     limits = tuple(s + n for s, n in zip(known, sizes, strict=True))
     return _cut(b, x, known, limits, (1,) * len(sizes))
 

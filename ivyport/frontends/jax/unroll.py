@@ -1,8 +1,10 @@
 """Scans over stacked layers are unrolled: each iteration gets its own parameters and scope.
 
 `hk.layer_stack`, `nn.scan` and `nnx.scan` over layers stack the layers' parameters on one axis and
-run one body over it. The port has a list of layers: iteration i has the scope `block.i` if all
-stacked parameters are those of one module `block`, else `layers.i` of the module that scans.
+run one body over it; linen moves another axis to the front first, and AlphaFold's `layer_stack`
+scans over numbers and slices each parameter in the body. The port has a list of layers: iteration
+i has the scope `block.i` if all stacked parameters are those of one module `block`, else
+`layers.i` of the module that scans.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jax.extend.core import ClosedJaxpr
 
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Node, Param, Scalar, Scope, TensorType, Value
+from ivyport.core.ir import Node, Param, Scalar, Scope, Slice, TensorType, Value
 from ivyport.frontends.jax import calls
 from ivyport.frontends.jax.registry import Found, Key
 
@@ -86,6 +88,7 @@ class Unrolled:
         self._paths = {v: p.path for v, p in lowering.params.items()}
         self._open: list[Iteration] = []
         self._parts: dict[Value, dict[int, Value]] = {}
+        self._axes: dict[Value, int] = {}  # of the layers, of those that have parts
 
     # ---- scopes
 
@@ -118,18 +121,45 @@ class Unrolled:
 
     # ---- scans
 
-    def stacked(self, operands: Sequence[Found]) -> bool:
-        """Whether one of them is a parameter, or a cast of one."""
-        return any(self._param(x) is not None for x in operands)
+    def stacked(
+        self, body: ClosedJaxpr, consts: Sequence[Found], xs: Sequence[Found]
+    ) -> bool:
+        """Whether a scan is over parameters, or over numbers of layers that it cuts from them."""
+        return any(self._param(x) is not None for x in xs) or bool(
+            self._cut(body, consts, xs)
+        )
+
+    def _cut(
+        self, body: ClosedJaxpr, consts: Sequence[Found], xs: Sequence[Found]
+    ) -> list[Value]:
+        """Parameters among the constants that a body slices, if it counts its iterations."""
+        if not any(_counts(x) for x in xs):
+            return []
+        params = [self._param(x) for x in consts]
+        return [
+            p
+            for p, var in zip(params, body.jaxpr.invars, strict=False)
+            if p is not None and _slices(body, var)
+        ]
 
     def _param(self, x: Found) -> Value | None:
-        """The parameter that x is, casts aside."""
+        """The parameter that x is, casts and the order of its axes aside."""
         while isinstance(x, Value) and x.producer is not None:
             node = x.producer
-            if node.op != "astype":
+            if node.op not in ("astype", "permute_dims"):
                 return None
-            (x,) = node.inputs  # type: ignore[assignment]  # a cast's operand is a value
+            (x,) = node.inputs  # type: ignore[assignment]  # their operand is a value
         return x if isinstance(x, Value) and x in self.lowering.params else None
+
+    def slice(self, x: Value, axis: int, i: int) -> Value | None:
+        """``x[..., i:i + 1, ...]`` of a stacked parameter in an iteration, None for others."""
+        if not self._open or self._param(x) is None:
+            return None
+        b = self.lowering.builder
+        item = b.tensor(self._item(x, i, axis))
+        return b.reshape(
+            item, shape=(*x.type.shape[:axis], 1, *x.type.shape[axis + 1 :])
+        )
 
     def scan(
         self,
@@ -143,7 +173,7 @@ class Unrolled:
         """The iterations one after the other; final carry and stacked results."""
         engine, b = self.lowering, self.lowering.builder
         outs, count = b.outs, len(carry)
-        layer = self._layer(body, xs)
+        layer = self._layer(body, [*self._cut(body, consts, xs), *xs])
         state = list(carry)
         results: list[list[Found]] = [[] for _ in outs[count:]]
         order = range(length)
@@ -214,27 +244,38 @@ class Unrolled:
 
     # ---- parameters
 
-    def _item(self, x: Found, i: int) -> Found:
-        """``x[i]``; of a stacked parameter, a parameter of its own."""
+    def _item(self, x: Found, i: int, axis: int = 0) -> Found:
+        """``x[..., i, ...]``; of a stacked parameter, a parameter of its own."""
         b = self.lowering.builder
         if isinstance(x, Key):
             return Key(x.shape[1:])
         if isinstance(x, Scalar):
             raise GraphError("a scan over a number")
+        if _counts(x):
+            return Scalar(i)
+        index = (*(Slice(),) * axis, i)
         if self._param(x) is None:
-            return b.getitem(x, index=(i,))
-        if x.producer is not None:
-            (inner,) = x.producer.inputs
-            item = self._item(inner, i)  # type: ignore[arg-type]  # a cast's operand
-            return b.cast(item, x.type.dtype)  # type: ignore[arg-type]
-        return self._part(x, i)
+            return b.getitem(x, index=index)
+        node = x.producer
+        if node is None:
+            if self._axes.setdefault(x, axis) != axis:
+                return b.getitem(x, index=index)
+            return self._part(x, i, axis)
+        (inner,) = node.inputs
+        assert isinstance(inner, Value)
+        if node.op == "astype":
+            return b.cast(b.tensor(self._item(inner, i, axis)), x.type.dtype)
+        axes = [a % inner.type.rank for a in node.attrs["axes"]]
+        item = b.tensor(self._item(inner, i, axes.pop(axis)))
+        return b.transpose(item, tuple(sorted(axes).index(a) for a in axes))
 
-    def _part(self, x: Value, i: int) -> Value:
+    def _part(self, x: Value, i: int, axis: int) -> Value:
         parts = self._parts.setdefault(x, {})
         if i in parts:
             return parts[i]
         param = self.lowering.params[x]
-        type_ = param.type.with_shape(param.type.shape[1:])
+        shape = param.type.shape
+        type_ = param.type.with_shape(shape[:axis] + shape[axis + 1 :])
         path = f"{param.path}[{i}]"
         made = Value(type_, path)
         parts[i] = made
@@ -246,7 +287,7 @@ class Unrolled:
             made,
             aliases=param.aliases,
             place=self.place(self._raw[x]),
-            folds=(*param.folds, ("select", 0, i)),
+            folds=(*param.folds, ("select", axis, i)),
             source=param.source,
         )
         return made
@@ -261,17 +302,23 @@ class Unrolled:
                 continue
             new = found.pop(path)
             for i, part in parts.items():
-                found[self._paths[part]] = self._layer_of(new, i)
+                found[self._paths[part]] = self._layer_of(new, i, self._axes[value])
         return found
 
-    def _layer_of(self, stacked: Value, i: int) -> Value:
-        """``stacked[i]``, from before it was stacked where that is known."""
-        node = stacked.producer
-        if node is not None and node.op == "stack" and node.attrs["axis"] == 0:
+    def _layer_of(self, stacked: Value, i: int, axis: int) -> Value:
+        """``stacked[..., i, ...]``, from before it was stacked where that is known."""
+        b, node = self.lowering.builder, stacked.producer
+        if node is not None and node.op == "stack" and node.attrs["axis"] == axis:
             item = node.inputs[i]
             assert isinstance(item, Value)
             return item
-        return self.lowering.builder.getitem(stacked, index=(i,))
+        if node is not None and node.op == "permute_dims":
+            (inner,) = node.inputs
+            assert isinstance(inner, Value)
+            axes = [a % inner.type.rank for a in node.attrs["axes"]]
+            item = self._layer_of(inner, i, axes.pop(axis))
+            return b.transpose(item, tuple(sorted(axes).index(a) for a in axes))
+        return b.getitem(stacked, index=(*(Slice(),) * axis, i))
 
     def settle(self, outputs: Sequence[Found]) -> None:
         """Forget the stacked parameters; one that is also used whole keeps its parts as slices.
@@ -281,7 +328,9 @@ class Unrolled:
         """
         nodes, params = self.lowering.builder.nodes, self.lowering.params
         live = _live(nodes, outputs)
-        used: set[Any] = {x for node in nodes for x in node.values()}
+        # The whole is moved and cast before it is taken apart: that is no use of it.
+        running = [n for n in nodes if not set(n.outputs).isdisjoint(live)]
+        used: set[Any] = {x for node in running for x in node.values()}
         used |= {x for x in outputs if isinstance(x, Value)}
         slices: list[Node] = []
         for value, parts in self._parts.items():  # outer scans come before inner ones
@@ -294,10 +343,43 @@ class Unrolled:
                 params[value].place = params[value].place.replace(".", "_")
             for i, part in parts.items():
                 del params[part]
-                node = Node("getitem", (value,), {"index": (i,)}, (part,))
+                index = (*(Slice(),) * self._axes[value], i)
+                node = Node("getitem", (value,), {"index": index}, (part,))
                 part.producer = node
                 slices.append(node)
         nodes[:0] = slices
+
+
+def _counts(x: Found) -> bool:
+    """Whether x is ``arange(n)``: the numbers of the iterations."""
+    node = x.producer if isinstance(x, Value) else None
+    if node is None or node.op != "arange":
+        return False
+    return (node.attrs["start"], node.attrs["step"]) == (0, 1)
+
+
+def _slices(body: ClosedJaxpr, var: Any) -> bool:
+    """Whether a body, or what it calls, takes one item along an axis of a variable."""
+    names = {id(var)}
+    for eqn in body.jaxpr.eqns:
+        if not any(id(x) in names for x in eqn.invars):
+            continue
+        name, inner = eqn.primitive.name, calls.body(eqn)
+        if name == "dynamic_slice" and id(eqn.invars[0]) in names:
+            sizes = zip(
+                eqn.params["slice_sizes"], eqn.invars[0].aval.shape, strict=True
+            )
+            if sum(size != whole for size, whole in sizes) == 1:
+                return True
+        if name in ("convert_element_type", MARK):
+            both = zip(eqn.invars, eqn.outvars, strict=False)
+            names |= {id(out) for x, out in both if id(x) in names}
+        if inner is not None and any(
+            id(x) in names and _slices(inner, own)
+            for x, own in zip(eqn.invars, inner.jaxpr.invars, strict=True)
+        ):
+            return True
+    return False
 
 
 def _live(nodes: Sequence[Node], outputs: Sequence[Found]) -> set[Value]:
