@@ -25,7 +25,7 @@ from flax.traverse_util import flatten_dict
 
 import ivyport
 from ivyport.api import _PORTS
-from ivyport.core.errors import WeightsError
+from ivyport.core.errors import InputError, WeightsError
 from ivyport.zoo import flax_factory
 from tests.support import assert_close
 
@@ -341,6 +341,69 @@ def test_linen_around_nnx() -> None:
     port, found = to_torch(module, X, params=variables)
     assert_close(found, module.apply(variables, X))
     assert isinstance(port.inner, torch.nn.Linear)
+
+
+# ---- decoding with a cache
+
+
+class Decoder(fnn.Module):
+    @fnn.compact
+    def __call__(self, x: Any) -> Any:
+        attention = fnn.MultiHeadDotProductAttention(
+            num_heads=2, qkv_features=4, decode=True, name="attention"
+        )
+        return attention(x, x)
+
+
+def tokens(count: int) -> list[Any]:
+    return list(jax.random.normal(jax.random.key(1), (count, 2, 1, 4)))
+
+
+def test_a_cache_is_of_the_sequence_and_the_call_of_one_token() -> None:
+    module = Decoder()
+    variables = module.init(jax.random.key(0), jnp.zeros((2, 6, 4)))
+    first, *others = tokens(4)
+    port = ivyport.transpile(module, "torch", (first,), params=variables)
+    cache = variables["cache"]
+    for x in (first, *others):
+        held = {"params": variables["params"], "cache": cache}
+        wanted, new = module.apply(held, x, mutable=["cache"])
+        cache = new["cache"]
+        assert_close(port(torch.from_numpy(np.array(x))).detach().numpy(), wanted)
+    assert int(port.attention.cache_index) == 4
+
+
+def test_a_cache_among_the_parameters_of_a_function() -> None:
+    module = Decoder()
+    variables = module.init(jax.random.key(0), jnp.zeros((2, 6, 4)))
+    (x,) = tokens(1)
+
+    def step(variables: Any, x: Any) -> Any:
+        return module.apply(variables, x, mutable=["cache"])
+
+    port = ivyport.transpile(step, "torch", (x,), params=variables)
+    found, new = port(torch.from_numpy(np.array(x)))
+    wanted, kept = step(variables, x)
+    assert_close(found.detach().numpy(), wanted)
+    key = new["cache"]["attention"]["cached_key"].detach().numpy()
+    assert_close(key, kept["cache"]["attention"]["cached_key"])
+    trained = {name for name, p in port.named_parameters() if p.requires_grad}
+    assert not any("cache" in name for name in trained)
+    assert isinstance(port.attention.query, torch.nn.Linear)
+
+
+def test_a_counter_among_the_parameters_of_a_function_is_not_trained() -> None:
+    params = {"w": np.ones((4, 4), np.float32), "step": np.int32(3)}
+    port, found = to_torch(lambda p, x: x @ p["w"] / p["step"], X, params=params)
+    assert_close(found, X @ params["w"] / 3)
+    assert [name for name, _ in port.named_parameters()] == ["w"]
+
+
+def test_statistics_of_another_size_are_refused() -> None:
+    held = filled(1)
+    held["batch_stats"]["norm"]["mean"] = np.ones(3, np.float32)
+    with pytest.raises(InputError, match=r"given \[3\], the function has \[4\]"):
+        ivyport.transpile(Net(), "torch", (X,), params=held)
 
 
 # ---- gradients of sorting

@@ -154,7 +154,11 @@ class LinenSource(Source):
                     made[_group(collection)][_full(collection, keys)] = x.shape
         for path, x in {**self.parameters, **self.buffers}.items():
             collection, keys = self._keys[path]
-            given[_group(collection)][_full(collection, keys)] = x.shape
+            name = _full(collection, keys)
+            given[_group(collection)][name] = x.shape
+            # A cache was made for a whole sequence, and is called with one token.
+            if collection == "cache" and len(made["state"].get(name, ())) == x.ndim:
+                made["state"][name] = x.shape
         return {kind: (made[kind], given[kind]) for kind in made}
 
     def marks(self, table: ScopeTable) -> contextlib.AbstractContextManager[None]:

@@ -277,16 +277,21 @@ class FunctionSource(Source):
             self._flat.append((path, value))
             module = parts[1:-1] if self._applies else parts[:-1]
             if is_array(value):
-                self.own(Leaf(path, module, parts[-1], "parameter"), value)
+                # Nothing trains a counter, nor what linen keeps beside its parameters.
+                trains = jnp.issubdtype(value.dtype, jnp.inexact)
+                trains &= not self._applies or parts[0] == "params"
+                kind = "parameter" if trains else "buffer"
+                self.own(Leaf(path, module, parts[-1], kind), value)
 
     def run(
         self, parameters: Arrays, buffers: Arrays, bound: Bound, train: bool, rng: Any
     ) -> tuple[Any, Arrays]:
-        """The function's result; a plain function has no buffers."""
+        """The function's result; it writes none of its buffers."""
         del train, rng
         args = bound.args
         if self._params is not None:
-            leaves = [parameters.get(path, value) for path, value in self._flat]
+            arrays = {**parameters, **buffers}
+            leaves = [arrays.get(path, value) for path, value in self._flat]
             tree = jax.tree_util.tree_unflatten(self._tree, leaves)
             found = pytrees.modules(tree)
             # The modules are kept beside their paths, so that their ids stay their own.
@@ -310,11 +315,16 @@ class FunctionSource(Source):
         return self._paths.get(id(module), (None, None))[1]
 
 
+#: Collections that linen's own layers make.
+_COLLECTIONS = {"params", "batch_stats", "cache"}
+
+
 def _is_variables(params: Any) -> bool:
-    """Whether a pytree is what a linen module's `init` returns, with parameters alone."""
+    """Whether a pytree is what a linen module's `init` returns."""
     if "flax.linen" not in sys.modules or not isinstance(params, Mapping):
         return False
-    return list(params) == ["params"] and isinstance(params["params"], Mapping)
+    known = "params" in params and set(params) <= _COLLECTIONS
+    return known and all(isinstance(tree, Mapping) for tree in params.values())
 
 
 def open_source(
