@@ -370,7 +370,9 @@ def saturated(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Floats as the nearest integers of `dtype` towards zero; 0 for NaN."""
     limits = torch.iinfo(dtype)
     wide = x.double().nan_to_num(0.0, torch.inf, -torch.inf)
-    return wide.clamp(limits.min, limits.max).long().to(dtype)
+    whole = wide.clamp(limits.min, limits.max).long().to(dtype)
+    # 2**63 is a float, and no int64.
+    return torch.where(wide >= limits.max, limits.max, whole)
 
 
 def stable_topk(

@@ -37,14 +37,19 @@ LAYERS = (raising_norm.RULES, raising_attention.RULES)
 
 
 def raise_layers(
-    graph: Graph, weights: Set[Value] = frozenset(), *, trains: bool = False
+    graph: Graph,
+    weights: Set[Value] = frozenset(),
+    *,
+    trains: bool = False,
+    read: Set[str] | None = None,
 ) -> None:
     """Replace what the source wrote out in primitives by the operations that it means.
 
     Linears, embeddings, norms, softmax, attention, activations, dropout and pools. `weights` are
     values that stand for parameters of an enclosing graph. `trains` says that the graph is one of
     train mode alone: masks that it draws are dropouts of that mode, and new values of running
-    statistics in `graph.updates` belong to batch norms.
+    statistics in `graph.updates` belong to batch norms. `read` names what eval mode reads, if that
+    is known: averages that it does not read belong to no batch norm.
     """
     trained = {p.value for p in graph.params.values() if p.kind == "parameter"}
     weights = trained | weights
@@ -69,7 +74,7 @@ def raise_layers(
             eliminate(graph)
             simplify(graph)
     if graph.updates and trains:
-        attach_statistics(graph)
+        attach_statistics(graph, read)
         eliminate(graph)
 
 

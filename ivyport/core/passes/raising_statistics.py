@@ -9,7 +9,7 @@ momentum, the train-mode graph tells.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from ivyport.core.build import Builder
@@ -60,9 +60,13 @@ class Statistic:
     others: tuple[str, ...] = ()
 
 
-def attach_statistics(graph: Graph) -> None:
-    """Give batch norms in train mode their running statistics; their updates go."""
-    found = list(_statistics(graph))
+def attach_statistics(graph: Graph, read: Set[str] | None = None) -> None:
+    """Give batch norms in train mode their running statistics; their updates go.
+
+    Statistics that eval mode does not read stay updates: `read` names those that it does, None
+    all. A norm by the batch in both modes (haiku's `test_local_stats`) is none with averages.
+    """
+    found = [s for s in _statistics(graph) if read is None or s.param.path in read]
     builder = Builder()
     for node in graph.nodes:
         builder.scope, builder.src = node.scope, node.src

@@ -183,7 +183,9 @@ def _reconciled(
         raise UnsupportedOpsError(
             f"in train mode: {error}\nA port for inference alone is made by train=False."
         ) from None
-    raise_layers(train, trains=True)
+    uses = graph.uses()
+    read = {path for path, p in graph.params.items() if p.value in uses}
+    raise_layers(train, trains=True, read=read)
     raise_layers(graph)
     raise_running(graph, train)
     notes = agree(graph, train)

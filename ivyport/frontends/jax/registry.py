@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ivyport.core.build import Builder
+from ivyport.core.checks import Check, Line
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Scalar, TensorType, Value
@@ -75,6 +76,17 @@ class JaxBuilder(Builder):
     def size(self, size: Any) -> DimLike:
         """A size in an equation's parameters as a size of the graph."""
         return to_dim(size, self.lowering.dims)
+
+    def takes(self, length: DimLike, least: DimLike) -> bool:
+        """Take for granted that an axis is not shorter; False if the example's is."""
+        line = Line(self.src.file, self.src.line) if self.src else None
+        check = Check(length, ">=", least, line)
+        if not check.symbols():
+            return bool(check.holds({}))
+        if check.holds(self.lowering.sizes) is False:
+            return False
+        self.lowering.checks.append(check)
+        return True
 
     def sizes(self, sizes: Sequence[Any]) -> tuple[DimLike, ...]:
         """Several of them."""

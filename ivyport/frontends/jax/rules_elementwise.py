@@ -194,6 +194,32 @@ for _primitive, _op in LOGIC.items():
     lowers(_primitive)(_logic(_op))
 
 
+@lowers("lt_to")
+def less_in_order(b: JaxBuilder, x: Number, y: Number) -> Number:
+    """`<` of sorted floats: NaN is behind all others, and -0 was made 0 before."""
+    plain = combine(b, "less", x, y)
+    if not dt.is_float(b.ins[0].dtype):
+        return plain
+    behind = combine(b, "logical_and", _is_number(b, x), _is_nan(b, y))
+    return combine(b, "logical_or", plain, behind)
+
+
+@lowers("le_to")
+def less_equal_in_order(b: JaxBuilder, x: Number, y: Number) -> Number:
+    plain = combine(b, "less_equal", x, y)
+    if not dt.is_float(b.ins[0].dtype):
+        return plain
+    return combine(b, "logical_or", plain, _is_nan(b, y))
+
+
+def _is_nan(b: JaxBuilder, x: Number) -> Value:
+    return b.isnan(b.tensor(x))
+
+
+def _is_number(b: JaxBuilder, x: Number) -> Value:
+    return b.logical_not(_is_nan(b, x))
+
+
 @lowers("not")
 def invert(b: JaxBuilder, x: Number) -> Number:
     op = "logical_not" if b.ins[0].dtype == "bool" else "bitwise_invert"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ivyport.core import dtype as dt
+from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Slice, Value
 from ivyport.core.passes.match import constant
@@ -136,16 +137,13 @@ def _static(
         if not isinstance(known, int):
             return None
         length = x.type.shape[axis]
-        if known < 0:
-            known = known + length
-        least = length if isinstance(length, int) else known + windows.sizes[axis]
-        if isinstance(known, int) and (
-            known < 0 or known + windows.sizes[axis] > least
-        ):
+        begin: DimLike = known + length if known < 0 else known
+        end = begin + windows.sizes[axis]
+        if not (b.takes(begin, 0) and b.takes(length, end)):
             return None
-        index[axis] = Slice(known, known + windows.sizes[axis])
+        index[axis] = Slice(begin, end)
         if axis in windows.dropped:
-            index[axis] = known
+            index[axis] = begin
     for axis in windows.dropped:
         if isinstance(index[axis], Slice):
             index[axis] = 0

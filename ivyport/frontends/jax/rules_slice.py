@@ -42,7 +42,10 @@ def _cut(
 
 
 def static_starts(
-    starts: tuple[Found, ...], shape: tuple[DimLike, ...], sizes: tuple[DimLike, ...]
+    b: JaxBuilder,
+    starts: tuple[Found, ...],
+    shape: tuple[DimLike, ...],
+    sizes: tuple[DimLike, ...],
 ) -> tuple[DimLike, ...] | None:
     """Clamped starts, if they do not depend on data.
 
@@ -58,11 +61,11 @@ def static_starts(
         if number is None:
             return None
         number = int(number) if isinstance(number, bool | float) else number
-        found.append(_clamped(number, length - size))
+        found.append(_clamped(b, number, length - size))
     return tuple(found)
 
 
-def _clamped(start: DimLike, last: DimLike) -> DimLike:
+def _clamped(b: JaxBuilder, start: DimLike, last: DimLike) -> DimLike:
     if isinstance(start, int) and isinstance(last, int):
         return max(0, min(start, last))
     if start in (0, last):
@@ -70,8 +73,9 @@ def _clamped(start: DimLike, last: DimLike) -> DimLike:
     # A start of s - k in an axis of s, or one that is a number and small.
     rest = last - start
     if isinstance(rest, int) and rest >= 0 and isinstance(start, Dim):
+        b.takes(start, 0)
         return start
-    if isinstance(start, int) and start >= 0:
+    if isinstance(start, int) and start >= 0 and b.takes(last, start):
         return start
     raise GraphError(f"a slice that starts at {start}, with at most {last} before it")
 
@@ -82,7 +86,7 @@ def dynamic_slice(b: JaxBuilder, x: Value, *starts: Found, slice_sizes: Any) -> 
     indices = starts[: x.type.rank]
     if len(starts) != x.type.rank:
         raise GraphError("a slice whose size depends on data")
-    known = static_starts(indices, x.type.shape, sizes)
+    known = static_starts(b, indices, x.type.shape, sizes)
     if known is None:
         return b.dynamic_slice(x, *indices, sizes=sizes)
     parts = [a for a, n in enumerate(sizes) if n != x.type.shape[a]]
@@ -103,7 +107,7 @@ def dynamic_update_slice(
     sizes = values.type.shape
     if sizes == x.type.shape:
         return values
-    known = static_starts(starts, x.type.shape, sizes)
+    known = static_starts(b, starts, x.type.shape, sizes)
     if known is None:
         return b.dynamic_update_slice(x, values, *starts)
     index = tuple(
