@@ -83,7 +83,7 @@ def both(library: str, **kwargs: Any) -> tuple[Graph, Case]:
     """The raised train graph, and the eval case with its graph raised after it."""
     make: Any = LIBRARIES[library]
     train = make(True, **kwargs).graph
-    raise_layers(train)
+    raise_layers(train, trains=True)
     made = make(False, **kwargs)
     raise_layers(made.graph)
     raise_running(made.graph, train)
@@ -166,7 +166,7 @@ def test_unbiased_variance(way: str, shape: Any) -> None:
 
     state = {"mean": np.zeros(8, np.float32), "var": np.ones(8, np.float32)}
     graph = case(function, shape, state=state, updates=True).graph
-    raise_layers(graph)
+    raise_layers(graph, trains=True)
     (node,) = graph.nodes
     assert node.attrs["unbiased"]
     assert node.attrs["momentum"] == 0.1
@@ -193,7 +193,7 @@ def test_other_updates_stay(what: str) -> None:
     if what == "trained":
         for param in made.graph.params.values():
             param.kind = "parameter"
-    raise_layers(made.graph)
+    raise_layers(made.graph, trains=True)
     assert set(made.graph.updates) == {"s.mean", "s.var"}
     (node,) = [n for n in made.graph.nodes if n.op == "batch_norm"]
     assert node.inputs[3] is None
