@@ -95,7 +95,13 @@ def compile_port(
     notes = [*captured.notes, *for_target(graph, target)]
     tell(progress, "emit")
     values = source.config()
-    emitted = emit(graph, values, _docstring(source, target, graph), target=target)
+    narrow = POLICIES[target].narrow
+    buffers = {p.source for p in graph.params.values() if p.kind != "parameter"}
+    held = {n: t for n, t in captured.tensors.items() if n in buffers}
+    emitted = emit(
+        graph, values, _docstring(source, target, graph), target=target,
+        tensors=source.arrays(held, narrow=narrow),
+    )  # fmt: skip
     rows = settled(emitted, captured, target, name or "model")
     mapped = {n for row in rows for n in (row.source, *row.aliases)}
     unused = {n: t for n, t in captured.state.items() if n not in mapped}
@@ -110,7 +116,6 @@ def compile_port(
     tensors |= {
         n: captured.state[n] for n in mapped - tensors.keys() if n in captured.state
     }
-    narrow = POLICIES[target].narrow
     weights = WeightMap(tuple(rows), tuple(unused))
     trains, odd = other_modes(captured.trains, emitted.modules)
     notes += odd

@@ -14,6 +14,7 @@ from ivyport.core.ir import Param, Value
 from ivyport.modules.body import Body
 from ivyport.modules.classes import ClassDef, Library, Where
 from ivyport.modules.config import ConfigFields, words
+from ivyport.modules.formulas import Formula, Formulas
 from ivyport.modules.framework import Target
 from ivyport.modules.frozen import Frozen
 from ivyport.modules.instances import Instance
@@ -56,6 +57,7 @@ class ClassEmitter:
         needs_config: set[str],
         frozen: list[Frozen],
         signature: Signature,
+        formulas: Formulas,
     ) -> None:
         self.definition = definition
         self.library = library
@@ -69,6 +71,7 @@ class ClassEmitter:
         self.needs_config = needs_config
         self.frozen = frozen
         self.signature = signature
+        self.formulas = formulas
         self.me = definition.first
         self.blocks = target.blocks
         self.uses_config = False
@@ -489,7 +492,14 @@ class ClassEmitter:
         if param.kind == "parameter":
             initial = self._initial(path, param)
             return pyast.assign(slot.on(pyast.name("self")), initial)
-        return self.target.buffer(slot.attr, param, self._shape(path, param))
+        shape = self._shape(path, param)
+        return self.target.buffer(slot.attr, param, shape, self._formula(path))
+
+    def _formula(self, path: str) -> Formula | None:
+        """What every instance of the class puts into a buffer, None where that differs."""
+        instances = self.definition.instances
+        found = {self.formulas.of(i.params[path]) for i in instances}
+        return found.pop() if len(found) == 1 else None
 
     def _initial(self, path: str, param: Param) -> ast.expr:
         frozen = Frozen(path, param=True) in self.frozen

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ivyport.backends import pyast
@@ -18,6 +19,7 @@ from ivyport.modules.classes import ClassDef, Library, classify
 from ivyport.modules.config import ConfigFields
 from ivyport.modules.custom import define
 from ivyport.modules.emit import ClassEmitter
+from ivyport.modules.formulas import Formulas
 from ivyport.modules.framework import Framework, framework
 from ivyport.modules.frozen import frozen_by_class
 from ivyport.modules.instances import Instance, all_instances, collect
@@ -55,12 +57,18 @@ class FileEmitter:
     """Emits one graph as one file of a framework."""
 
     def __init__(
-        self, graph: Graph, config: Config, docstring: str, framework: Framework
+        self,
+        graph: Graph,
+        config: Config,
+        docstring: str,
+        framework: Framework,
+        tensors: Mapping[str, Any],
     ) -> None:
         self.framework = framework
         self.runtime, self.layers = framework.runtime()
         self.graph = graph
         self.docstring = docstring
+        self.formulas = Formulas(graph, tensors)
         self.fields = ConfigFields(config, graph.fields)
         self.exprs = Exprs(dict(framework.rules), self.runtime, framework.dtypes)
         self.target = framework.target(self.exprs)
@@ -85,6 +93,7 @@ class FileEmitter:
             "Buffer",
             "Frozen",
             "SharedDropout",
+            "Unset",
             "freeze",
         }  # made for single operations, too
         sources = pyast.helper_sources(self.layers, kinds)
@@ -122,7 +131,7 @@ class FileEmitter:
             emitter = ClassEmitter(
                 definition, self.library, self.layouts, self.exprs, self.target,
                 self.fields, self.graph.attrs, owners, needs_config,
-                frozen.get(definition.name, []), signature,
+                frozen.get(definition.name, []), signature, self.formulas,
             )  # fmt: skip
             classes.append(emitter.run(self._results, self._preamble))
             hidden |= emitter.hidden
@@ -349,6 +358,7 @@ def emit(
     docstring: str = "",
     *,
     target: str = "jax",
+    tensors: Mapping[str, Any] | None = None,
 ) -> Emitted:
     """Emit `graph` as a module of a target framework.
 
@@ -357,11 +367,15 @@ def emit(
         config: fields of the source's configuration, to name numbers by.
         docstring: of the file.
         target: ``jax`` (Flax NNX) or ``torch``.
+        tensors: the source's buffers by `Param.source`, so that the constructor computes those
+            that have a formula.
 
     Raises:
         GraphError: the target is unknown, or a defect of a pass or rule.
     """
-    return FileEmitter(graph, config or {}, docstring, framework(target)).run()
+    return FileEmitter(
+        graph, config or {}, docstring, framework(target), tensors or {}
+    ).run()
 
 
 __all__ = ["ClassDef", "Emitted", "emit"]

@@ -15,6 +15,7 @@ from ivyport.backends.pyast import Exprs
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Param
 from ivyport.modules.blocks import Blocks
+from ivyport.modules.formulas import Formula
 from ivyport.modules.instances import LayerSpec, LeafRule, ParamSpec
 from ivyport.modules.layout import Naming
 from ivyport.weights.transform import Permute
@@ -72,8 +73,13 @@ class Target(Protocol):
     def freeze_param(self, param: ast.expr) -> ast.stmt:
         """The parameter in an attribute is not trained."""
 
-    def buffer(self, attr: str, param: Param, shape: ast.expr) -> ast.stmt:
-        """``self.<attr>`` becomes a buffer of that shape."""
+    def buffer(
+        self, attr: str, param: Param, shape: ast.expr, formula: Formula | None
+    ) -> ast.stmt:
+        """``self.<attr>`` becomes a buffer of that shape.
+
+        Without a formula it cannot be read before weights were loaded.
+        """
 
     @property
     def modes(self) -> dict[str, ast.expr]:

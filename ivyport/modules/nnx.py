@@ -17,6 +17,7 @@ from ivyport.core.ir import Node, Param, Value
 from ivyport.modules import leaves
 from ivyport.modules.blocks_lax import Functions
 from ivyport.modules.custom import Part
+from ivyport.modules.formulas import Formula, spelled
 from ivyport.modules.framework import (
     Framework,
     packed,
@@ -254,12 +255,17 @@ class NNX:
         self.classes.add("Frozen")
         return pyast.assign(param, pyast.call(pyast.name("Frozen"), [self.read(param)]))
 
-    def buffer(self, attr: str, param: Param, shape: ast.expr) -> ast.stmt:
-        """``self.mask = Buffer(jnp.zeros(...))``."""
-        self.classes.add("Buffer")
+    def buffer(
+        self, attr: str, param: Param, shape: ast.expr, formula: Formula | None
+    ) -> ast.stmt:
+        """``self.mask = Buffer(jnp.tril(...))``, or ``Unset(jnp.zeros(...))``."""
         dtype = self.exprs.dtype(param.type.dtype)
-        zeros = pyast.call(self.exprs.name("jnp.zeros"), [shape, dtype])
-        made = pyast.call(pyast.name("Buffer"), [zeros])
+        if formula is None:
+            kind, value = "Unset", self.exprs.call("jnp.zeros", shape, dtype)
+        else:
+            kind, value = "Buffer", spelled(self.exprs, formula, shape, dtype)
+        self.classes.add(kind)
+        made = pyast.call(pyast.name(kind), [value])
         return pyast.assign(pyast.attribute(pyast.name("self"), attr), made)
 
     @property

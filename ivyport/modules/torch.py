@@ -16,6 +16,7 @@ from ivyport.core.ir import Node, Param
 from ivyport.modules import leaves
 from ivyport.modules.blocks_python import Statements
 from ivyport.modules.custom import Part
+from ivyport.modules.formulas import Formula, spelled
 from ivyport.modules.framework import (
     Framework,
     packed,
@@ -279,12 +280,19 @@ class Torch:
         """``self.embed.weight.requires_grad_(False)``."""
         return self.freeze(param)
 
-    def buffer(self, attr: str, param: Param, shape: ast.expr) -> ast.stmt:
-        """``self.register_buffer("mask", torch.zeros(...))``."""
-        dtype = param.type.dtype
-        kind = pyast.OMIT if dtype == "float32" else self.exprs.name(f"torch.{dtype}")
-        zeros = self.exprs.call("torch.zeros", *_sizes(shape), dtype=kind)
-        register = self.exprs.method(pyast.name("self"), "register_buffer", attr, zeros)
+    def buffer(
+        self, attr: str, param: Param, shape: ast.expr, formula: Formula | None
+    ) -> ast.stmt:
+        """Holds ``torch.tril(...)``, or ``torch.zeros(...).as_subclass(Unset)``."""
+        dtype = self.exprs.dtype(param.type.dtype)
+        if formula is None:
+            self.classes.add("Unset")
+            kind = pyast.OMIT if param.type.dtype == "float32" else dtype
+            zeros = self.exprs.call("torch.zeros", *_sizes(shape), dtype=kind)
+            value = self.exprs.method(zeros, "as_subclass", pyast.name("Unset"))
+        else:
+            value = spelled(self.exprs, formula, shape, dtype)
+        register = self.exprs.method(pyast.name("self"), "register_buffer", attr, value)
         return ast.Expr(register)
 
     @property

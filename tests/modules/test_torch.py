@@ -184,7 +184,7 @@ def test_a_buffer_is_written_after_it_is_read() -> None:
     namespace: dict[str, Any] = {"__name__": "made"}
     exec(compile(made.source, "made.py", "exec"), namespace)
     model = namespace["Net"]()
-    model.mean += 2
+    model.mean.fill_(2.0)
     given = torch.arange(12.0).reshape(2, 6).requires_grad_()
     assert torch.equal(model(given), given - 2)
     assert torch.equal(model.mean, (given.mean(0) + 2) / 2)

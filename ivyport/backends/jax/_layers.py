@@ -16,6 +16,29 @@ class Buffer(nnx.Variable):
     """State that is saved with the weights but not trained."""
 
 
+class Unset(Buffer):
+    """A buffer whose values come with the weights: reading it before is an error."""
+
+    def __init__(self, value, **metadata):
+        abstract = isinstance(value, jax.core.Tracer)
+        if abstract and jnp.issubdtype(value.dtype, jnp.floating):
+            value = jnp.full_like(value, jnp.nan)
+        # An abstract model (`nnx.eval_shape`) has no values: it is filled as a whole.
+        super().__init__(value, unset=not abstract, **metadata)
+
+    def __getitem__(self, key):
+        if self.unset:
+            raise ValueError("a buffer has no values yet: load the weights first")
+        return super().__getitem__(key)
+
+    def set_value(self, value, **index):
+        super().set_value(value, **index)
+        self.set_metadata(unset=False)
+
+    def replace(self, *value, **changes):
+        return super().replace(*value, **({"unset": False} if value else {}), **changes)
+
+
 class Frozen(nnx.Variable):
     """A weight that is not trained: `nnx.grad` and optimizers of `nnx.Param` pass it by."""
 
@@ -181,6 +204,7 @@ __all__ = [
     "Buffer",
     "DebiasedBatchNorm",
     "Frozen",
+    "Unset",
     "config_values",
     "freeze",
     "jnp",

@@ -11,6 +11,26 @@ from safetensors.torch import load_file
 from torch import nn
 
 
+class Unset(torch.Tensor):
+    """A buffer whose values come with the weights: computing with it raises before."""
+
+    def __deepcopy__(self, memo):
+        return self.clone()
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        name = func.__name__
+        if name in ("copy_", "fill_") and not isinstance(args[1], Unset):
+            args[0].__class__ = torch.Tensor
+            return func(*args, **(kwargs or {}))
+        moves = {"__get__", "__repr__", "__reduce_ex__", "to", "cpu", "cuda", "clone"}
+        moves |= {"detach", "requires_grad_", "dim", "size", "stride", "numel"}
+        moves |= {"is_complex", "is_floating_point", "storage_offset", "empty_like"}
+        if name not in moves:
+            raise RuntimeError("a buffer has no values yet: load the weights first")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
 class BatchNorm(nn.Module):
     """Batch norm over axis 1 whose running variance is biased, as in Flax."""
 
@@ -125,6 +145,7 @@ __all__ = [
     "BatchNorm",
     "DebiasedBatchNorm",
     "SharedDropout",
+    "Unset",
     "config_values",
     "load_pretrained",
 ]
