@@ -175,19 +175,21 @@ def settled(emitted: Emitted, captured: Captured, target: str, name: str) -> lis
 def _others(rows: list[Row], captured: Captured, missing: Collection[str]) -> list[Row]:
     """Rows for state of the port that no operation reads, such as the counters of averages.
 
-    It lies beside state that is read, under the source's own name.
+    It lies beside state that is read, under the source's own name. What the model reads by itself
+    (a counter that it returns) has its row already.
     """
     paths = {place: path for path, place in captured.places.items()}
     sides: dict[str, Row] = {}
     for row in rows:
         sides.setdefault(row.target.rpartition(".")[0], row)
+    read = {row.source for row in rows}
     found = []
     for target in missing:
         module, _, name = target.rpartition(".")
         side = sides.get(module)
         held = captured.places.get(side.source, "") if side else ""
         path = paths.get(f"{held.rpartition('.')[0]}.{name}".lstrip("."))
-        if side is None or path is None or path not in captured.state:
+        if side is None or path is None or path not in captured.state or path in read:
             continue
         alike = captured.state[path].shape == captured.state[side.source].shape
         transforms = side.transforms if alike else ()

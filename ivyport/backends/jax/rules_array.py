@@ -34,6 +34,7 @@ from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Slice, TensorType, Value
 from ivyport.core.ops import normalize
+from ivyport.core.proofs import at_least
 
 RULES, emits = rule_table()
 
@@ -265,6 +266,10 @@ def pad(
             return x
     if dt.is_int(e.out.dtype) and not is_hole(value):
         value = int(value)
+    if mode == "constant" and not is_hole(padding) and _may_crop(padding):
+        # jnp.pad refuses what is negative for some sizes; jax.lax.pad crops.
+        filler = e.call("jnp.array", value, e.dtype(e.out.dtype))
+        return e.call("jax.lax.pad", x, filler, tuple((*pair, 0) for pair in padding))
     return e.call(
         "jnp.pad",
         x,
@@ -272,6 +277,11 @@ def pad(
         mode=unless(mode, "constant"),
         constant_values=unless(value, 0) if mode == "constant" else OMIT,
     )
+
+
+def _may_crop(padding: tuple[tuple[DimLike, DimLike], ...]) -> bool:
+    amounts = [n for pair in padding for n in pair if not isinstance(n, int)]
+    return not all(at_least(amount, 0, {}) for amount in amounts)
 
 
 def _cropped(size: DimLike, lo: DimLike, hi: DimLike) -> Slice:

@@ -26,6 +26,7 @@ from torch.fx.experimental.symbolic_shapes import is_symbolic
 from ivyport.core.errors import TraceError
 from ivyport.core.ir import map_leaves, walk
 from ivyport.frontends.nested import Leaf, Opaque, qualified_name
+from ivyport.frontends.torch import memory
 from ivyport.frontends.torch.structure import Size, describe, named_tensors
 from ivyport.frontends.torch.transforms import below_autograd
 
@@ -113,6 +114,8 @@ class Recorder:
         self._numbers: dict[fx.Node, int] = {}
         self._sizes: dict[str, torch.SymInt] = {}
         self.symbols: dict[str, set[Any]] = {}
+        self._attributes: memory.Attributes = {}
+        self.assigned: list[str] = []  # plain attributes that a forward assigned
 
     def __enter__(self) -> Recorder:
         for module in self.names:
@@ -156,6 +159,7 @@ class Recorder:
             return  # of a branch of torch.cond, whose modules are no calls of their own
         if module is self.model and not self._stack:
             self._clear()
+            self._attributes = memory.attributes(self.names)
         self._checkpoint()
         path = self.names[module][0]
         index = self._counts.get(path, 0)
@@ -206,6 +210,9 @@ class Recorder:
         if self._stack or module is not self.model:
             return None
         self.spec, flat = flatten_output(output)
+        # torch.export puts them back right after.
+        now = memory.attributes(self.names)
+        self.assigned = memory.assigned(self._attributes, now)
         self.finished = True
         return flat
 

@@ -7,6 +7,7 @@ import logging
 import random
 import sys
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -93,16 +94,34 @@ def preserved(model: torch.nn.Module) -> Iterator[None]:
         random.setstate(python_state)
         for config, state in configs:
             _put_back(vars(config), state)
-        for module, (state, registries) in modules:
+        for module, (state, registries, kept) in modules:
             _put_back(vars(module), state)
+            for container, content in kept:
+                _refill(container, content)
             for name, content in registries.items():
                 _put_back_registry(vars(module)[name], content)
 
 
-def _snapshot(module: torch.nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+def _snapshot(
+    module: torch.nn.Module,
+) -> tuple[dict[str, Any], dict[str, Any], list[tuple[Any, Any]]]:
     state = dict(vars(module))
     registries = {name: state[name].copy() for name in _REGISTRIES if name in state}
-    return state, registries
+    kept = [
+        (value, value.copy())
+        for name, value in state.items()
+        if type(value) in (list, dict, set, deque) and name not in _REGISTRIES
+    ]
+    return state, registries, kept
+
+
+def _refill(container: Any, content: Any) -> None:
+    """Give a container of Python its content back, where a forward changed it."""
+    if type(container) is list:
+        container[:] = content
+        return
+    container.clear()
+    (container.extend if type(container) is deque else container.update)(content)
 
 
 def _put_back(current: dict[str, Any], before: dict[str, Any]) -> None:

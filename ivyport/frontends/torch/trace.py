@@ -39,6 +39,7 @@ from ivyport.frontends.torch.guards import GuardLog
 from ivyport.frontends.torch.hooks import ModuleCall, Recorder, module_names
 from ivyport.frontends.torch.inputs import Inputs, bind_inputs, prepare, structured
 from ivyport.frontends.torch.kinds import demand_inputs
+from ivyport.frontends.torch.memory import refuse_memory, written
 from ivyport.frontends.torch.randomness import Quieting
 from ivyport.frontends.torch.regions import tidy
 from ivyport.frontends.torch.session import preserved, quiet
@@ -475,6 +476,7 @@ def _capture(
             f"{type(model).__name__} was captured without a call of its forward, so that its "
             "results are not known: put it into a torch.nn.Module whose forward calls it"
         )
+    refuse_memory(model, [*recorder.assigned, *written(program)], exported)
     tidy(program)
     calls, nodes = recorder.resolve(program.graph)
     calls[0] = dataclasses.replace(calls[0], args=structured(inputs, nodes))
