@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("flax")
-
 import torch
 from torch import nn
 
@@ -56,3 +53,21 @@ def test_what_is_kept_aside_is_named(normed: tuple[Any, Any], tmp_path: Any) -> 
     ivyport.save(port, tmp_path / "normed")
     card = (tmp_path / "normed" / "README.md").read_text(encoding="utf-8")
     assert "does not use them: norm.num_batches_tracked." in card
+
+
+def test_lengths_that_a_jax_source_fixes_are_noted(tmp_path: Any) -> None:
+    """A first axis is free by default; the others are the example's, and it is said."""
+    table = jnp.asarray(np.random.default_rng(0).normal(size=(9, 4)), jnp.float32)
+
+    def embed(params: Any, tokens: Any, image: Any) -> Any:
+        return params[tokens].mean(1) + image.mean((1, 2))
+
+    given = {"tokens": np.ones((2, 6), np.int32), "image": np.ones((2, 5, 5, 4))}
+    free = {"image": {1: "height", 2: None}}
+    port = ivyport.transpile(
+        embed, "torch", params=table, kwargs=given, dims=free, verify=False
+    )
+    ivyport.save(port, tmp_path / "embed")
+    card = (tmp_path / "embed" / "README.md").read_text(encoding="utf-8")
+    assert "Sizes of 'tokens' that the port is made for: axis 1 is 6. Name" in card
+    assert "Sizes of 'image' that the port is made for: axis 3 is 4. Name" in card

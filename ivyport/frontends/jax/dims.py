@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import export
 
 from ivyport.core.checks import Check, Line
@@ -80,6 +81,28 @@ def plan_dims(inputs: Mapping[str, Any], dims: DimsGiven | None) -> Plan:
                 "examples of one size, or different names in dims"
             )
     return Plan(axes, asked=any(chosen.values()))
+
+
+def never_free(
+    inputs: Mapping[str, Any], plan: Plan, dims: DimsGiven | None
+) -> list[str]:
+    """A note on axes that nobody asked to be constant, of ids and of inputs with three axes."""
+    asked = _checked(inputs, dims or {})
+    notes = []
+    for leaf, x in inputs.items():
+        ids = len(x.shape) == 2 and jnp.issubdtype(x.dtype, jnp.integer)
+        axes = [
+            f"{axis} is {size}"
+            for axis, size in enumerate(x.shape)
+            if not {(leaf, axis)}
+            & (plan.axes.keys() | asked.keys() | plan.fixed.keys())
+        ]
+        if axes and (ids or len(x.shape) > 2):
+            notes.append(
+                f"Sizes of '{leaf}' that the port is made for: axis {', '.join(axes)}. "
+                "Name an axis in dims to have it free."
+            )
+    return notes
 
 
 def _checked(inputs: Mapping[str, Any], dims: DimsGiven) -> dict[Axis, str | None]:

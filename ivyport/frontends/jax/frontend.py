@@ -76,6 +76,7 @@ def to_graph(
     opened.check()
     evaluated, plan = capture_free(opened, plan)
     notes = [*plan.notes, *(_key_note(name) for name in opened.keys)]
+    notes += dims_.never_free(opened.inputs, plan, dims)
     trained: Capture | None = None
     if train and opened.has_train:
         trained = _train_capture(opened, plan)
@@ -101,8 +102,7 @@ def to_graph(
     eliminate(graph)
     verify(graph)
     tensors |= lowered.constants
-    notes += _unused(graph)
-    notes += _mode_notes(kwargs or {})
+    notes += [*_unused(graph), *_mode_notes(kwargs or {})]
     return Traced(
         graph,
         tensors,
