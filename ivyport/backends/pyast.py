@@ -213,6 +213,9 @@ class Exprs:
                 self.dtype_prefix + (".nan" if value != value else ".inf")
             )
             return self.unary("-", infinite) if value < 0 else infinite
+        if self.dtype_prefix == "jnp" and type(value) is int and value >= 2**31:
+            # JAX takes a Python number for an int32; only hashes of uint32 have larger ones.
+            return self.call("jnp.uint32", ast.Constant(value))
         if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
             return self.unary("-", ast.Constant(-value))
         if value is None or isinstance(value, bool | int | float | str):

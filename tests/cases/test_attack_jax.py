@@ -99,6 +99,19 @@ def test_infinite_floats_as_unsigned_integers() -> None:
     check_to_torch(lambda x: x.astype(jnp.uint16), far, gradient=False)
 
 
+def test_numbers_that_only_uint32_holds() -> None:
+    def function(x):
+        hashed = (x * jnp.uint32(2654435761)) ^ jnp.uint32(0xDEADBEEF)
+        return hashed, x > jnp.uint32(0x80000000)
+
+    x = np.uint32([0, 1, 0xFFFFFFFF, 0x80000001])
+    check_to_torch(function, x)
+    port = ivyport.transpile(function, "jax", (x,), train=False)
+    for run in (port, jax.jit(lambda x: port(x))):
+        for ours, theirs in zip(run(x), function(jnp.asarray(x)), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 # ---- modes
 
 
