@@ -1,38 +1,29 @@
 """Instances become classes: equal bodies share one, and what differs becomes an argument.
 
 Each instance has a *key* (the structure of its bodies, children and layers) and *holes* (numbers
-at fixed places). Instances with one key are one class; a hole with one value in all of them is a
-constant of the class, the others become constructor arguments.
+at fixed places). Instances with one key are one class if the target's rules write the same for
+them (`literals`); a hole with one value in all of them is a constant of the class, the others
+become constructor arguments.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ivyport.core.dims import Dim
 from ivyport.core.ir import NewAxis, Node, Scalar, Slice, Value
 from ivyport.modules.instances import Instance, all_instances, random_nodes
+from ivyport.modules.literals import Sizes, Where, Written
 from ivyport.modules.tree import CallNode, under
 
-Where = tuple[
-    Any, ...
-]  # where a hole is: ("attr", call, item, name, index...), ("layer", path, name)
 Number = int | float
+Member = tuple[Instance, dict[Where, Number]]
 
-# Operations whose emitted form does not depend on static sizes of their operands.
+# Attributes whose numbers belong to the structure.
 SHAPE_FREE_ATTRS = ("axis", "axes", "broadcast", "carried", "count", "style")
-SHAPE_BOUND_OPS = {
-    "adaptive_avg_pool",
-    "avg_pool",
-    "max_pool",
-    "interpolate",
-    "unfold",
-    "conv_transpose",
-    "weight_norm",
-}
 
 
 @dataclasses.dataclass(eq=False)
@@ -80,11 +71,13 @@ class Library:
 def classify(
     top: Instance,
     attrs: dict[str, dict[str, Any]],
+    written: Written,
     places: dict[Value, str] | None = None,
     taken: Iterable[str] = (),
 ) -> Library:
     """Group instances into classes, leaves first, so that children are known to parents.
 
+    `written` tells what the target's rules write: instances of one class have that in common.
     `places` says where each parameter is held: a body may use one that a layer below owns.
     `taken` are names that no class may have.
     """
@@ -92,16 +85,18 @@ def classify(
     names = dict.fromkeys(taken, 1)
     instances = [i for i in all_instances(top) if i.layer is None]
     for height in sorted({i.height for i in instances}):
-        groups: dict[Any, list[tuple[Instance, dict[Where, Number]]]] = {}
+        groups: dict[Any, list[Member]] = {}
         for instance in instances:
             if instance.height == height:
-                key, holes, methods = _Describe(instance, library, places or {}).run()
+                describe = _Describe(instance, library, places or {}, written)
+                key, holes, methods = describe.run()
                 groups.setdefault((instance.cls, key), []).append((instance, holes))
                 for call, method in methods.items():
                     library.method_of[call] = method
         for (cls, _), members in groups.items():
-            definition = _define(cls, members, library, attrs)
-            library.classes.append(definition)
+            for alike in _alike(members, library, written):
+                definition = _define(cls, alike, library, attrs)
+                library.classes.append(definition)
     _order(top, library)
     for definition in library.classes:
         definition.name = _unique(definition.cls, names)
@@ -135,9 +130,56 @@ def _differ(a: Number, b: Number) -> bool:
     return a != b and (a == a or b == b)
 
 
+def _alike(
+    members: list[Member], library: Library, written: Written
+) -> Iterator[list[Member]]:
+    """`members` of one key in groups for which the rules write the same.
+
+    A number in which the members of a group agree is written as it is, so that smaller groups
+    are asked again.
+    """
+    pending = [members]
+    while pending:
+        group = pending.pop(0)
+        if len(group) == 1:
+            yield group
+            continue
+        varying = {where for where in group[0][1] if _varies(where, group)}
+        forms: dict[Any, list[Member]] = {}
+        for member in group:
+            form = _form(*member, varying, library, written)
+            forms.setdefault(form, []).append(member)
+        if len(forms) == 1:
+            yield group
+        else:
+            pending[:0] = forms.values()
+
+
+def _varies(where: Where, members: list[Member]) -> bool:
+    first = members[0][1][where]
+    return any(_differ(holes[where], first) for _, holes in members)
+
+
+def _form(
+    instance: Instance,
+    holes: dict[Where, Number],
+    varying: set[Where],
+    library: Library,
+    written: Written,
+) -> Any:
+    """What the rules write for each call: numbers that vary as attributes, then all of them."""
+    methods = list(dict.fromkeys(library.method_of[call] for call in instance.calls))
+    return frozenset(
+        (method, written.form(call, methods.index(method), chosen, split=split))
+        for call in instance.calls
+        for method in (library.method_of[call],)
+        for chosen, split in ((varying, True), (holes, False))
+    )
+
+
 def _define(
     cls: str,
-    members: list[tuple[Instance, dict[Where, Number]]],
+    members: list[Member],
     library: Library,
     attrs: dict[str, dict[str, Any]],
 ) -> ClassDef:
@@ -148,8 +190,8 @@ def _define(
         definition.methods.setdefault(library.method_of[call], call)
     vectors: dict[tuple[Number, ...], list[Where]] = {}
     for where in holes:
-        vector = tuple(h[where] for _, h in members)
-        if any(_differ(v, vector[0]) for v in vector):
+        if _varies(where, members):
+            vector = tuple(h[where] for _, h in members)
             vectors.setdefault(vector, []).append(where)
     taken: set[str] = {"self", "config", "rngs"}
     for vector, places in vectors.items():
@@ -186,35 +228,38 @@ def _argument_name(
     return name
 
 
-def _merges_axes(item: Node) -> bool:
-    """Attention with more than four axes, whose leading ones are merged for it."""
-    return item.op == "attention" and any(v.type.rank > 4 for v in item.values())
-
-
 class _Describe:
     """The key and holes of one instance."""
 
     def __init__(
-        self, instance: Instance, library: Library, places: dict[Value, str]
+        self,
+        instance: Instance,
+        library: Library,
+        places: dict[Value, str],
+        written: Written,
     ) -> None:
         self.instance = instance
         self.library = library
         self.places = places
+        self.written = written
         self.holes: dict[Where, Number] = {}
         self.values: dict[Value, Any] = {}
-        self.dims: dict[Dim, Any] = {}
+        self.sizes: Sizes
 
     def run(self) -> tuple[Any, dict[Where, Number], dict[CallNode, str]]:
         """The structural key, the numbers at its holes, and each call's method name."""
         bodies: dict[Any, str] = {}
         methods: dict[CallNode, str] = {}
+        structures: list[Any] = []
         for call in self.instance.calls:
             saved = dict(self.holes)
-            key = self._body(call, len(bodies))
+            structure = self._body(call, len(bodies))
+            key = structure, self._exact(call, len(bodies), saved)
             if key in bodies:
                 self.holes = saved
             else:
                 bodies[key] = "__call__" if not bodies else f"call_{len(bodies) + 1}"
+                structures.append(structure)
             methods[call] = bodies[key]
         children = tuple(self._child(p, c) for p, c in self.instance.children.items())
         params = tuple(
@@ -228,7 +273,19 @@ class _Describe:
                     if isinstance(size, int):
                         self.holes["param", path, f"size_{axis}"] = size
         shared = tuple(sorted(self.instance.shared))
-        return (tuple(bodies), children, params, shared), self.holes, methods
+        return (tuple(structures), children, params, shared), self.holes, methods
+
+    def _exact(self, call: CallNode, index: int, before: dict[Where, Number]) -> Any:
+        """What else two calls of one module must have in common to be one method.
+
+        The numbers of the body, for an attribute has one value, and what the rules write.
+        """
+        if len(self.instance.calls) == 1:
+            return None
+        own = {w: n for w, n in self.holes.items() if w not in before}
+        numbers = tuple((w[0], *w[2:], repr(n)) for w, n in own.items())
+        forms = (self.written.form(call, index, holes) for holes in ((), own))
+        return numbers, *forms
 
     def _own(self, path: str) -> bool:
         return "." not in path or path.rpartition(".")[0] not in self.instance.children
@@ -244,12 +301,9 @@ class _Describe:
         return path, child.layer.kind, tuple(flat), tuple(child.layer.flags.items())
 
     def _body(self, call: CallNode, index: int) -> Any:
-        self.values, self.dims = {}, {}
+        self.values, self.sizes = {}, Sizes(call)
         for position, value in enumerate(call.inputs):
             self.values[value] = ("input", position)
-            for axis, size in enumerate(value.type.shape):
-                if isinstance(size, Dim):
-                    self.dims.setdefault(size, ("size", position, axis))
         for path, param in self.instance.params.items():
             self.values[param.value] = ("param", path)
         inputs = tuple(
@@ -279,12 +333,9 @@ class _Describe:
         attrs = tuple(
             (k, self._attr(k, v, ("attr", *where, k))) for k, v in item.attrs.items()
         )
-        shapes: Any = ()
-        if item.op in SHAPE_BOUND_OPS or _merges_axes(item):
-            shapes = tuple(v.type.shape for v in item.values())
         for i, value in enumerate(item.outputs):
             self.values[value] = ("item", position, i)
-        return item.op, operands, attrs, shapes
+        return item.op, operands, attrs
 
     def _shared(self, item: CallNode) -> Any:
         held = self.instance.shared.items()
@@ -305,12 +356,24 @@ class _Describe:
     def _attr(self, name: str, value: Any, where: Where) -> Any:
         return value if name in SHAPE_FREE_ATTRS else self._structure(value, where)
 
+    def _size(self, size: Dim) -> Any:
+        """A size by the argument that has it; else also by the results that have it."""
+        if size in self.sizes.places:
+            return "size", *self.sizes.places[size]
+        found = (
+            (place, axis)
+            for value, place in self.values.items()
+            for axis, other in enumerate(value.type.shape)
+            if other == size
+        )
+        return size, self.sizes.named(size), tuple(found)
+
     def _structure(self, value: Any, where: Where) -> Any:
         """`value` with its numbers taken out into holes."""
         if isinstance(value, bool | str) or value is None or value == -1:
             return value
         if isinstance(value, Dim):
-            return self.dims.get(value, value)
+            return self._size(value)
         if isinstance(value, int | float):
             self.holes[where] = value
             return type(value).__name__

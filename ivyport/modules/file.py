@@ -25,6 +25,7 @@ from ivyport.modules.frozen import frozen_by_class
 from ivyport.modules.instances import Instance, all_instances, collect
 from ivyport.modules.layout import Layout
 from ivyport.modules.leaves import dissolve_others
+from ivyport.modules.literals import Written
 from ivyport.modules.signature import Signature
 from ivyport.modules.tree import CallNode, build
 from ivyport.weights.mapping import Row
@@ -78,13 +79,20 @@ class FileEmitter:
         self.top = collect(self.root, graph, framework.leaf)
         places = {p.value: p.place for p in graph.params.values()}
         self.library: Library = classify(
-            self.top, graph.attrs, places, self._own_names()
+            self.top, graph.attrs, self._written(), places, self._own_names()
         )
         naming = framework.naming()
         self.layouts = {
             i: Layout(i, naming) for i in all_instances(self.top) if i.layer is None
         }
         self._group_calls()
+
+    def _written(self) -> Written:
+        """The rules, for asking: what they need for it is no part of the file."""
+        framework = self.framework
+        exprs = Exprs(dict(framework.rules), self.runtime, framework.dtypes)
+        framework.target(exprs)
+        return Written(exprs)
 
     def _own_names(self) -> set[str]:
         """Names that the file may define beside the source's classes."""
