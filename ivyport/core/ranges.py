@@ -170,6 +170,16 @@ def least(x: Any, depth: int = DEPTH) -> float | None:
     return None if found is None else found[0]
 
 
+def is_small(mask: Any) -> bool:
+    """Whether a float mask has no huge numbers.
+
+    torch's kernel for a CPU gives wrong gradients to a query all of whose keys have a mask of
+    -1e9 and beyond: it keeps only the logarithm of the sum of exponentials.
+    """
+    low = least(mask)
+    return low is not None and low > -1e6
+
+
 LEARNED = frozenset(
     {"linear", "matmul", "einsum", "embedding", "conv", "layer_norm", "rms_norm", "tanh",
      "sigmoid", "softmax", "attention"}

@@ -44,7 +44,7 @@ def compare_gradients(
     sources: Mapping[str, str],
     targets: Mapping[str, str],
     name: Callable[[str], str] = str,
-    undecided: dict[str, float] | None = None,
+    undecided: dict[str, Array] | None = None,
 ) -> list[ReportRow]:
     """One row a parameter of the port, in the order of the weight map.
 
@@ -57,8 +57,8 @@ def compare_gradients(
         sources: the name in `expected` for every name of a source's parameter.
         targets: the name in `actual` for every name of a port's parameter.
         name: what a row is called, from the port's name.
-        undecided: gets the own size of each tensor that is far off beside its own size, and
-            passes for the size of others alone.
+        undecided: gets the source's gradient of each tensor that is far off beside its own
+            size, and passes for the size of others alone.
     """
     ours, theirs = Named(expected, sources), Named(actual, targets)
     largest = {n: _largest(a) for n, a in expected.items()}
@@ -82,7 +82,7 @@ def compare_gradients(
         )
         rows.append(row)
         if undecided is not None and row.passed and _is_far(row, source):
-            undecided[target] = _largest(source)
+            undecided[target] = source
     read = {n for r in mapped.rows for n in mapped.sources_of(r.target, ours)}
     reached = {sources[n] for n in read}
     for lost in expected:

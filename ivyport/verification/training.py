@@ -29,6 +29,8 @@ SEED = 20240229
 CALLS = 3
 #: A gradient that is this much smaller in float64 is rounding, and 0 in exact arithmetic.
 ZERO = 1e-6
+#: Errors of a port that count as rounding, in units of the source's own rounding.
+OWN_ROUNDING = 10
 #: The step's first-order change of the scalar, in units of the scalar's own spread:
 #: large enough to see a wrong step, small enough for a network to stay near linear.
 STEP_CHANGE = 1e-2
@@ -91,7 +93,7 @@ class Pair:
         train: bool,
     ) -> list[ReportRow]:
         """One row a parameter; `name` is what a row is called after the port's name."""
-        undecided: dict[str, float] = {}
+        undecided: dict[str, Array] = {}
         rows = compare_gradients(
             actual.gradients,
             expected.gradients,
@@ -105,7 +107,7 @@ class Pair:
         )
         if not undecided:
             return rows
-        own = {name.format(target): size for target, size in undecided.items()}
+        own = {name.format(target): array for target, array in undecided.items()}
         exact = self._exact(expected.weights, undecided, train)
         if exact is None:
             some = f"{', '.join(list(undecided)[:3])}{', ...' if len(own) > 3 else ''}"
@@ -114,16 +116,16 @@ class Pair:
                 f"the source does not run in float64 to tell ({some})"
             )
             return rows
-        sizes = {name.format(target): size for target, size in exact.items()}
+        known = {name.format(target): array for target, array in exact.items()}
         return [
-            _decided(row, own[row.name], sizes[row.name]) if row.name in own else row
+            _decided(row, own[row.name], known[row.name]) if row.name in own else row
             for row in rows
         ]
 
     def _exact(
         self, weights: Mapping[str, Array], targets: Iterable[str], train: bool
-    ) -> dict[str, float] | None:
-        """The sizes of the source's gradients in float64, by the port's names."""
+    ) -> dict[str, Array] | None:
+        """The source's gradients in float64, by the port's names."""
         try:
             wide = self.source.widened()
             found = wide.gradients(lambda _: weights, train=train).gradients
@@ -131,12 +133,7 @@ class Pair:
         except (RuntimeError, TypeError, ValueError):
             return None
         named = Named(found, wide.owner)
-        return {
-            target: float(
-                np.max(np.abs(self.weight_map.read_target(target, named)), initial=0.0)
-            )
-            for target in targets
-        }
+        return {t: self.weight_map.read_target(t, named) for t in targets}
 
     def train_rows(
         self,
@@ -230,13 +227,23 @@ class Pair:
         return self._outputs(theirs, ours, STEP)
 
 
-def _decided(row: ReportRow, own: float, exact: float) -> ReportRow:
-    """A row that passes for the size of other tensors alone, by what float64 says of it."""
-    if exact <= ZERO * max(own, row.max_abs):
-        note = f"0 in exact arithmetic: the source's is {exact:.0e} in float64"
+def _decided(row: ReportRow, own: Array, exact: Array) -> ReportRow:
+    """A row that passes for the size of other tensors alone, by what float64 says of it.
+
+    `own` is the source's gradient, `exact` the one that it has in float64. A source that
+    computes in 32 bits whatever it is given shows its rounding by the difference of the two.
+    """
+    size, true = (float(np.max(np.abs(x), initial=0.0)) for x in (own, exact))
+    rounding = float(np.max(np.abs(own - exact), initial=0.0))
+    note = ""
+    if true <= ZERO * max(size, row.max_abs):
+        note = f"0 in exact arithmetic: the source's is {true:.0e} in float64"
+    elif row.max_abs <= OWN_ROUNDING * rounding:
+        note = f"rounding: the source's own is {rounding:.0e}"
+    if note:
         note = f"{row.note}; {note}" if row.note else note
         return dataclasses.replace(row, note=note)
-    relative = row.max_abs / own if own else math.inf
+    relative = row.max_abs / size if size else math.inf
     return dataclasses.replace(row, max_rel=relative, passed=relative <= row.tolerance)
 
 
@@ -263,7 +270,7 @@ def settle(
     try:
         limit = BEYOND_ROUNDING
         if worst > limit:
-            limit = max(limit, 10 * _rounding(pair, wide, weights, train))
+            limit = max(limit, OWN_ROUNDING * _rounding(pair, wide, weights, train))
         if worst > limit:
             return rows
         exact = wide.again(inputs, weights, train=train)

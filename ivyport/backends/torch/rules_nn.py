@@ -31,7 +31,7 @@ from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Value
 from ivyport.core.ops import normalize
-from ivyport.core.ranges import least
+from ivyport.core.ranges import is_small
 
 RULES, emits = rule_table()
 
@@ -272,7 +272,7 @@ def attention(
         _demand_no_causal(is_causal)
         value_of_none = e.name("torch.nan") if empty == "nan" else OMIT
         y = e.rt("masked_attention", *operands, mask, empty=value_of_none, **options)
-    elif mask is not None and empty == "softmax" and not _small(e.node.inputs[3]):
+    elif mask is not None and empty == "softmax" and not is_small(e.node.inputs[3]):
         _demand_no_causal(is_causal)
         y = e.rt("softmax_attention", *operands, mask, **options)
     elif mask is not None and is_causal:  # torch takes the one or the other
@@ -291,16 +291,6 @@ def attention(
 def _demand_no_causal(is_causal: bool) -> None:
     if is_causal:
         raise GraphError("attention under a causal mask and one that may hide all keys")
-
-
-def _small(mask: Any) -> bool:
-    """Whether a float mask has no huge numbers.
-
-    torch's kernel for a CPU gives wrong gradients to a query all of whose keys have a mask of
-    -1e9 and beyond: it keeps only the logarithm of the sum of exponentials.
-    """
-    low = least(mask)
-    return low is not None and low > -1e6
 
 
 def _grouped(e: Exprs, layout: str) -> bool:

@@ -41,6 +41,7 @@ from ivyport.core.passes.match import (
     view,
 )
 from ivyport.core.passes.rewrite import Rule
+from ivyport.core.ranges import is_small
 
 NEVER = -1e9
 """Logits below this are masked: exp of the difference to any other is zero."""
@@ -309,8 +310,8 @@ def _attention(
     if empty is None:
         return None
     mask, causal = _mask(b, logits.steps, r, sizes)
-    if mask is None:
-        empty = "zero"
+    if mask is None or (empty == "softmax" and is_small(mask)):
+        empty = "zero"  # no query sees nothing: one word for what all rules then say
     made = b.attention(
         merged(b, query, _axes(layout, r.batch, every, r.query, r.depth)),
         merged(b, key, _axes(layout, r.batch, r.heads, r.key, r.depth)),
