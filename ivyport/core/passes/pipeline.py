@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 from ivyport.core.control import all_nodes, bodies, hoist
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Graph
+from ivyport.core.ir import Graph, Value
 from ivyport.core.ops_custom import within_functions
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.fold import fold_params
@@ -24,6 +25,7 @@ from ivyport.core.passes.statistics import spell_statistics
 from ivyport.core.passes.stops import drop_stops
 from ivyport.core.passes.undropped import undrop_loops
 from ivyport.core.passes.unsigned import widen_unsigned
+from ivyport.core.ranges import least
 from ivyport.core.verify import verify
 
 
@@ -40,6 +42,7 @@ class Policy:
         unsigned: whether it computes with unsigned integers of 16 and 32 bits.
         even: whether its convolutions pad both ends of an axis alike.
         pools: whether it has average pools to any size.
+        softmax: whether attention with a float mask is a softmax, whatever its numbers are.
     """
 
     images: str
@@ -50,6 +53,7 @@ class Policy:
     writes: bool = False
     statements: bool = False
     unsigned: bool = True
+    softmax: bool = True
 
 
 POLICIES = {
@@ -63,6 +67,7 @@ POLICIES = {
         writes=True,
         statements=True,
         unsigned=False,
+        softmax=False,
     ),
 }
 
@@ -85,6 +90,8 @@ def for_target(graph: Graph, target: str) -> list[str]:
         raise_layers(graph)
     drop_stops(graph)
     within_functions(all_nodes(graph), _tidy)
+    if policy.softmax:
+        _name_softmax(graph)
     verify(graph)
     assign_layouts(graph, images=policy.images, attention=policy.attention)
     verify(graph)
@@ -106,6 +113,15 @@ def for_target(graph: Graph, target: str) -> list[str]:
     verify(graph)
     notes = _control_notes(graph) if policy.statements else undrop_loops(graph)
     return notes + (narrow(graph) if policy.narrow else [])
+
+
+def _name_softmax(graph: Graph) -> None:
+    """Where no number of a float mask is minus infinity, all that `empty` says is the same."""
+    for node in all_nodes(graph):
+        if node.op == "attention" and isinstance(node.inputs[3], Value):
+            low = None if node.inputs[3].type.dtype == "bool" else least(node.inputs[3])
+            if low is not None and low > -math.inf:
+                node.attrs["empty"] = "softmax"
 
 
 def _tidy(function: Graph) -> None:
