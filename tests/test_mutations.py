@@ -11,18 +11,28 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from flax import nnx
 from torch import nn
 
 import ivyport
 from ivyport.backends.jax import RULES as JAX
 from ivyport.backends.torch import RULES as TORCH
 from ivyport.core.errors import ParityError
+from ivyport.core.ir import Graph
+from ivyport.frontends.jax import derivatives, rules_gather, rules_scatter
+from ivyport.frontends.jax import frontend as jax_frontend
 from ivyport.frontends.torch import dims
+from ivyport.frontends.torch import frontend as torch_frontend
 from ivyport.frontends.torch.guards import Assumed
-from ivyport.modules import file, nnx
+from ivyport.modules import file
+from ivyport.modules import nnx as nnx_layers
+from ivyport.modules.variables import Variables
 from ivyport.weights.transform import Permute
 
 X = torch.randn(4, 6, generator=torch.manual_seed(0))
@@ -73,6 +83,82 @@ class Rooted(Line):
         return self.lin(x.sum(2)) / int(x.shape[2] ** 0.5)
 
 
+class Moving(nn.Module):
+    """A mean that moves in train mode, dropout and noise of the call's own; each alone."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.lin = nn.Linear(6, 6)
+        self.register_buffer("mean", torch.zeros(6))
+        self.kind = kind
+
+    def forward(self, x):
+        y = self.lin(x) - self.mean
+        if self.kind == "count":
+            self.mean.add_(1)
+        if self.training and self.kind == "mean":
+            self.mean.mul_(0.9).add_(x.mean(0), alpha=0.1)
+        if self.training and self.kind == "dropout":
+            y = F.dropout(y, 0.5)
+        if self.training and self.kind == "noise":
+            y = y + torch.randn_like(y)
+        return y
+
+
+class Beside(Line):
+    """Gives two values to names of which one is read by both."""
+
+    def forward(self, x):
+        h = self.lin(x)
+        x, order = F.relu(x), torch.argsort(-x)
+        return x, order, h
+
+
+class Steep(torch.autograd.Function):
+    """Rounds, with three times the gradient of what it is given."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 3 * grad
+
+
+@jax.custom_vjp
+def steep(x: jax.Array) -> jax.Array:
+    return jnp.round(x)
+
+
+steep.defvjp(lambda x: (jnp.round(x), None), lambda _, grad: (3 * grad,))
+
+
+class Flax(nnx.Module):
+    """A square layer, and a function of what it gives and of the module."""
+
+    def __init__(self, function: Callable[[Any, Any], Any]) -> None:
+        self.lin = nnx.Linear(6, 6, rngs=nnx.Rngs(0))
+        self.drop = nnx.Dropout(0.5, rngs=nnx.Rngs(1))
+        self.mean = nnx.BatchStat(jnp.zeros(6))
+        self.function = function
+
+    def __call__(self, x: Any) -> Any:
+        return self.function(self, self.lin(x))
+
+
+def centred(module: Any, h: Any) -> Any:
+    """A mean that moves in train mode."""
+    mean = module.mean[...]
+    if not module.drop.deterministic:
+        module.mean[...] = 0.9 * mean + 0.1 * h.mean(0)
+    return h - mean
+
+
+def flax(function: Callable[[Any, Any], Any]) -> Callable[[], nnx.Module]:
+    return lambda: nnx.view(Flax(function), deterministic=True)
+
+
 class Images(nn.Module):
     """A convolution, batch norm and dropout."""
 
@@ -96,7 +182,27 @@ def frozen() -> nn.Module:
     return model
 
 
-SOURCES: dict[str, tuple[Callable[[], nn.Module], Any]] = {
+XJ = jnp.asarray(X.numpy())
+FAR = np.int32([0, -1, 7, 2, -9])
+
+#: How a source is made, and its inputs.
+SOURCES: dict[str, tuple[Callable[[], Any], Any]] = {
+    "mean": (lambda: Moving("mean"), X),
+    "count": (lambda: Moving("count"), X),
+    "dropout": (lambda: Moving("dropout"), X),
+    "noise": (lambda: Moving("noise"), X),
+    "custom": (line(Steep.apply), X),
+    "beside": (lambda: Beside(torch.tanh), X),
+    "custom in JAX": (flax(lambda _, h: steep(h)), XJ),
+    "stopped in JAX": (flax(lambda _, h: h * jax.lax.stop_gradient(h)), XJ),
+    "dropout in JAX": (flax(lambda m, h: m.drop(h)), XJ),
+    "mean in JAX": (flax(centred), XJ),
+    "filled": (lambda: lambda x, i: jnp.take(x, i, axis=0), (XJ, FAR)),
+    "clipped index": (
+        lambda: lambda x, i: jnp.take(x, i, axis=0, mode="clip"),
+        (XJ, FAR),
+    ),
+    "dropped": (lambda: lambda x, i: x.at[i].add(2.0), (XJ, FAR)),
     "gelu": (line(F.gelu), X),
     "softmax": (line(lambda h: h.softmax(-1)), X),
     "attention": (
@@ -174,13 +280,13 @@ def layer(op: str, change: Callable[[Any], Any]) -> Any:
     """The layer that `op` becomes in NNX is another one."""
 
     def put(patch: pytest.MonkeyPatch) -> None:
-        known = nnx._RULES[op]
+        known = nnx_layers._RULES[op]
 
         def wrong(node: Any, names: Any) -> Any:
             spec = known(node, names)
             return None if spec is None else change(spec)
 
-        patch.setitem(nnx._RULES, op, wrong)
+        patch.setitem(nnx_layers._RULES, op, wrong)
 
     return put
 
@@ -212,6 +318,38 @@ def attribute(module: Any, name: str, value: Any) -> Any:
     return lambda patch: patch.setattr(module, name, value)
 
 
+def in_bounds(b: Any, start: Any, *_: Any) -> Any:
+    """JAX's index as torch takes it: negative ones count from the end."""
+    return start, False
+
+
+def unclipped(b: Any, index: Any, last: Any) -> Any:
+    return index
+
+
+def plain(patch: pytest.MonkeyPatch) -> None:
+    """The forward pass of a custom derivative alone."""
+    known = nnx_layers.NNX.function
+
+    def wrong(*args: Any) -> Any:
+        main = known(*args)[0]
+        main.decorator_list = []
+        return [main]
+
+    patch.setattr(nnx_layers.NNX, "function", wrong)
+
+
+def overwritten(patch: pytest.MonkeyPatch) -> None:
+    """Pending expressions are not bound before a variable that they read changes."""
+    patch.setattr(Variables, "_bind_readers", lambda *_: False)
+
+
+#: The graph of train mode is not looked at.
+EVAL = attribute(torch_frontend, "reconcile", lambda *_: [])
+EVAL_JAX = attribute(jax_frontend, "reconcile", lambda *_: [])
+UNWRITTEN = attribute(
+    torch_frontend, "Graph", lambda **given: Graph(**given | {"updates": {}})
+)
 #: No guard of a trace becomes a check.
 UNGUARDED = attribute(dims, "assumptions", lambda *_: Assumed((), {}))
 NO_SIZES = attribute(file, "sizes_checks", lambda *_: [])
@@ -278,6 +416,44 @@ MUTANTS: dict[str, Mutant] = {
         ),
         outputs=False,
     ),
+    "train mode is eval mode, a mean": Mutant("mean", EVAL, False),
+    "train mode is eval mode, a mean in torch": Mutant("mean", EVAL, False, "torch"),
+    "train mode is eval mode, dropout": Mutant("dropout", EVAL, False),
+    "train mode is eval mode, dropout in torch": Mutant(
+        "dropout", EVAL, False, "torch"
+    ),
+    "train mode is eval mode, noise": Mutant("noise", EVAL, False),
+    "train mode is eval mode, noise in torch": Mutant("noise", EVAL, False, "torch"),
+    "train mode is eval mode, dropout of JAX": Mutant(
+        "dropout in JAX", EVAL_JAX, False, "torch"
+    ),
+    "train mode is eval mode, a mean of JAX": Mutant(
+        "mean in JAX", EVAL_JAX, False, "torch"
+    ),
+    "buffers are not written": Mutant("count", UNWRITTEN, False),
+    "buffers are not written in torch": Mutant("count", UNWRITTEN, False, "torch"),
+    "buffers are not written in train mode": Mutant("mean", UNWRITTEN, False),
+    "a fill is taken for in bounds": Mutant(
+        "filled", attribute(rules_gather, "counted", in_bounds), to="torch"
+    ),
+    "a drop is taken for in bounds": Mutant(
+        "dropped", attribute(rules_scatter, "counted", in_bounds), to="torch"
+    ),
+    "an index is not clipped": Mutant(
+        "clipped index", attribute(rules_gather, "clamped", unclipped), to="torch"
+    ),
+    "a derivative of its own lost": Mutant("custom", plain, False),
+    "a derivative of its own lost in torch": Mutant(
+        "custom in JAX",
+        attribute(derivatives, "custom", lambda *_: None),
+        False,
+        "torch",
+    ),
+    "a stop of JAX lost in torch": Mutant(
+        "stopped in JAX", same(TORCH, "stop_gradient"), False, "torch"
+    ),
+    "a variable overwritten": Mutant("beside", overwritten),
+    "a variable overwritten in torch": Mutant("beside", overwritten, to="torch"),
     "an even length not checked": Mutant("even", NO_SIZES, False),
     "a batch of several not checked": Mutant("several", NO_SIZES, False, "torch"),
     "a number of tokens not checked": Mutant("long", NO_SIZES, False, "torch"),
@@ -290,9 +466,13 @@ MUTANTS: dict[str, Mutant] = {
 
 
 def transpile(source: str, to: str, verify: Any) -> Any:
-    make, x = SOURCES[source]
+    make, given = SOURCES[source]
     torch.manual_seed(0)
-    return ivyport.transpile(make().eval(), to, (x,), verify=verify)
+    made = make()
+    args = given if isinstance(given, tuple) else (given,)
+    if isinstance(made, nn.Module):
+        made.eval()
+    return ivyport.transpile(made, to, args, verify=verify)
 
 
 USED = sorted({(mutant.source, mutant.to) for mutant in MUTANTS.values()})

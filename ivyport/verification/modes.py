@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from ivyport.core.passes.undropped import rates_left_out
 from ivyport.core.report import ReportRow
 from ivyport.verification.compare import Array, Entry, failed
 from ivyport.verification.sides import PortFails, PortSide, SourceSide
@@ -51,9 +52,11 @@ def dropout_rows(
 ) -> list[ReportRow]:
     """Whether dropout draws in both modes as the source's does, and at which rates.
 
-    `known` are the port's notes: dropout that they say it lacks is not missed again.
+    `known` are the port's notes: dropout that they say it lacks, by its rate and line, is not
+    missed again.
     """
     rows = []
+    lacking = set(_rates(rates_left_out(known)))
     for train in (False, True):
         mode = f"dropout in {'train' if train else 'eval'} mode"
         ours = _rates(source.rates(train=train))
@@ -65,12 +68,32 @@ def dropout_rows(
             continue
         if not ours and not theirs:
             continue
-        stated = any("drop" in note.lower() for note in known)
+        stated = lacking if train else set()
         rows.append(_row(mode, ours, theirs, drawn=drawn, stated=stated))
     return rows
 
 
-def _rates(found: list[float]) -> Counter[float]:
+def noise_rows(
+    source: SourceSide, port: PortSide, inputs: dict[str, Array]
+) -> list[ReportRow]:
+    """Whether a port draws in train mode, of a source that does so beside its dropout."""
+    name = "random numbers in train mode"
+    try:
+        # Stochastic depth is a dropout of the port: only beside it is there noise to miss.
+        alike = _rates(source.rates(train=True)) == _rates(
+            port.rates(inputs, train=True)
+        )
+        drawn = port.draws(inputs, train=True, silent=alike)
+    except PortFails as error:
+        return [failed(name, ENTRY, str(error))]
+    if drawn:
+        return [passed(name, "two calls of the port differ, as those of the source do")]
+    return [
+        failed(name, ENTRY, "two calls of the source differ, those of the port do not")
+    ]
+
+
+def _rates(found: Iterable[float]) -> Counter[float]:
     return Counter(round(rate, DIGITS) for rate in found)
 
 
@@ -80,7 +103,7 @@ def _row(
     theirs: Counter[float],
     *,
     drawn: bool,
-    stated: bool,
+    stated: set[float],
 ) -> ReportRow:
     text = f"at rates {_text(ours)} in the source, {_text(theirs)} in the port"
     if theirs and not drawn:
@@ -88,7 +111,7 @@ def _row(
     # Stochastic depth is a dropout of the port, and none of torch's.
     if ours.keys() <= theirs.keys() and (ours or "eval" not in mode):
         return passed(mode, f"two calls differ, {text}")
-    if stated and "train" in mode:
+    if ours.keys() <= theirs.keys() | stated and ours.keys() & stated:
         return passed(mode, f"{text}, as the port's notes say")
     return failed(mode, ENTRY, text)
 

@@ -99,12 +99,14 @@ class NNXSide:
             jax.eval_shape(lambda *x: self._run(*x, Flat(), train)[0], values, arrays)
         return rates
 
-    def draws(self, inputs: Mapping[str, Array], *, train: bool) -> bool:
-        """Whether two calls, one after the other, differ."""
-        first = self._forward(inputs, train, None, silent=False)
+    def draws(
+        self, inputs: Mapping[str, Array], *, train: bool, silent: bool = False
+    ) -> bool:
+        """Whether two calls, one after the other, differ, of dropout unless it is `silent`."""
+        first = self._forward(inputs, train, None, silent=silent)
         return differ(
             first.outputs,
-            self._forward(inputs, train, first.state, silent=False).outputs,
+            self._forward(inputs, train, first.state, silent=silent).outputs,
         )
 
     def eagerly(self, inputs: Mapping[str, Array]) -> Result | None:

@@ -28,7 +28,7 @@ from ivyport.verification.beyond import beyond
 from ivyport.verification.check import drawn_anew, not_runnable
 from ivyport.verification.choose import port_side, source_side
 from ivyport.verification.compare import Array, Entry, Flat
-from ivyport.verification.modes import dropout_rows, trained_rows
+from ivyport.verification.modes import dropout_rows, noise_rows, trained_rows
 from ivyport.verification.outputs import Outputs
 from ivyport.verification.second import Bounds, Free, Sizes, fresh, plans, sizes_of
 from ivyport.verification.sides import (
@@ -418,7 +418,14 @@ class _Verification:
 
     def _train_mode(self, inputs: Mapping[str, Array]) -> None:
         """What training depends on where train mode computes something else."""
-        if unlike := self.source.unlike():
+        unlike = self.source.unlike()
+        if unlike and not unlike.startswith("train mode is not compared"):
+            self.rows += noise_rows(self.source, self.port, inputs)
+            if self._noisy(inputs):
+                unlike = (
+                    "train mode is not compared: both sides draw random numbers in it"
+                )
+        if unlike:
             self.unchecked.append(unlike)
         if unlike.startswith("train mode is not compared"):
             return
@@ -450,6 +457,13 @@ class _Verification:
             rows = [row for row in rows if row not in group]
             self.rows += [worst(group)] if group else []
         self.rows += rows
+
+    def _noisy(self, inputs: Mapping[str, Array]) -> bool:
+        """Whether the port draws in train mode beside its dropout."""
+        try:
+            return self.port.draws(inputs, train=True, silent=True)
+        except PortFails:
+            return False
 
     def _differ(self, trained: Result, evaluated: Result) -> bool:
         """Whether train mode gives other outputs than eval mode, dropout aside."""

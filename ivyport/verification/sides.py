@@ -187,8 +187,13 @@ class PortSide(Protocol):
     def rates(self, inputs: Mapping[str, Array], *, train: bool) -> list[float]:
         """The rate of each dropout that draws in a call; raises PortFails."""
 
-    def draws(self, inputs: Mapping[str, Array], *, train: bool) -> bool:
-        """Whether two calls, one after the other, differ; raises PortFails."""
+    def draws(
+        self, inputs: Mapping[str, Array], *, train: bool, silent: bool = False
+    ) -> bool:
+        """Whether two calls, one after the other, differ; raises PortFails.
+
+        Dropout does not count where it is `silent`.
+        """
 
     def eagerly(self, inputs: Mapping[str, Array]) -> Result | None:
         """Outputs in eval mode of a call that is not compiled; None if none ever is."""

@@ -74,8 +74,10 @@ class TorchPort:
             self._call(inputs, self._weights.parameters, train, dropout=dropout)
         return dropout.rates
 
-    def draws(self, inputs: Mapping[str, Array], *, train: bool) -> bool:
-        """Whether two calls, one after the other, differ."""
+    def draws(
+        self, inputs: Mapping[str, Array], *, train: bool, silent: bool = False
+    ) -> bool:
+        """Whether two calls, one after the other, differ, of dropout unless it is `silent`."""
         calls = []
         with torch.no_grad(), _located():
             for seed in (1, 2):
@@ -84,7 +86,7 @@ class TorchPort:
                         inputs,
                         self._weights.parameters,
                         train,
-                        dropout=Dropout(silent=False),
+                        dropout=Dropout(silent=silent),
                     )
                 calls.append(_outputs(raw))
         return differ(*calls)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ivyport.core.build import Builder
@@ -10,6 +11,8 @@ from ivyport.core.control import all_nodes, bodies, within
 from ivyport.core.errors import UnsupportedOpsError
 from ivyport.core.ir import Graph, Node, Value
 from ivyport.core.passes.rewrite import apply_rules
+
+LEFT_OUT = "Dropout inside of loops and branches is left out of the port"
 
 
 def undrop_loops(graph: Graph) -> list[str]:
@@ -27,9 +30,25 @@ def undrop_loops(graph: Graph) -> list[str]:
     if not found:
         return []
     _each(graph, _undrop)
-    lines = (f"{Path(n.src.file).name}:{n.src.line}" for n in found if n.src)
-    places = ", ".join(dict.fromkeys(lines)) or "source unknown"
-    return [f"Dropout inside of loops and branches is left out of the port ({places})."]
+    places = ", ".join(dict.fromkeys(map(_place, found)))
+    return [f"{LEFT_OUT} ({places})."]
+
+
+def rates_left_out(notes: Iterable[str]) -> set[float]:
+    """The rates of the dropouts that notes of `undrop_loops` name.
+
+    >>> rates_left_out([f"{LEFT_OUT} (rate 0.1 at model.py:3)."])
+    {0.1}
+    """
+    told = (note for note in notes if note.startswith(LEFT_OUT))
+    return {float(rate) for note in told for rate in re.findall(r"rate (\S+) at", note)}
+
+
+def _place(node: Node) -> str:
+    rate = node.attrs["dropout" if node.op == "attention" else "rate"]
+    src = node.src
+    where = f"{Path(src.file).name}:{src.line}" if src else "an unknown line"
+    return f"rate {rate:g} at {where}"
 
 
 def _inside(graph: Graph) -> Iterator[Node]:
