@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ivyport.core.control import all_nodes, bodies
+from ivyport.core.control import all_nodes, bodies, captured
 from ivyport.core.ir import Graph, Node, Record, Value
 
 #: Narrow floats, those with fewer digits first.
@@ -26,17 +26,39 @@ def roundings(graph: Graph) -> dict[str, str]:
     Weights that are narrow and computed with in float32 do not count: nothing is rounded
     but what an operation makes.
     """
-    found: dict[Value, str] = {}
-    for node in graph.nodes:
-        inherited = [found[x] for x in node.values() if x in found]
-        dtype = _narrowest([*inherited, *_own(node)])
-        if dtype is not None:
-            found.update(dict.fromkeys(node.outputs, dtype))
+    found = _flow(graph, {})
     return {
         path or "output": found[value]
         for path, value in _paths(graph.outputs, "")
         if found.get(value, value.type.dtype) != value.type.dtype
     }
+
+
+def _flow(graph: Graph, given: Mapping[Value, str]) -> dict[Value, str]:
+    """The dtype of every value of `graph` that has one; `given` are those of its inputs."""
+    found = dict(given)
+    for node in graph.nodes:
+        if node.op == "mode":
+            found.update(_by_mode(node, found))
+            continue
+        inherited = [found[x] for x in node.values() if x in found]
+        dtype = _narrowest([*inherited, *_own(node)])
+        if dtype is not None:
+            found.update(dict.fromkeys(node.outputs, dtype))
+    return found
+
+
+def _by_mode(node: Node, found: Mapping[Value, str]) -> Iterator[tuple[Value, str]]:
+    """Results of both modes in eval mode: what only train mode rounds allows eval mode nothing."""
+    flows = []
+    for branch in node.attrs["branches"]:
+        inside = {y: found[x] for x, y in captured(node, branch) if x in found}
+        flows.append((branch.outputs, _flow(branch, inside)))
+    for position, value in enumerate(node.outputs):
+        results = [(outputs[position], flow) for outputs, flow in flows]
+        result, flow = next(r for r in results if r[0] is not None)
+        if result in flow:
+            yield value, flow[result]
 
 
 def _own(node: Node) -> Iterator[str]:
