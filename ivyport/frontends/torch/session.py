@@ -7,8 +7,8 @@ import logging
 import random
 import sys
 import warnings
-from collections import deque
-from collections.abc import Iterator
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,9 @@ _REGISTRIES = (
     "_forward_hooks",
     "_forward_pre_hooks",
 )
+
+_CONTAINERS = (dict, list, set, OrderedDict, defaultdict)
+_OF_MODULES = frozenset(vars(torch.nn.Module()))  # torch's own, hooks among them
 
 # Attributes of a Hugging Face config, with the value that a capture needs. A cache
 # object cannot be an output; records keep the names of the outputs; the eager experts
@@ -78,9 +81,11 @@ def preserved(model: torch.nn.Module) -> Iterator[None]:
     """Restore modules, configs, and the global random generators afterwards.
 
     Attributes that a forward assigns while it is traced (caches full of fake tensors,
-    counters) are put back too. Tensors themselves are never written by a capture.
+    counters) are put back too, and so is what it puts into lists, dicts and sets that are
+    attributes, or lie in such a one. Tensors themselves are never written by a capture.
     """
     modules = [(module, _snapshot(module)) for module in model.modules()]
+    contents = _contents(module for module, _ in modules)
     configs = [(config, dict(vars(config))) for config in hf_configs(model)]
     numpy_state, python_state = np.random.get_state(), random.getstate()
     fastpath = torch.backends.mha.get_fastpath_enabled()
@@ -100,6 +105,37 @@ def preserved(model: torch.nn.Module) -> Iterator[None]:
                 _refill(container, content)
             for name, content in registries.items():
                 _put_back_registry(vars(module)[name], content)
+        for container, before in contents:
+            _put_back_content(container, before)
+
+
+def _contents(modules: Iterable[torch.nn.Module]) -> list[tuple[Any, Any]]:
+    """Plain containers in attributes of modules, one level of nested ones too, and copies."""
+    found: dict[int, Any] = {}
+    for module in modules:
+        for name, value in vars(module).items():
+            if name in _OF_MODULES:
+                continue
+            for container in (value, *_items(value)):
+                if type(container) in _CONTAINERS:
+                    found[id(container)] = container
+    return [(container, container.copy()) for container in found.values()]
+
+
+def _items(value: Any) -> Iterable[Any]:
+    if type(value) not in (*_CONTAINERS, tuple):
+        return ()
+    return value.values() if isinstance(value, dict) else value
+
+
+def _put_back_content(current: Any, before: Any) -> None:
+    """Compare by identity: tensors have no plain equality."""
+    if [*map(id, current)] == [*map(id, before)] and (
+        not isinstance(current, dict) or _same(current, before)
+    ):
+        return
+    current.clear()
+    (current.extend if isinstance(current, list) else current.update)(before)
 
 
 def _snapshot(
