@@ -82,7 +82,11 @@ def recognised(array: np.ndarray) -> Formula | None:
     >>> recognised(np.tri(3, dtype=bool)).kind
     'tril'
     """
-    if not array.size or array.dtype.kind not in "biuf":
+    if (
+        not array.size
+        or array.dtype.kind not in "biuf"
+        or (array.dtype.kind == "f" and np.isnan(array).any())
+    ):
         return None
     flat = array.reshape(-1)
     if (flat == flat[0]).all():
