@@ -361,6 +361,20 @@ def helper_sources(runtime: ModuleType, used: Iterable[str]) -> list[ast.stmt]:
     return [node for key, node in defined.items() if key in wanted]
 
 
+def arguments(names: list[str]) -> ast.arguments:
+    """The parameters of a function that takes them by position."""
+    args = [ast.arg(identifier(n)) for n in names]
+    return ast.arguments([], args, None, [], [], None, [])
+
+
+def repeated(expr: ast.expr, length: ast.expr) -> ast.expr:
+    """``[expr for _ in range(length)]``."""
+    loop = ast.comprehension(
+        ast.Name("_", ast.Store()), call(name("range"), [length]), [], 0
+    )
+    return ast.ListComp(expr, [loop])
+
+
 _COMMENT = re.compile(r"^(\s*)'#: (.*)'$")
 
 

@@ -239,7 +239,10 @@ class Graph:
     them, and the constant sizes of its inputs, when it is called. `fixed` has the source's line
     that made a size constant, by input and axis, where it is known.
     `attrs` are plain scalars found on the source's modules, by path: they name constants.
-    `fields` says which configuration field set a module's number (``path.attribute``).
+    `fields` says which configuration field set a module's number (``path.attribute``). `sizes`
+    says how integers follow from fields: ``path.weight[0]``, ``path.attribute`` or ``path[]`` (the
+    length of a list) to ``("field",)`` or an operator with two of fields and numbers; None where
+    nobody has looked.
     """
 
     inputs: list[Value]
@@ -251,6 +254,7 @@ class Graph:
     attrs: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     classes: dict[str, str] = dataclasses.field(default_factory=dict)
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
+    sizes: dict[str, tuple[Any, ...]] | None = None
     name: str = "Model"
     updates: dict[str, Value] = dataclasses.field(default_factory=dict)
     trained: set[str] = dataclasses.field(default_factory=set)

@@ -53,13 +53,38 @@ def words(text: str) -> set[str]:
     return {w.lower() for w in re.split(r"[^A-Za-z0-9]+", spaced) if w}
 
 
+# Words of an attribute's name that make it plausible as a length or as a factor.
+# A window's size and the number of windows are often equal.
+UNSAFE = {"window"}
+NAMED = {
+    "shape": words(
+        "head heads dim size sizes groups group window channels width height features hidden "
+        "num buckets span length embed patches proj"
+    ),
+    "factor": words(
+        "scale scaling eps epsilon factor alpha beta gamma theta temperature cap multiplier "
+        "slope softcap norm normalizer"
+    ),
+}
+
+
+def plausible(attribute: str, role: str) -> bool:
+    """Whether an attribute of that name may be a length (``shape``) or a ``factor``."""
+    found = words(attribute)
+    return bool(found & NAMED[role]) and not found & UNSAFE
+
+
 class ConfigFields:
     """Numbers of a configuration by field; remembers which were used."""
 
     def __init__(
-        self, fields: Mapping[str, Any], proven: Mapping[str, str] | None = None
+        self,
+        fields: Mapping[str, Any],
+        proven: Mapping[str, str] | None = None,
+        sizes: Mapping[str, tuple[Any, ...]] | None = None,
     ) -> None:
         self.proven = dict(proven or {})
+        self.sizes = sizes
         self.fields = {
             k: v
             for k, v in fields.items()
@@ -94,6 +119,17 @@ class ConfigFields:
                 self.used[field] = self.fields[field]
                 return field
         return None
+
+    def size(self, places: Iterable[str | None]) -> tuple[Any, ...] | None:
+        """The formula that is proved at all places (keys of `core.ir.Graph.sizes`)."""
+        formulas = {(self.sizes or {}).get(p) if p else None for p in places}
+        formula = formulas.pop() if len(formulas) == 1 else None
+        names = [part for part in formula or () if isinstance(part, str)]
+        names = [name for name in names if name not in ("*", "//")]
+        if formula is None or any(name not in self.fields for name in names):
+            return None
+        self.used |= {name: self.fields[name] for name in names}
+        return formula
 
     def exact(self, value: Number, attribute: str) -> str | None:
         """The field of the same name as the source's attribute, if it has that value."""

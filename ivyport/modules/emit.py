@@ -13,12 +13,13 @@ from ivyport.core.errors import GraphError
 from ivyport.core.ir import Param, Value
 from ivyport.modules.body import Body
 from ivyport.modules.classes import ClassDef, Library, Where
-from ivyport.modules.config import ConfigFields, words
+from ivyport.modules.config import ConfigFields, plausible, words
 from ivyport.modules.formulas import Formula, Formulas
 from ivyport.modules.framework import Target
-from ivyport.modules.frozen import Frozen
+from ivyport.modules.frozen import Frozen, first_index
 from ivyport.modules.instances import Instance
 from ivyport.modules.layout import Group, Key, Layout
+from ivyport.modules.places import places, spelled
 from ivyport.modules.runs import Run
 from ivyport.modules.signature import Signature
 from ivyport.modules.tree import CallNode, under
@@ -26,16 +27,6 @@ from ivyport.modules.tree import CallNode, under
 SINGULAR = {"h": "block", "blocks": "block", "block": "block", "stages": "stage"}
 SIZES = ("shape", "sizes", "index", "stop")  # attributes that hold lengths of axes
 # Words of an attribute's name that make it plausible as a length or as a factor.
-NAMED = {
-    "shape": words(
-        "head heads dim size sizes groups group window channels width height features hidden "
-        "num buckets span length embed patches proj"
-    ),
-    "factor": words(
-        "scale scaling eps epsilon factor alpha beta gamma theta temperature cap multiplier "
-        "slope softcap norm normalizer"
-    ),
-}
 REPEATS = words("blocks layers repeats iterations steps rounds")
 # Numbers too common for an attribute of that value to be their name.
 PLAIN = {0, 1, 2, -1}
@@ -96,8 +87,9 @@ class ClassEmitter:
                 body.run(made)
             self.hidden |= body.hidden
             name = self.target.call_method if method == "__call__" else method
-            parameters = body.parameters or _parameters(["self", *body.arguments])
-            methods.append(_function(name, parameters, body.statements))
+            parameters = body.parameters or pyast.arguments(["self", *body.arguments])
+            statements = body.statements or [ast.Pass()]
+            methods.append(ast.FunctionDef(name, parameters, statements, [], lineno=0))
         constructor = self._constructor()
         base = self.exprs.name(self.target.module_base)
         return ast.ClassDef(
@@ -179,11 +171,21 @@ class ClassEmitter:
             return pyast.hole(value, pyast.attribute(pyast.name("self"), name))
         name = None if shared else self._attribute(where, value)
         if name is None:
-            return value
+            return value if shared else self._half(where, value)
         if name not in self.numbers:
             self.layout.free(name)
             self.numbers[name] = self._constant(value, name, where)
         return pyast.hole(value, pyast.attribute(pyast.name("self"), name))
+
+    def _half(self, where: Where, value: int | float) -> int | float:
+        """``self.head_dim // 2``, where rotary embeddings cut a head in two."""
+        if where[0] != "attr" or where[3] != "index" or not isinstance(value, int):
+            return value
+        name = self._attribute(where, 2 * value)
+        if name is None or not {"head", "dim"} <= words(name):
+            return value
+        whole = self.number(where, 2 * value)
+        return pyast.hole(value, self.exprs.binary("//", whole, 2))
 
     def _attribute(self, where: Where, value: int | float) -> str | None:
         """The attribute that holds `value` on every instance and is named like its use."""
@@ -198,7 +200,7 @@ class ClassEmitter:
         names = [
             n
             for n in names
-            if words(n) & NAMED[role]
+            if plausible(n, role)
             and (n in self.numbers or n not in self.layout.taken)
             and n not in self.definition.arguments
             and all(self.attrs.get(i.path, {}).get(n) == value
@@ -207,6 +209,8 @@ class ClassEmitter:
         return names[0] if names else None
 
     def _constant(self, value: int | float, name: str, where: Where) -> ast.expr:
+        if self._proves(value):
+            return self._size(value, self._below(f".{name}"))
         field = self.config.exact(value, name)
         quotient = None if field else self.config.head_size(value, name)
         if quotient is not None:
@@ -304,7 +308,7 @@ class ClassEmitter:
             ]  # fmt: skip
             name = self.layout.free(named[0] if named else "num_repeats")
             self.layout.names[role] = name
-            self.numbers[name] = self._length(count, "")
+            self.numbers[name] = self._length(count, name)
         name = self.layout.names[role]
         return pyast.call(
             pyast.name("range"), [pyast.attribute(pyast.name("self"), name)]
@@ -424,20 +428,39 @@ class ClassEmitter:
             else:
                 groups.append((expr, 1))
         if len(groups) == 1 and len(made) > 1:
-            length = self._length(len(made), path.rpartition(".")[0])
-            return self.target.list_of(_repeated(made[0], length), trained)
+            length = self._length(len(made), f"{path.rpartition('.')[0]}[]")
+            return self.target.list_of(pyast.repeated(made[0], length), trained)
         items: list[ast.expr] = []
         for expr, count in groups:
             if count > 2:
-                repeated = _repeated(expr, ast.Constant(count))
+                repeated = pyast.repeated(expr, ast.Constant(count))
                 items.append(ast.Starred(repeated, ast.Load()))
             else:
                 items += [expr] * count
         return self.target.list_of(ast.List(items, ast.Load()), trained)
 
-    def _length(self, count: int, container: str) -> ast.expr:
+    def _proves(self, value: int | float) -> bool:
+        """Whether the source was asked where its integers come from."""
+        return type(value) is int and self.config.sizes is not None
+
+    def _below(self, place: str) -> list[str]:
+        """A place of the class in each instance."""
+        instances = self.definition.instances
+        return [f"{i.path}{place}".lstrip(".") for i in instances]
+
+    def _size(self, value: int | float, found: Iterable[str | None]) -> ast.expr:
+        """An integer as fields of the configuration, where that is proved."""
+        formula = self.config.size(found)
+        if formula is None:
+            return self.exprs.const(value)
+        self.uses_config = True
+        return spelled(self.exprs, formula)
+
+    def _length(self, count: int, place: str) -> ast.expr:
+        if self._proves(count):
+            return self._size(count, self._below(f".{place}"))
         field = self.config.find(
-            count, "length", [container, self.definition.cls, self.me.path]
+            count, "length", [place, self.definition.cls, self.me.path]
         )
         if field is None:
             return ast.Constant(count)
@@ -455,6 +478,13 @@ class ClassEmitter:
         name = self.definition.argument_of.get(where)
         if name is not None:
             return pyast.name(name)
+        if self._proves(value):
+            found = (
+                key
+                for instance in self.definition.instances
+                for key in places(instance, where, value, self.library)
+            )
+            return self._size(value, found)
         field = self.config.of(value, *attributes)
         field = field or self.config.find(value, role, place)
         if field is None:
@@ -515,7 +545,7 @@ class ClassEmitter:
                 if item.path not in self.me.params:
                     statements.append(self._freeze_param(item.path))
                 continue
-            head, index, tail = _first_index(item.path)
+            head, index, tail = first_index(item.path)
             if head in self.layout.lists and f"{head}.{index}" in self.me.children:
                 lists.setdefault((head, tail), []).append(int(index))
                 continue
@@ -566,26 +596,3 @@ class ClassEmitter:
             for axis, size in enumerate(param.type.shape)
             if isinstance(size, int)
         )
-
-
-def _first_index(path: str) -> tuple[str, str, str]:
-    """``("layers", "3", "attention")`` of ``layers.3.attention``; the rest empty if none."""
-    parts = path.split(".")
-    at = next((i for i, part in enumerate(parts) if part.isdigit()), len(parts))
-    return ".".join(parts[:at]), ".".join(parts[at : at + 1]), ".".join(parts[at + 1 :])
-
-
-def _repeated(expr: ast.expr, length: ast.expr) -> ast.expr:
-    loop = ast.comprehension(
-        ast.Name("_", ast.Store()), pyast.call(pyast.name("range"), [length]), [], 0
-    )
-    return ast.ListComp(expr, [loop])
-
-
-def _parameters(names: list[str]) -> ast.arguments:
-    args = [ast.arg(pyast.identifier(name)) for name in names]
-    return ast.arguments([], args, None, [], [], None, [])
-
-
-def _function(name: str, parameters: ast.arguments, body: list[ast.stmt]) -> ast.stmt:
-    return ast.FunctionDef(name, parameters, body or [ast.Pass()], [], lineno=0)

@@ -70,7 +70,7 @@ class FileEmitter:
         self.graph = graph
         self.docstring = docstring
         self.formulas = Formulas(graph, tensors)
-        self.fields = ConfigFields(config, graph.fields)
+        self.fields = ConfigFields(config, graph.fields, graph.sizes)
         self.exprs = Exprs(dict(framework.rules), self.runtime, framework.dtypes)
         self.target = framework.target(self.exprs)
         self.records: dict[str, tuple[str, ast.ClassDef]] = {}

@@ -95,3 +95,10 @@ def _covered(path: str, frozen: set[str]) -> bool:
 
 def _join(path: str, name: str) -> str:
     return ".".join(part for part in (path, name) if part)
+
+
+def first_index(path: str) -> tuple[str, str, str]:
+    """``("layers", "3", "attention")`` of ``layers.3.attention``; the rest empty if none."""
+    parts = path.split(".")
+    at = next((i for i, part in enumerate(parts) if part.isdigit()), len(parts))
+    return ".".join(parts[:at]), ".".join(parts[at : at + 1]), ".".join(parts[at + 1 :])

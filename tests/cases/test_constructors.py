@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import jax
@@ -151,3 +152,137 @@ def test_unset_nnx_buffers_take_weights_in_every_way(tables: dict[str, Any]) -> 
 )
 def test_formulas(array: np.ndarray, formula: Formula | None) -> None:
     assert recognised(array) == formula
+
+
+# ---- fields of the configuration
+
+
+def changed(source: Any, field: str) -> tuple[Any, int] | None:
+    """The source built with one integer doubled, or one larger; None where it refuses both."""
+    value = getattr(source.config, field)
+    for new in (2 * value, value + 1):
+        config = copy.deepcopy(source.config)
+        setattr(config, field, new)
+        try:
+            return type(source)(config).eval(), new
+        except (ValueError, RuntimeError):
+            continue
+    return None
+
+
+def home(source: Any) -> dict[str, torch.Tensor]:
+    """The source's state as the port lays it out: weights of Conv1D are those of linears."""
+    turned = [
+        f"{path}.weight"
+        for path, module in source.named_modules()
+        if type(module).__name__ == "Conv1D"
+    ]
+    return {k: v.T if k in turned else v for k, v in source.state_dict().items()}
+
+
+def shapes(tensors: dict[str, torch.Tensor], like: Any) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters of a model."""
+    return {name: tuple(tensors[name].shape) for name, _ in like.named_parameters()}
+
+
+def bodies_follow(port: Any, twin: Any, given: dict[str, Any]) -> None:
+    """The port computes what the twin does, with the twin's weights."""
+    port.load_state_dict(home(twin), strict=False)
+    with torch.no_grad():
+        want, found = twin(**given)[0], port.eval()(**given)[0]
+    torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
+
+
+def integers(port: Any) -> list[str]:
+    config = next(
+        v for n, v in type(port).__init__.__globals__.items() if n.endswith("Config")
+    )
+    return [f.name for f in dataclasses.fields(config) if type(f.default) is int]
+
+
+def gpt2() -> Any:
+    from transformers import GPT2Config, GPT2Model
+
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=50, n_positions=20, n_embd=32, n_layer=2, n_head=4, use_cache=False
+    )
+    return GPT2Model(config).eval()
+
+
+def bert() -> Any:
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=24, max_position_embeddings=20,
+    )  # fmt: skip
+    return BertModel(config).eval()
+
+
+def swin() -> Any:
+    from ivyport.zoo import hf, hf_configs
+
+    return hf.build(hf_configs.tiny_config("swin"))
+
+
+@pytest.mark.parametrize("make", [llama, gpt2, bert], ids=["llama", "gpt2", "bert"])
+def test_a_field_changes_in_the_port_what_it_changes_in_the_source(make: Any) -> None:
+    source = make()
+    given = {"input_ids": torch.arange(10).reshape(2, 5)}
+    port = ivyport.transpile(source, "torch", kwargs=given)
+    names = integers(port)
+    assert len(names) >= 4
+    for name in names:
+        found = changed(source, name)
+        assert found is not None, name
+        twin, value = found
+        new = fresh(port, "torch", **{name: value})
+        assert shapes(new.state_dict(), new) == shapes(home(twin), new), name
+        bodies_follow(new, twin, given)
+
+
+def test_swin_has_no_false_names() -> None:
+    from ivyport.zoo import hf_inputs
+
+    source = swin()
+    port = ivyport.transpile(source, "torch", kwargs=hf_inputs.example_inputs(source))
+    names = integers(port)
+    # The width of the last stage follows from that of the first.
+    assert "hidden_size" not in names
+    assert "embed_dim" in names
+    old = shapes(port.state_dict(), port)
+    for name in names:
+        twin, value = changed(source, name) or (None, 0)
+        assert twin is not None, name
+        new = fresh(port, "torch", **{name: value})
+        theirs = shapes(twin.state_dict(), new)
+        for path, shape in shapes(new.state_dict(), new).items():
+            followed = zip(shape, old[path], theirs[path], strict=True)
+            assert all(now in (before, due) for now, before, due in followed), path
+    text = ivyport.api._PORTS[port].source
+    assert "reshape(self.window_size, 16)" not in text
+
+
+def test_head_dim_of_its_own_runs_in_jax() -> None:
+    source = llama()
+    given = {"input_ids": torch.arange(10).reshape(2, 5)}
+    port = ivyport.transpile(source, "jax", kwargs=given)
+    new = fresh(port, "jax", hidden_size=64, head_dim=16)
+    assert new.layers[0].self_attn.k_proj.kernel.shape == (64, 32)
+    twin = llama(hidden_size=64, head_dim=16)
+    ported = ivyport.transpile(twin, "jax", kwargs=given)
+    nnx.update(new, nnx.state(ported))
+    new.eval()
+    ids = jnp.arange(10).reshape(2, 5)
+    np.testing.assert_allclose(new(ids)[0], ported(ids)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_results_of_a_call_are_not_called_like_their_tuple(target: str) -> None:
+    given = {"input_ids": torch.arange(10).reshape(2, 5)}
+    port = ivyport.transpile(llama(), target, kwargs=given, verify=False)
+    text = ivyport.api._PORTS[port].source
+    assert "cos, sin = self.rotary_emb(" in text
+    assert "position_embeddings" not in text

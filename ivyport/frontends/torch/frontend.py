@@ -19,13 +19,14 @@ from ivyport.core.ir import (
     Record,
     Value,
     map_leaves,
+    walk,
 )
 from ivyport.core.modes import refuse_drawing
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.proofs import Reduced
 from ivyport.frontends.nested import Leaf, Opaque, described
 from ivyport.frontends.torch.lower import Lowered, Lowering
-from ivyport.frontends.torch.provenance import proven_fields
+from ivyport.frontends.torch.provenance import proven_fields, proven_sizes
 from ivyport.frontends.torch.reconcile import (
     forget_counters,
     reconcile,
@@ -194,6 +195,7 @@ def _assemble(
     for name, node in native.input_nodes.items():
         if isinstance(env.get(node), Value):
             env[node].name = name
+    _forget_shared_names(native, env)
     calls = _calls(native, env)
     bounds = {
         symbols[s]: (lower, upper) for s, (_, lower, upper) in native.dims.items()
@@ -210,6 +212,7 @@ def _assemble(
         attrs=dict(native.module_attrs),
         classes=dict(native.module_classes),
         fields=proven_fields(model),
+        sizes=proven_sizes(model),
         name=type(model).__name__,
         updates={
             path: value
@@ -248,6 +251,17 @@ def _outputs(spec: Any, flat: list[Any]) -> Any:
         return None if isinstance(leaf, Opaque | Size) else leaf
 
     return map_leaves(value, spec)
+
+
+def _forget_shared_names(native: TorchTrace, env: Mapping[Any, Any]) -> None:
+    """What a call returns in a tuple is not called like the variable that gets the tuple."""
+    for stack, call in stacks(native.calls):
+        found = [env.get(n) for n in walk(call.outputs) if isinstance(n, torch.fx.Node)]
+        values = [v for v in found if isinstance(v, Value)]
+        for value in values if len(values) > 1 else ():
+            made = value.producer.scope if value.producer else ()
+            if made[: len(stack)] == stack:
+                value.names.pop(len(stack) - 2, None)
 
 
 def _calls(native: TorchTrace, env: Mapping[Any, Any]) -> list[Call]:

@@ -118,9 +118,9 @@ def config_values(path, fields):
 
 class GPT2Attention(nnx.Module):
     def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
-        self.embed_dim = 32
+        self.embed_dim = config.n_embd
         self.head_dim = config.n_embd // config.n_head
-        self.c_attn = nnx.Linear(config.n_embd, 96, rngs=rngs)
+        self.c_attn = nnx.Linear(config.n_embd, 3 * config.n_embd, rngs=rngs)
         self.c_proj = nnx.Linear(config.n_embd, config.n_embd, rngs=rngs)
         self.resid_dropout = nnx.Dropout(config.resid_pdrop, rngs=rngs)
         self.dropout = nnx.Dropout(config.attn_pdrop, rngs=rngs)

@@ -13,6 +13,7 @@ from safetensors.flax import load_file
 
 @dataclasses.dataclass(frozen=True)
 class ResNetConfig:
+    num_channels: int = 3
     embedding_size: int = 12
 
 
@@ -116,7 +117,7 @@ def config_values(path, fields):
 class ResNetConvLayer(nnx.Module):
     def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
         self.convolution = nnx.Conv(
-            3,
+            config.num_channels,
             config.embedding_size,
             kernel_size=(7, 7),
             strides=(2, 2),

@@ -93,9 +93,9 @@ def config_values(path, fields):
 class GPT2Attention(nn.Module):
     def __init__(self, config: GPT2Config):
         super().__init__()
-        self.embed_dim = 32
+        self.embed_dim = config.n_embd
         self.head_dim = config.n_embd // config.n_head
-        self.c_attn = nn.Linear(config.n_embd, 96)
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
         self.dropout = nn.Dropout(config.attn_pdrop)

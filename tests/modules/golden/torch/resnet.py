@@ -13,6 +13,7 @@ from torch import nn
 
 @dataclasses.dataclass(frozen=True)
 class ResNetConfig:
+    num_channels: int = 3
     embedding_size: int = 12
 
 
@@ -99,7 +100,7 @@ class ResNetEmbeddings(nn.Module):
     def __init__(self, config: ResNetConfig):
         super().__init__()
         self.embedder = ResNetConvLayer(
-            in_channels=3,
+            in_channels=config.num_channels,
             out_channels=config.embedding_size,
             kernel_size=7,
             stride=2,
