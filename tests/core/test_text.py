@@ -38,7 +38,7 @@ graph Net
   input %ids: int64[B, S]
   parameter @embed.weight: float32[10, 4] = head.weight
   buffer @table: float32[7]
-  %0 = embedding(%ids, @embed.weight) : float32[B, S, 4]  # embed@1
+  %0 = embedding(%ids, @embed.weight, padding=None) : float32[B, S, 4]  # embed@1
   %1.0, %1.1 = split(%0, sizes=(1, 3), axis=-1) : float32[B, S, 1], float32[B, S, 3]  # .
   %2 = getitem(%1.1, index=(:, 0, newaxis)) : float32[B, 1, 3]  # .
   %3 = multiply(%2, -0.5) : float32[B, 1, 3]  # .
@@ -57,7 +57,7 @@ def test_stable() -> None:
 
 def test_without_types() -> None:
     text = render(small(), types=False)
-    assert "%0 = embedding(%ids, @embed.weight)  # embed@1" in text
+    assert "%0 = embedding(%ids, @embed.weight, padding=None)  # embed@1" in text
 
 
 @pytest.mark.parametrize(
