@@ -119,7 +119,7 @@ def _train(
     and each parameter takes part.
     """
 
-    wide = suite.trainable(_wide(model, dtype))
+    wide = _wide(model, dtype).train()
     inputs = [_wide_inputs(i) for i in drawn]
     before = outputs(wide, inputs[0])
     generator = np.random.default_rng(0)
@@ -135,7 +135,7 @@ def _train(
     _write(out / "reference.npz", values)
     own = moved = 0.0
     if dtype != "float32":
-        narrow = suite.trainable(type(model).from_pretrained(out.parent / "torch"))
+        narrow = type(model).from_pretrained(out.parent / "torch").train()
         start = outputs(narrow, drawn[0])
         _, end = steps(narrow, drawn, weights, rate)
         own = max(largest_difference(start, before), largest_difference(end, after))

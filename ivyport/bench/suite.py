@@ -221,20 +221,6 @@ def without_dropout(config: PreTrainedConfig) -> None:
                 setattr(part, key, False)
 
 
-def trainable(model: PreTrainedModel) -> PreTrainedModel:
-    """The model in train mode, its padding tokens trained like any others, in place.
-
-    torch drops the gradient of an embedding's padding row, which no JAX layer does; both
-    sides of a train case take the step that the loss alone says.
-    """
-    from torch import nn
-
-    for module in model.modules():
-        if isinstance(module, nn.Embedding):
-            module.padding_idx = None
-    return model.train()
-
-
 def inputs(
     model: PreTrainedModel, *, batch: int, seq_len: int | None, seed: int
 ) -> dict[str, torch.Tensor]:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ivyport.bench import suite
 from ivyport.bench.prepare import Arrays, loss
 from ivyport.bench.session import CompileError, Job, Session
 
@@ -72,7 +71,7 @@ class TorchSession(Session):
             model.eval()
             self._run: Callable[[dict[str, Any]], Any] = self._forward()
         else:
-            suite.trainable(model)
+            model.train()
             self._run = self._step()
         if self._on_gpu:
             torch.cuda.reset_peak_memory_stats()
