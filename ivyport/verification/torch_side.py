@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from ivyport.verification.torch_modes import TrainMode, is_counter
 
 #: A cache object cannot be an output of the port; records keep the outputs' names.
 _SWITCHES = {"use_cache": False, "return_dict": True}
+T = TypeVar("T")
 
 
 class TorchSide:
@@ -116,18 +117,13 @@ class TorchSide:
     ) -> Result:
         """Outputs on other inputs, or with other parameters (by owner's name)."""
         parameters = parameters or self._weights.parameters
-        with torch.no_grad(), seeded(self.model, seed):
-            try:
-                raw, buffers = self._call(inputs, parameters, train, state)
-            except RuntimeError as error:
-                # A forward that differentiates (forces of an energy) does not run without.
-                if "does not require grad" not in str(error):
-                    raise
-                with torch.enable_grad():
-                    leaves = self._weights.trained(parameters)
-                    raw, buffers = self._call(
-                        inputs, {**parameters, **leaves}, train, state
-                    )
+
+        def call(parameters: Tensors) -> tuple[Any, Tensors]:
+            with seeded(self.model, seed):
+                return self._call(inputs, parameters, train, state)
+
+        raw, buffers = self._inferred(call, parameters)
+        with torch.no_grad():
             outputs = self._outputs(raw)
         return Result(outputs, buffers=lazy(buffers if train else {}), state=buffers)
 
@@ -149,10 +145,13 @@ class TorchSide:
 
     def rates(self, *, train: bool) -> list[float]:
         """The rate of each dropout that draws in a call."""
-        dropout = Dropout(silent=False)
-        with torch.no_grad():
-            self._call(None, self._weights.parameters, train, dropout=dropout)
-        return dropout.rates
+
+        def call(parameters: Tensors) -> list[float]:
+            dropout = Dropout(silent=False)
+            self._call(None, parameters, train, dropout=dropout)
+            return dropout.rates
+
+        return self._inferred(call, self._weights.parameters)
 
     def unlike(self) -> str:
         """What of train mode cannot be compared, in words."""
@@ -193,12 +192,17 @@ class TorchSide:
                 cls = type(module).__name__
                 found.append(Activation(name, cls, call, array))
 
+        def call(parameters: Tensors) -> list[Activation]:
+            found.clear()
+            counts.clear()
+            self._call(inputs, parameters, train=False)
+            return found
+
         # Hooks are among what `preserved` puts back.
-        with torch.no_grad(), preserved(self.model):
+        with preserved(self.model):
             for module in names:
                 module.register_forward_hook(hook)
-            self._call(inputs, self._weights.parameters, train=False)
-        return found
+            return self._inferred(call, self._weights.parameters)
 
     def notes(self) -> list[str]:
         """Outputs and gradients that differ by intention."""
@@ -207,6 +211,20 @@ class TorchSide:
             names = ", ".join(sorted(self.lost))
             found.append(f"outputs that are no tensors are not ported: {names}")
         return found
+
+    def _inferred(self, call: Callable[[Tensors], T], parameters: Tensors) -> T:
+        """`call` on the parameters, without gradients where the source runs without.
+
+        A forward that differentiates (forces of an energy) is run again with them.
+        """
+        try:
+            with torch.no_grad():
+                return call(parameters)
+        except RuntimeError as error:
+            if "does not require grad" not in str(error):
+                raise
+        with torch.enable_grad():
+            return call({**parameters, **self._weights.trained(parameters)})
 
     def _call(
         self,
