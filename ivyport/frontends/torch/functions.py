@@ -21,7 +21,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree
 
 from ivyport.core.errors import GraphError
-from ivyport.frontends.torch.transforms import decompositions
+from ivyport.frontends.torch.transforms import (
+    NeedsAutograd,
+    below_autograd,
+    decompositions,
+)
 
 _library = torch.library.Library("ivyport", "DEF")
 _library.define("custom_function(Tensor[] operands, int number) -> Tensor[]")
@@ -190,8 +194,17 @@ def passes(record: Record, tensors: Sequence[Any]) -> tuple[Any, Any]:
 
 def _traced(function: Callable[..., Any], tensors: Sequence[Any]) -> fx.GraphModule:
     detached = [t.detach() for t in tensors]
+
+    def below(*tensors: Any) -> Any:
+        with below_autograd():
+            return function(*tensors)
+
     with torch.no_grad():
-        made = make_fx(function, decompositions(), pre_dispatch=True)(*detached)
+        try:
+            made = make_fx(function, decompositions(), pre_dispatch=True)(*detached)
+        # A pass that differentiates: the operations of that derivative are recorded, too.
+        except NeedsAutograd:
+            made = make_fx(below, decompositions(), pre_dispatch=True)(*detached)
     for node in list(made.graph.nodes):
         # Neither pass is differentiated again.
         if node.target is torch._C._set_grad_enabled:
