@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch._subclasses import FakeTensorMode
 from torch.utils import _pytree
 
+import ivyport
 from ivyport.core.errors import InputError, TraceError
 from ivyport.core.ir import Record, walk
 from ivyport.frontends.nested import Leaf, Opaque
@@ -82,7 +83,9 @@ def test_tiny_models(name: str) -> None:
         check_calls(found, program)
         targets = {node.target for node in program.graph.nodes}
         assert not any(isinstance(t, torch._ops.HigherOrderOperator) for t in targets)
-    kept = ("Train mode", "Sizes are taken with seq <= ", "Sizes of ")
+    # What the convolutions of a signal ask of its length are checks of the port.
+    asks = "Sizes are taken with " + ("seq <= " if "samples" not in row.dims else "")
+    kept = ("Train mode", asks, "Sizes of ")
     given_up = [n for n in found.notes if not n.startswith(kept)]
     assert given_up == []
     # The capture computes what the model does, at another batch size and length.
@@ -131,11 +134,13 @@ def test_layer_drop_is_noted_and_keeps_functional_dropout() -> None:
 
 
 def test_spec_augment_and_layer_drop_of_wav2vec2() -> None:
-    first, second = notes_of("Wav2Vec2Model")
+    first, second, *sizes = notes_of("Wav2Vec2Model")
     assert "the root" in first
     assert "eval mode" in first
     assert "'encoder'" in second
     assert "rate 0.1" in second
+    assert sizes[0].startswith("Sizes are taken with samples >= 10, ")
+    assert all(note.startswith("Sizes are taken with ") for note in sizes)
 
 
 class Draws(nn.Module):
@@ -305,11 +310,36 @@ class One(nn.Module):
         return x * (scale if self.kind == "broadcasts" else scale[0])
 
 
-@pytest.mark.parametrize("kind", ["guards", "squeezes", "broadcasts"])
+KINDS = ["guards", "squeezes", "broadcasts"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_size_of_one_that_must_be_one_is_noted(kind: str) -> None:
     found = trace(One(kind), (torch.ones(1, 5, 3), torch.ones(1)), train=False)
-    assert found.dims == {}
+    (length,) = found.dims
+    assert found.dims == {length: ("length", 1, None)}
+    assert found.input_dims == {"x": {1: length}, "scale": {}}
     assert "'batch' (axis 0 of 'x') is 1 in the example" in found.notes[0]
+    single = trace(One(kind), (torch.ones(1, 1, 3), torch.ones(1)), train=False)
+    assert single.dims == {}
+    assert "'batch' (axis 0 of 'x') is 1 in the example" in single.notes[0]
+    assert "'length' (axis 1 of 'x') is 1 in the example" in single.notes[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_length_beside_a_size_of_one_is_free_or_refused(kind: str) -> None:
+    model = One(kind)
+    port = ivyport.transpile(model, "jax", (torch.randn(1, 5, 3), torch.randn(1)))
+    for length in (1, 2, 3, 5):
+        x, scale = torch.randn(1, length, 3), torch.randn(1)
+        if kind == "squeezes" and length == 1:
+            with pytest.raises(ValueError, match=r"length >= 2 are due .*squeeze"):
+                port(x.numpy(), scale.numpy())
+            continue
+        result = torch.from_numpy(np.array(port(x.numpy(), scale.numpy())))
+        torch.testing.assert_close(result, model(x, scale), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="axis 0 is 2, not 1"):
+        port(np.ones((2, 5, 3), np.float32), np.ones(1, np.float32))
 
 
 def test_one_beside_more_is_broadcast() -> None:
