@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import Graph as FxGraph
 from torch.fx import Node as FxNode
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 
 from ivyport.core import dims as dm
 from ivyport.core.build import Builder
@@ -231,7 +232,7 @@ class Lowering:
         if isinstance(value, torch.SymInt | int) and not isinstance(value, bool):
             self._size(node, value)
         elif isinstance(value, torch.SymFloat):
-            self._gap(node, f"{value} is a fraction, computed from a size")
+            self._fraction(node, value)
         elif node.target in NOISE or isinstance(value, bool | torch.SymBool):
             self.env[node] = None
         elif node.target is operator.getitem:
@@ -258,6 +259,19 @@ class Lowering:
                 node,
                 "a size or an index depends on the data (a tensor used as a number)",
             )
+
+    def _fraction(self, node: FxNode, value: torch.SymFloat) -> None:
+        if any(n in self.missing for n in node.all_input_nodes):
+            self._stand_in(node)  # the gap that it follows from is reported
+        elif free_unbacked_symbols(value):
+            self._gap(
+                node,
+                "a number is read from a tensor there (.item()), and a port has no "
+                "numbers that depend on data: compute with the tensor itself, and choose "
+                "with torch.where",
+            )
+        else:
+            self._gap(node, f"{value} is a fraction, computed from a size")
 
     def _operator(self, node: FxNode) -> None:
         target = node.target
