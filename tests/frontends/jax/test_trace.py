@@ -19,7 +19,7 @@ from ivyport.core.ir import Record
 from ivyport.frontends.jax.dims import Plan, plan_dims, symbolic
 from ivyport.frontends.jax.sources import as_key, camel_case, open_source
 from ivyport.frontends.jax.structure import is_array, named_arrays
-from ivyport.frontends.jax.trace import capture, capture_free
+from ivyport.frontends.jax.trace import Capture, capture, capture_free
 from ivyport.frontends.nested import Leaf, refill
 from tests.frontends.jax.tiny_sources import KEY, SOURCES, Tiny, X, tiny
 
@@ -36,9 +36,16 @@ class Result:
 
 
 def captured(source: Any, *args: Any, dims: Any = None, **given: Any) -> Any:
+    return planned(source, *args, dims=dims, **given)[0]
+
+
+def planned(
+    source: Any, *args: Any, dims: Any = None, **given: Any
+) -> tuple[Capture, Plan]:
+    """The eval capture, and the sizes as they were kept."""
     opened = open_source(source, args, **given)
     opened.check()
-    return capture_free(opened, plan_dims(opened.inputs, dims))[0]
+    return capture_free(opened, plan_dims(opened.inputs, dims))
 
 
 # ---- sources
@@ -327,21 +334,61 @@ class Guarded(hk.Module):
 
 
 def test_a_guard_on_a_symbolic_dimension() -> None:
+    """The example's answer is a check of the port, with its line; the axis stays free."""
     pair = hk.transform(lambda x: Guarded()(x))
-    with pytest.raises(TraceError) as error:
-        captured(pair, X, params={})
-    text = str(error.value)
-    assert "module 'guarded'" in text
-    assert "dimension 'batch'" in text
-    assert "if x.shape[0] > 1:" in text
-    assert "test_trace.py" in text
-    assert "dims={'x': {0: None}}" in text
-    captured(pair, X, params={}, dims={"x": {0: None}})
+    found, plan = planned(pair, X, params={})
+    (check,) = plan.checks
+    assert str(check) == "batch > 1"
+    assert check.line is not None
+    assert check.line.file == __file__
+    assert check.line.code == "if x.shape[0] > 1:"
+    assert plan.constraints == ("batch >= 2",)
+    assert plan.axes == {("x", 0): "batch"}
+    assert (plan.notes, plan.fixed) == ((), {})
+    assert str(found.closed.out_avals[0]) == "float32[batch,8]"
+    assert "mul" in str(found.closed.jaxpr)  # the branch of the example
+    _, plan = planned(pair, X, params={}, dims={"x": {0: None}})
+    assert (plan.axes, plan.checks) == ({}, ())
+
+
+def test_a_guard_that_leaves_one_size_fixes_the_axis() -> None:
+    pair = hk.transform(lambda x: Guarded()(x))
+    found, plan = planned(pair, X[:1], params={})
+    assert (plan.axes, plan.checks) == ({}, ())
+    (line,) = plan.fixed.values()
+    assert list(plan.fixed) == [("x", 0)]
+    assert line is not None
+    assert line.code == "if x.shape[0] > 1:"
+    (note,) = plan.notes
+    assert note.startswith("Fixed to the example's size: 'batch': ")
+    assert "'batch' > '1'" in note
+    assert "test_trace.py" in note
+    assert note.endswith(": if x.shape[0] > 1:")
+    assert found.closed.out_avals[0].shape == (1, 8)
+    assert "mul" not in str(found.closed.jaxpr)
 
 
 def test_numbers_of_a_symbolic_dimension() -> None:
-    with pytest.raises(TraceError, match=r"dimension 'batch'(.|\n)*np.sqrt"):
-        captured(lambda x: x * np.sqrt(x.shape[0]), X)
+    """The axis is fixed with a note; one that was asked for by name is refused."""
+
+    def rooted(x: jax.Array) -> jax.Array:
+        return x * np.sqrt(x.shape[0])
+
+    found, plan = planned(rooted, X)
+    assert (plan.axes, plan.checks) == ({}, ())
+    assert list(plan.fixed) == [("x", 0)]
+    line = plan.fixed["x", 0]
+    assert line is not None
+    assert line.file == __file__
+    assert line.code == "return x * np.sqrt(x.shape[0])"
+    (note,) = plan.notes
+    assert note.startswith("Fixed to the example's size: 'batch': ")
+    assert note.endswith(f"{line}")
+    assert "np.sqrt(x.shape[0])" in note
+    assert found.closed.out_avals[0].shape == X.shape
+    with pytest.raises(TraceError, match=r"dimension 'rows'(.|\n)*np.sqrt") as error:
+        planned(rooted, X, dims={"x": {0: "rows"}})
+    assert "dims={'x': {0: None}}" in str(error.value)
 
 
 def test_a_batch_that_nobody_asked_for_is_given_up() -> None:
