@@ -132,6 +132,7 @@ def demand_inputs(model: nn.Module, leaves: Mapping[str, torch.Tensor]) -> None:
 
 
 def _demand_device(model: nn.Module, leaves: Mapping[str, torch.Tensor]) -> None:
+    """Weights on the meta device beside others are no other device: a trace reads no numbers."""
     held: dict[str, list[str]] = {}
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.dim() or tensor.is_meta:
@@ -139,24 +140,32 @@ def _demand_device(model: nn.Module, leaves: Mapping[str, torch.Tensor]) -> None
     given: dict[str, list[str]] = {}
     for name, tensor in leaves.items():
         given.setdefault(str(tensor.device), []).append(name)
-    devices = {*held, *given}
-    if len(devices) < 2 or (not held and len(given) < 2):
+    numbers = {*held, *given} - {"meta"}
+    empty = "meta" in given and "meta" not in held and (held or len(given) > 1)
+    if len(numbers) < 2 and not empty:
         return
     places = [f"{device}: {_listed(names)}" for device, names in held.items()]
     places += [f"{device}: input {_listed(names)}" for device, names in given.items()]
-    advice = f"move all of them to one, model.to({min(devices - {'meta'})!r})"
-    if "meta" in held:
-        advice = (
-            "weights on the meta device hold no numbers: load them "
-            "(model.load_state_dict(state, assign=True)), or give inputs on the meta device to "
-            "ivyport.trace for a graph alone"
-        )
-    elif "meta" in given:
+    advice = f"move all of them to one, model.to({min(numbers)!r})"
+    if empty:
         advice = "give inputs with numbers, such as torch.zeros(shape)"
     raise InputError(
         f"{type(model).__name__} and its inputs are on several devices "
         f"({'; '.join(places)}): {advice}"
     )
+
+
+def placed(
+    model: nn.Module, leaves: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The inputs where the weights are, if those are all on the meta device.
+
+    A model on the meta device mixes with no numbers: a graph needs shapes and dtypes alone.
+    """
+    weights = [*model.parameters()] or [*model.buffers()]
+    if not weights or not all(tensor.is_meta for tensor in weights):
+        return dict(leaves)
+    return {name: tensor.to("meta") for name, tensor in leaves.items()}
 
 
 def demand_numbers(tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -284,4 +293,11 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-__all__ = ["demand_inputs", "demand_module", "demand_numbers", "refusal", "unwrapped"]
+__all__ = [
+    "demand_inputs",
+    "demand_module",
+    "demand_numbers",
+    "placed",
+    "refusal",
+    "unwrapped",
+]

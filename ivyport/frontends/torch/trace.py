@@ -38,7 +38,7 @@ from ivyport.frontends.torch.gradients import refuse_hooks, visible
 from ivyport.frontends.torch.guards import GuardLog
 from ivyport.frontends.torch.hooks import ModuleCall, Recorder, module_names
 from ivyport.frontends.torch.inputs import Inputs, bind_inputs, prepare, structured
-from ivyport.frontends.torch.kinds import demand_inputs
+from ivyport.frontends.torch.kinds import demand_inputs, placed
 from ivyport.frontends.torch.memory import refuse_memory, written
 from ivyport.frontends.torch.randomness import Quieting
 from ivyport.frontends.torch.regions import tidy
@@ -161,6 +161,7 @@ def trace(
     refuse_hooks(model)
     inputs = bind_inputs(model, args, kwargs or {})
     demand_inputs(model, inputs.leaves)
+    inputs = inputs.refilled(placed(model, inputs.leaves))
     plan = dims_.plan_dims(inputs.leaves, dims)
     modules = {paths[0]: m for m, paths in module_names(model).items()}
     attrs = {path: _scalars(module) for path, module in modules.items()}
