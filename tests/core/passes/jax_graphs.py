@@ -53,9 +53,9 @@ class Case:
     args: tuple[jax.ShapeDtypeStruct, ...]
     graph: Graph
 
-    def raised(self) -> Graph:
+    def raised(self, *, trains: bool = False) -> Graph:
         """The graph after raising and folding, verified."""
-        raise_layers(self.graph)
+        raise_layers(self.graph, trains=trains)
         verify(self.graph)
         simplify(self.graph)
         fold_params(self.graph)

@@ -224,7 +224,7 @@ def test_dropout_of_the_weights_joins(library: str) -> None:
             2, dropout_rate=0.1, deterministic=False, broadcast_dropout="one" in library
         )
         case = linen(module, ROWS)
-    (node,) = [n for n in case.raised().nodes if n.op == "attention"]
+    (node,) = [n for n in case.raised(trains=True).nodes if n.op == "attention"]
     assert node.attrs["dropout"] == 0.1
     assert not {"dropout", "random_bernoulli"} & {n.op for n in case.graph.nodes}
 
