@@ -178,12 +178,14 @@ DROPOUTS: dict[str, tuple[Callable[[jax.Array], jax.Array], tuple[int, ...]]] = 
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("trains", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("name", DROPOUTS)
-def test_dropout(name: str) -> None:
+def test_dropout(name: str, trains: bool) -> None:
+    """What drops in a graph of eval mode drops always."""
     function, shared = DROPOUTS[name]
-    graph = plain(function, ROWS).raised()
-    (node,) = graph.nodes
-    assert (node.op, node.attrs) == ("dropout", {"rate": 0.1, "broadcast": shared})
+    (node,) = plain(function, ROWS).raised(trains=trains).nodes
+    wanted = {"rate": 0.1, "broadcast": shared, "always": not trains}
+    assert (node.op, node.attrs) == ("dropout", wanted)
 
 
 @pytest.mark.parametrize(
