@@ -18,6 +18,7 @@ from ivyport.core.build import Builder
 from ivyport.core.dims import DimLike, as_symbol, evaluate, symbols
 from ivyport.core.ir import Graph, Node, Param, Scalar, TensorType, Value, leaves
 from ivyport.core.passes.pipeline import for_target
+from ivyport.core.passes.stops import Differentiable
 from ivyport.frontends.torch import rules
 from ivyport.frontends.torch.sizes import dtype_name, size
 from tests.frontends.torch.sample import TRACED, Sample, Sizes
@@ -71,6 +72,7 @@ class Driver:
         self.builder = Builder()
         self.env: dict[Any, Any] = {}
         self.result = Lowered([], {}, self.builder.nodes, [], set())
+        self.flows = Differentiable(())
 
     def run(self) -> Lowered:
         kinds = {s.arg.name: s for s in self.program.graph_signature.input_specs}
@@ -82,6 +84,7 @@ class Driver:
                 spec = kinds[node.name]
                 if spec.kind.name == "USER_INPUT":
                     self.result.inputs.append(value)
+                    self.flows.add(value)
                 else:
                     self.result.constants[value] = constants[spec.target]
             elif node.op == "call_function":
@@ -99,7 +102,7 @@ class Driver:
         else:
             self.result.targets.add(node.target)
             self.env[node] = self.apply(node)
-            if node.target in rules.INPLACE:
+            if rules.functional(node.target) is not None:
                 # torch casts back to the dtype of what is written to.
                 dtype = self.env[node.args[0]].type.dtype
                 self.env[node] = self.builder.cast(self.env[node], dtype)
@@ -107,9 +110,11 @@ class Driver:
             check(node, self.env[node])
 
     def apply(self, node: Any) -> Any:
-        target = rules.INPLACE.get(node.target, node.target)
+        target = rules.functional(node.target) or node.target
         args = tuple(self.argument(a) for a in node.args)
         kwargs = {k: self.argument(v) for k, v in node.kwargs.items()}
+        if target is torch.ops.aten.detach.default and not self.flows(args[0]):
+            return args[0]  # a constant: there is no gradient to stop
         if target in rules.RENAMED:
             return getattr(self.builder, rules.RENAMED[target])(*args)
         rule = rules.RULES.get(target) or rules.NAMED.get(target._schema.name)
