@@ -383,7 +383,7 @@ class Lowering:
         rule = registry.RULES.get(target) or rules.NAMED.get(target._schema.name)
         if rule is None:
             raise GraphError(NO_RULE)
-        bound = registry.bind(target, args, kwargs)
+        bound = registry.bind(target, args, kwargs, node.target)
         return registry.apply(rule, self.builder, target, bound)
 
     def inline(self, node: FxNode, submodule: Any, args: Any) -> None:

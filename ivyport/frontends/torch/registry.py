@@ -32,15 +32,28 @@ def lowers(*targets: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return register
 
 
-def bind(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by schema name, with defaults; placement arguments are dropped."""
+def bind(
+    target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], called: Any = None
+) -> dict[str, Any]:
+    """Arguments by schema name, with defaults; placement arguments are dropped.
+
+    `called` is what the program calls where that is an in-place form of `target`: its defaults
+    are left out of a call, and `target` may have none (``bernoulli_``).
+    """
     schema = target._schema
+    own = {
+        a.name: a.default_value
+        for a in (called or target)._schema.arguments
+        if a.has_default_value()
+    }
     bound: dict[str, Any] = {}
     for position, argument in enumerate(schema.arguments):
         if argument.name in kwargs:
             value = kwargs[argument.name]
         elif position < len(args) and not argument.kwarg_only:
             value = args[position]
+        elif argument.name in own:
+            value = own[argument.name]
         elif argument.has_default_value():
             value = argument.default_value
         else:
@@ -55,7 +68,7 @@ PLACEMENT = ("device", "layout", "pin_memory", "memory_format", "non_blocking", 
 def apply(
     rule: Callable[..., Any], builder: Any, target: Any, bound: dict[str, Any]
 ) -> Any:
-    """Call `rule` with the bound arguments that it names.
+    """Call `rule` with the bound arguments that it names; all, where it takes ``**_``.
 
     Raises:
         GraphError: an argument that the rule does not take differs from its default.
@@ -66,11 +79,12 @@ def apply(
         for a in target._schema.arguments
         if a.has_default_value()
     }
+    everything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     passed: dict[str, Any] = {}
     for key, value in bound.items():
         # A schema may call an argument what is a word of Python.
         parameter = {"self": "input", "from": "low"}.get(key, key)
-        if parameter in parameters:
+        if everything or parameter in parameters:
             passed[parameter] = value
         elif key not in PLACEMENT and (key not in defaults or value != defaults[key]):
             raise GraphError(f"{target}: argument {key}={value!r} is not supported")

@@ -125,20 +125,22 @@ def bernoulli_with(b: Builder, input: Value, p: Value) -> Value:
 
 @lowers(aten.randint.low)
 def randint_from(
-    b: Builder, low: int, high: int, size: Shape, dtype: str | None = None
+    b: Builder, low: int, high: int, size: Shape, dtype: str | int | None = None
 ) -> Value:
-    """Integers in [low, high)."""
+    """Integers in [low, high); int64 where none is asked for: the schema has a number."""
     span = high - low
     if not 0 < span < 2**24:
         raise GraphError(f"randint from {low} to {high}: up to 2**24 numbers are drawn")
     u = b.random_uniform(shape=tuple(size), dtype="float32")
     drawn = b.clip(b.floor(b.multiply(u, float(span))), max=float(span - 1))
-    whole = b.cast(drawn, dtype or "int64")
+    whole = b.cast(drawn, dtype if isinstance(dtype, str) else "int64")
     return whole if low == 0 else b.add(whole, low)
 
 
 @lowers(aten.randint.default)
-def randint(b: Builder, high: int, size: Shape, dtype: str | None = None) -> Value:
+def randint(
+    b: Builder, high: int, size: Shape, dtype: str | int | None = None
+) -> Value:
     """Integers in [0, high)."""
     return randint_from(b, 0, high, size, dtype)
 
@@ -161,9 +163,8 @@ def multinomial(
             f"multinomial of {num_samples} samples: one sample a row is drawn; draw "
             "outside of the model and pass the indices as an input"
         )
-    u = rand_like(b, input)
-    gumbel = b.negative(b.log(b.negative(b.log1p(b.negative(u)))))
-    best = b.argmax(b.add(b.log(input), gumbel), axis=-1)
+    # The first to arrive; what has the probability 0 never does, whatever is drawn.
+    best = b.argmax(b.divide(input, exponential(b, input)), axis=-1)
     index = (*(Slice(),) * (input.type.rank - 1), NewAxis())
     return b.getitem(b.cast(best, "int64"), index=index)
 
@@ -209,7 +210,7 @@ def _alpha(b: Builder, x: Value, p: float, shape: Shape) -> Value:
 
 @lowers(aten.randperm.default, aten.randint_like.low_dtype)
 @lowers(aten.random.default, aten.geometric.default, aten.cauchy.default)
-@lowers(aten.poisson.default, aten.binomial.default, aten.log_normal.default)
+@lowers(aten.poisson.default, aten.log_normal.default)
 def refused(b: Builder, **_: Any) -> NoReturn:
     """Draws of other distributions."""
     raise GraphError(

@@ -119,7 +119,7 @@ class Driver:
             return getattr(self.builder, rules.RENAMED[target])(*args)
         rule = rules.RULES.get(target) or rules.NAMED.get(target._schema.name)
         assert rule is not None, f"no rule for {target}"
-        bound = rules.bind(target, args, kwargs)
+        bound = rules.bind(target, args, kwargs, node.target)
         return rules.apply(rule, self.builder, target, bound)
 
     def argument(self, arg: Any) -> Any:

@@ -14,6 +14,7 @@ F = torch.nn.functional
 
 Size = int | str
 Sizes = dict[str, int]
+Draw = tuple[str, tuple[Size, ...], str]
 
 # Sizes of the symbols in the trace, and others at which the result must hold as well.
 TRACED: Sizes = {"B": 3, "S": 6}
@@ -39,8 +40,8 @@ class Sample:
 
     `ops` are the operations expected in the graph, in order (None: not checked);
     `refuses` is part of the message of the `GraphError` that is due; `random` marks
-    what draws numbers, so that values cannot be compared; `rtol` bounds the relative
-    error.
+    what draws numbers, so that values cannot be compared; `draws` are the operation,
+    shape and dtype of each draw, in order; `rtol` bounds the relative error.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Sample:
     ops: tuple[str, ...] | None = None
     refuses: str = ""
     random: bool = False
+    draws: tuple[Draw, ...] = ()
     rtol: float = 1e-5
 
     def tensors(self, sizes: Sizes) -> tuple[torch.Tensor, ...]:

@@ -9,6 +9,7 @@ from tests.frontends.torch import (
     samples_array,
     samples_create,
     samples_nn,
+    samples_random,
     samples_shape,
 )
 from tests.frontends.torch.sample import Sample
@@ -18,4 +19,5 @@ SAMPLES: list[Sample] = [
     *samples_shape.ROWS,
     *samples_create.ROWS,
     *samples_nn.ROWS,
+    *samples_random.ROWS,
 ]

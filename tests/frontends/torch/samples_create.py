@@ -135,30 +135,6 @@ CREATE: list[Sample] = [
     ),
 ]
 
-DRAWS = {
-    "rand": lambda x: torch.rand(2, 3),
-    "rand_like": torch.rand_like,
-    "randn": lambda x: torch.randn(2, 3),
-    "randn_like": torch.randn_like,
-    "randint": lambda x: torch.randint(5, (2,)),
-    "randint-low": lambda x: torch.randint(1, 5, (2,)),
-    "randint_like": lambda x: A.randint_like.default(x, 4),
-    "randint_like-low": lambda x: A.randint_like.low_dtype(x, 1, 4),
-    "randperm": lambda x: torch.randperm(4),
-    "bernoulli": lambda x: torch.bernoulli(x.sigmoid()),
-    "bernoulli-p": lambda x: A.bernoulli.p(x, 0.5),
-    "bernoulli_": lambda x: x.clone().bernoulli_(0.5),
-    "normal": lambda x: A.normal.float_float(0.0, 1.0, [2]),
-    "normal-tensors": lambda x: A.normal.Tensor_Tensor(x, x.abs()),
-    "normal-tensor": lambda x: A.normal.Tensor_float(x, 1.0),
-    "normal_": lambda x: x.clone().normal_(),
-    "uniform_": lambda x: x.clone().uniform_(),
-    "multinomial": lambda x: torch.multinomial(x.abs(), 2),
-    "rrelu": lambda x: A.rrelu.default(x, 0.1, 0.3, True),
-    "alpha_dropout": lambda x: A.alpha_dropout.default(x, 0.5, True),
-    "feature_alpha_dropout": lambda x: A.feature_alpha_dropout.default(x, 0.5, True),
-}
-
 
 def reductions() -> list[Sample]:
     rows = []
@@ -338,11 +314,4 @@ REDUCE: list[Sample] = [
     ),
 ]
 
-ROWS = [
-    *CREATE,
-    *(
-        row(f"draw-{k}", f, normal(3, 4), refuses="random draws")
-        for k, f in DRAWS.items()
-    ),
-    *REDUCE,
-]
+ROWS = [*CREATE, *REDUCE]

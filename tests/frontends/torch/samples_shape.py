@@ -77,6 +77,7 @@ VIEWS: list[Sample] = [
     row("numpy_T", lambda x: A.numpy_T.default(x), cube),
     row("mT", lambda x: A.mT.default(x), cube),
     row("adjoint", lambda x: A.adjoint.default(x), cube),
+    row("matrix_H", lambda x: A.matrix_H.default(x), normal("B", 4)),
     row("movedim", lambda x: x.movedim(1, -1), image),
     row("movedim-list", lambda x: x.movedim((0, 1), (-1, 0)), image),
     row("moveaxis", lambda x: A.moveaxis.int(x, -1, 0), image),

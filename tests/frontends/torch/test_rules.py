@@ -8,9 +8,16 @@ import pytest
 import torch
 
 from ivyport.core import opdef
+from ivyport.core.dims import evaluate
 from ivyport.core.errors import GraphError
 from ivyport.frontends.torch import rules
-from tests.frontends.torch.harness import export_sample, for_jax, lower, run_jax
+from tests.frontends.torch.harness import (
+    export_sample,
+    for_jax,
+    lower,
+    run_jax,
+    sizes_of,
+)
 from tests.frontends.torch.sample import OTHER, Sample
 from tests.frontends.torch.samples import SAMPLES
 from tests.support import assert_close
@@ -18,6 +25,7 @@ from tests.support import assert_close
 # Kernels of even length are the trap that these samples are about.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 
+INPLACE = {**rules.INPLACE, **rules.rules_random.INPLACE}
 SOUND = [s for s in SAMPLES if not s.refuses]
 
 
@@ -35,6 +43,8 @@ def test_types_structure_and_values(sample: Sample):
     lowered = lower(sample)
     if sample.ops is not None:
         assert lowered.ops() == sample.ops
+    drawn = [op for op in lowered.ops() if op.startswith("random_")]
+    assert drawn == [op for op, _, _ in sample.draws]
     if sample.random:
         return
     assert not any(opdef.get(op).random and op != "attention" for op in lowered.ops())
@@ -45,6 +55,19 @@ def test_types_structure_and_values(sample: Sample):
     wanted = expected if isinstance(expected, list | tuple) else [expected]
     for actual, torch_value in zip(run_jax(lowered, tensors), wanted, strict=True):
         assert_close(actual, torch_value, rtol=sample.rtol, narrow=True)
+
+
+@pytest.mark.parametrize("sample", **named([s for s in SOUND if s.draws]))
+def test_what_is_drawn(sample: Sample):
+    lowered = lower(sample)
+    sizes = sizes_of(lowered.inputs, sample.tensors(OTHER))
+    types = [(n.op, n.output.type) for n in lowered.nodes if opdef.get(n.op).random]
+    assert [
+        (op, tuple(evaluate(d, sizes) for d in t.shape), t.dtype) for op, t in types
+    ] == [
+        (op, tuple(OTHER.get(s, s) for s in shape), dtype)
+        for op, shape, dtype in sample.draws
+    ]
 
 
 @pytest.mark.parametrize("sample", **named([s for s in SAMPLES if s.refuses]))
@@ -58,12 +81,12 @@ def test_every_rule_has_a_sample():
     for sample in SAMPLES:
         nodes = export_sample(sample).graph.nodes
         seen |= {n.target for n in nodes if n.op == "call_function"}
-    known = {*rules.RULES, *rules.RENAMED, *rules.INPLACE}
+    known = {*rules.RULES, *rules.RENAMED, *INPLACE}
     assert sorted(map(str, known - seen)) == []
 
 
 def test_in_place_operators_have_a_rule():
-    for target, functional in rules.INPLACE.items():
+    for target, functional in INPLACE.items():
         assert functional in rules.RULES or functional in rules.RENAMED, target
         ours, theirs = (
             [a.name for a in t._schema.arguments] for t in (target, functional)
