@@ -116,7 +116,7 @@ def _train_too(
     symbols = {symbol: name for symbol, (name, _, _) in other.dims.items()}
     trained = _lower_training(
         Lowering(
-            other.program, symbols, _tensors(model, native.program),
+            other.program, symbols, _tensors(model, other.program),
             native.param_aliases, _shared_modules(model),
             train=True, written=changed, assumed=native.assumed,
         )

@@ -62,12 +62,22 @@ def written_state(program: ExportedProgram) -> set[str]:
         if node.op != "call_function" or rules.functional(node.target) is None:
             continue
         root = node.kwargs.get("out", next(iter(node.args), None))
-        while isinstance(root, FxNode) and root.op == "call_function":
+        while isinstance(root, FxNode) and _shares_memory(root):
             root = next(iter(root.all_input_nodes), None)
         target = targets.get(root.name) if isinstance(root, FxNode) else None
         if target is not None:
             found.add(str(target))
     return found
+
+
+def _shares_memory(node: FxNode) -> bool:
+    """Whether a node's result may be a view of its first operand, or that operand itself."""
+    if node.op != "call_function":
+        return False
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return node.target is operator.getitem
+    returns = node.target._schema.returns
+    return bool(returns) and returns[0].alias_info is not None
 
 
 def operation_name(target: Any) -> str:
