@@ -34,15 +34,16 @@ class Line:
     code: str = ""
 
     def __str__(self) -> str:
-        code = f": {self.code}" if self.code else ""
-        return f"{self.file}:{self.line}{code}"
-
-    def short(self, width: int = 64) -> str:
-        """The same with the end of the path alone, cut to `width` characters."""
+        """The path inside of its package, or the file's name: no folder of a machine."""
         parts = self.file.replace("\\", "/").split("/")
         installed = "site-packages" in parts
         kept = parts[parts.index("site-packages") + 1 :] if installed else parts[-1:]
-        text = f"{'/'.join(kept)}:{self.line}" + (f": {self.code}" if self.code else "")
+        code = f": {self.code}" if self.code else ""
+        return f"{'/'.join(kept)}:{self.line}{code}"
+
+    def short(self, width: int = 64) -> str:
+        """The same, cut to `width` characters."""
+        text = str(self)
         return text if len(text) <= width else text[: width - 4] + " ..."
 
 
