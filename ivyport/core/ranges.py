@@ -7,6 +7,7 @@ symbolic, so that ``arange(B)`` is known to be within an axis of size B.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -178,6 +179,12 @@ def is_small(mask: Any) -> bool:
     """
     low = least(mask)
     return low is not None and low > -1e6
+
+
+def is_finite(mask: Any) -> bool:
+    """Whether a float mask holds no minus infinity, so that no query is left without a key."""
+    low = least(mask)
+    return low is not None and low > -math.inf
 
 
 LEARNED = frozenset(

@@ -8,7 +8,6 @@ Where a whole module is one of these, the module emitter uses the `nnx` layer in
 from __future__ import annotations
 
 import ast
-import math
 from typing import Any
 
 from ivyport.backends import operators
@@ -26,7 +25,7 @@ from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import NewAxis, Slice, TensorType
 from ivyport.core.ops_nn import Pads, spatial_axes
-from ivyport.core.ranges import least
+from ivyport.core.ranges import is_finite
 
 RULES, emits = rule_table()
 
@@ -361,10 +360,8 @@ def _empty(e: Exprs, given: set[str], empty: str) -> str:
 
     A float mask that holds no minus infinity leaves no query without a key.
     """
-    if "bias" in given:
-        low = least(e.node.inputs[3])
-        if low is not None and low != -math.inf:
-            return "softmax"
+    if "bias" in given and is_finite(e.node.inputs[3]):
+        return "softmax"
     return "softmax" if empty == "nan" and "mask" not in given else empty
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 
 from ivyport.core.control import all_nodes, bodies, hoist
@@ -25,7 +24,7 @@ from ivyport.core.passes.statistics import spell_statistics
 from ivyport.core.passes.stops import drop_stops
 from ivyport.core.passes.undropped import undrop_loops
 from ivyport.core.passes.unsigned import widen_unsigned
-from ivyport.core.ranges import least
+from ivyport.core.ranges import is_finite
 from ivyport.core.verify import verify
 
 
@@ -119,8 +118,8 @@ def _name_softmax(graph: Graph) -> None:
     """Where no number of a float mask is minus infinity, all that `empty` says is the same."""
     for node in all_nodes(graph):
         if node.op == "attention" and isinstance(node.inputs[3], Value):
-            low = None if node.inputs[3].type.dtype == "bool" else least(node.inputs[3])
-            if low is not None and low > -math.inf:
+            mask = node.inputs[3]
+            if mask.type.dtype != "bool" and is_finite(mask):
                 node.attrs["empty"] = "softmax"
 
 
