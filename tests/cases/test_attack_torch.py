@@ -161,3 +161,21 @@ def test_counter_of_a_batch_norm_as_a_result(to: str, tmp_path: Path) -> None:
         assert int(ported(given)[1]) == int(model(x)[1])
     ivyport.save(ported, tmp_path / "port")
     assert int(ivyport.load(tmp_path / "port")(given)[1]) == 8
+
+
+@pytest.mark.parametrize("to", ["jax", "torch"])
+def test_constants_of_train_mode_are_its_own(to: str) -> None:
+    """Each capture names its constants from 0: those of train mode are other tensors."""
+
+    class Scaled(torch.nn.Module):
+        def forward(self, x):
+            if self.training:
+                return x * torch.tensor([4.0, 5.0, 6.0])
+            return x * torch.tensor([1.0, 2.0, 3.0])
+
+    x = torch.randn(2, 3)
+    port = ivyport.transpile(Scaled().eval(), to, (x,))
+    port.train()
+    found = port(x if to == "torch" else x.numpy())
+    wanted = (x * torch.tensor([4.0, 5.0, 6.0])).numpy()
+    assert abs(wanted - found.__array__()).max() < 1e-6

@@ -100,7 +100,7 @@ def to_graph(
     forget_counters(graph)
     eliminate(graph)
     if native.train_program is not None:
-        notes += _train_too(model, native, graph, lowered, changed)
+        notes += _train_too(model, native, graph, lowered, changed, tensors)
     return Traced(graph, tensors, list(dict.fromkeys(notes)))
 
 
@@ -110,17 +110,25 @@ def _train_too(
     graph: Graph,
     lowered: Lowered,
     changed: set[str],
+    tensors: dict[str, torch.Tensor],
 ) -> list[str]:
-    """Complete the eval graph with what train mode does; notes."""
+    """Complete the eval graph with what train mode does, and `tensors` with its constants."""
     other = native.in_training()
+    # Each capture counts its constants from 0: one name may stand for two of them.
+    own = {
+        name: f"{name}_in_training"
+        for name, constant in other.program.constants.items()
+        if torch.is_tensor(constant)
+        and not (name in tensors and torch.equal(constant, tensors[name]))
+    }
+    tensors |= {own[name]: other.program.constants[name] for name in own}
     symbols = {symbol: name for symbol, (name, _, _) in other.dims.items()}
-    trained = _lower_training(
-        Lowering(
-            other.program, symbols, _tensors(model, other.program),
-            native.param_aliases, _shared_modules(model),
-            train=True, written=changed, assumed=native.assumed,
-        )
+    lowering = Lowering(
+        other.program, symbols, tensors, native.param_aliases, _shared_modules(model),
+        train=True, written=changed, assumed=native.assumed,
     )  # fmt: skip
+    lowering.canonical |= own
+    trained = _lower_training(lowering)
     train_graph = _assemble(model, other, trained, symbols)
     notes = _argument_notes(train_graph, trained)
     forget_counters(train_graph)
