@@ -17,6 +17,7 @@ from ivyport.core.build import Builder
 from ivyport.core.dims import symbols
 from ivyport.core.dtype import NARROW, is_float
 from ivyport.core.ir import Node, Scalar, TensorType, Value
+from ivyport.modules.tree import draws
 from tests.ops.sample import SIZES, Sample
 from tests.ops.samples import SAMPLES
 from tests.support import as_numpy, as_torch, assert_close
@@ -27,7 +28,8 @@ class Backend:
     """One target's rules and what its expressions need to run.
 
     `narrow` is whether its passes make 32-bit types of 64-bit ones. `dropout` makes the
-    layer that rows with dropout draw from, switched off. `device` is what tensors are
+    layer that rows with dropout draw from, switched off. `stream` makes the stream of
+    random keys, for a target that has such streams. `device` is what tensors are
     created on, the target's default where it is empty.
     """
 
@@ -37,6 +39,7 @@ class Backend:
     dtypes: str
     narrow: bool
     dropout: Callable[[], Any]
+    stream: Callable[[], Any] | None = None
     device: str = ""
 
     def node_of(self, sample: Sample) -> Node:
@@ -58,11 +61,13 @@ class Backend:
         return type.with_dtype(narrowed)
 
     def exprs(self, node: Node) -> Exprs:
-        """What emits the node; its dropout layer is called ``dropout``."""
+        """What emits the node; its dropout layer is ``dropout``, its keys ``stream``."""
         e = Exprs(self.rules, self.runtime, self.dtypes)
         drops = any(node.attrs.get(k) for k in ("rate", "dropout"))
-        if drops or node.op.startswith("random_"):
+        if drops:
             e.dropout_module = name("dropout")
+        if draws(node) and self.stream:
+            e.stream = name("stream")
         if self.device:
             e.spell_device = lambda: name(self.device)
         return e
@@ -95,6 +100,8 @@ class Backend:
         helpers = helper_sources(self.runtime, e.helpers)
         module = ast.Module([*imports, *helpers, function], [])
         namespace: dict[str, Any] = {"dropout": self.dropout()}
+        if self.stream:
+            namespace["stream"] = self.stream()
         exec(compile(ast.fix_missing_locations(module), "<emitted>", "exec"), namespace)
         return namespace["f"]
 

@@ -35,7 +35,15 @@ def _dropout_off() -> Any:
     return nnx.Dropout(0.5, deterministic=True, rngs=nnx.Rngs(0))
 
 
-BACKEND = Backend(RULES, IMPORTS, _rt, "jnp", narrow=True, dropout=_dropout_off)
+def _noise() -> Any:
+    from flax import nnx
+
+    return nnx.Rngs(noise=0).noise
+
+
+BACKEND = Backend(
+    RULES, IMPORTS, _rt, "jnp", narrow=True, dropout=_dropout_off, stream=_noise
+)
 every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.name)
 every_exact_one = pytest.mark.parametrize(
     "sample", [s for s in SAMPLES if s.mean is None], ids=lambda s: s.name
