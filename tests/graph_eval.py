@@ -130,7 +130,7 @@ def _topk(x: Any, *, k: int, axis: int, largest: bool, stable: bool) -> Any:
     return values.take(range(k), axis), order.take(range(k), axis)
 
 
-def _split(x: Any, *, sizes: tuple[int, ...], axis: int) -> Any:
+def _split(x: Any, *, sizes: tuple[int, ...], axis: int, even: bool = False) -> Any:
     return np.split(x, np.cumsum(sizes)[:-1], axis)
 
 

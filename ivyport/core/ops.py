@@ -408,9 +408,9 @@ def stack(*xs: TensorType, axis: int) -> TensorType:
 
 @op("split", tunable=("sizes",))
 def split(
-    x: TensorType, *, sizes: tuple[DimLike, ...], axis: int
+    x: TensorType, *, sizes: tuple[DimLike, ...], axis: int, even: bool = False
 ) -> tuple[TensorType, ...]:
-    """Cut an axis into consecutive pieces of the given sizes."""
+    """Cut an axis into consecutive pieces of the given sizes; `even` ones are equal for good."""
     a = normalize(axis, x.rank)
     total: DimLike = 0
     for size in sizes:

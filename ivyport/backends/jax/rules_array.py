@@ -217,11 +217,13 @@ def stack(e: Exprs, *xs: ast.expr, axis: int) -> ast.expr:
 
 
 @emits("split")
-def split(e: Exprs, x: ast.expr, *, sizes: tuple[DimLike, ...], axis: int) -> ast.expr:
+def split(
+    e: Exprs, x: ast.expr, *, sizes: tuple[DimLike, ...], axis: int, even: bool
+) -> ast.expr:
     if len(sizes) == 1:
         return x
     where: Any = len(sizes)
-    if len(set(sizes)) > 1 or is_hole(sizes):
+    if not even and (len(set(sizes)) > 1 or is_hole(sizes)):
         where = [sizes[0]]
         for size in sizes[1:-1]:
             both = (where[-1], size)

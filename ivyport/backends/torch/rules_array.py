@@ -254,13 +254,15 @@ def _along(axis: int, rank: int) -> Any:
 
 
 @emits("split")
-def split(e: Exprs, x: ast.expr, *, sizes: tuple[DimLike, ...], axis: int) -> ast.expr:
+def split(
+    e: Exprs, x: ast.expr, *, sizes: tuple[DimLike, ...], axis: int, even: bool
+) -> ast.expr:
     if len(sizes) == 1:
         return x
     along = one_axis(axis, e.type(0).rank)
     # Of a size that is free, parts may be empty, of which torch's chunk makes one.
     known = all(isinstance(n, int) and n > 0 for n in sizes)
-    if len(set(sizes)) == 1 and known and not is_hole(sizes):
+    if even or (len(set(sizes)) == 1 and known and not is_hole(sizes)):
         return e.method(x, "chunk", len(sizes), dim=along)
     return e.method(x, "split", list(sizes), dim=along)
 

@@ -7,6 +7,7 @@ and caches that are made once, change nothing and are left out without a word.
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -54,6 +55,8 @@ def _same(old: Any, new: Any) -> bool:
         return True
     if type(old) is not type(new) or isinstance(new, torch.Tensor):
         return False
+    if isinstance(new, weakref.ReferenceType):  # `==` compares what they refer to
+        return old() is new()
     if type(new) in (list, tuple, deque, dict):
         if len(old) != len(new):
             return False

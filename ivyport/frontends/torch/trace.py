@@ -41,6 +41,7 @@ from ivyport.frontends.torch.inputs import Inputs, bind_inputs, prepare, structu
 from ivyport.frontends.torch.kinds import demand_inputs, placed
 from ivyport.frontends.torch.memory import refuse_memory, written
 from ivyport.frontends.torch.randomness import Quieting
+from ivyport.frontends.torch.recurrent import recurrent_whole
 from ivyport.frontends.torch.regions import tidy
 from ivyport.frontends.torch.session import preserved, quiet
 from ivyport.frontends.torch.transforms import NeedsAutograd, transforms_traced
@@ -165,7 +166,7 @@ def trace(
     plan = dims_.plan_dims(inputs.leaves, dims)
     modules = {paths[0]: m for m, paths in module_names(model).items()}
     attrs = {path: _scalars(module) for path, module in modules.items()}
-    with preserved(model), quiet(), transforms_traced():
+    with preserved(model), quiet(), transforms_traced(), recurrent_whole():
         given = prepare(model, inputs)
         evaluated, trained, found = _capture_both(model, inputs, plan, probe, train)
     assumed = evaluated.assumed(*([trained] if trained else []))

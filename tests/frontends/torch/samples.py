@@ -10,6 +10,7 @@ from tests.frontends.torch import (
     samples_create,
     samples_nn,
     samples_random,
+    samples_recurrent,
     samples_shape,
 )
 from tests.frontends.torch.sample import Sample
@@ -20,4 +21,5 @@ SAMPLES: list[Sample] = [
     *samples_create.ROWS,
     *samples_nn.ROWS,
     *samples_random.ROWS,
+    *samples_recurrent.ROWS,
 ]
