@@ -16,13 +16,14 @@ WORKERS ?= $(shell awk '/MemAvailable/ {n = $$2 > 8000000 ? 2 : 1} \
 SUITE := $(BIN)/ivyport bench --baseline eager,compile,compile:max-autotune \
 	-o benchmarks/results
 
-.PHONY: help demo test test-full fuzz check lint format bench clean
+.PHONY: help demo test test-full attack fuzz check lint format bench clean
 
 help:
 	@echo "make demo       install and port a real pretrained model from torch to JAX"
 	@echo "make test       install, then lint, types and tests"
 	@echo "make test-full  also the full-size models (an hour or more)"
 	@echo "make fuzz       2,000 random models, emitted for every target and run"
+	@echo "make attack     damaged and hostile files, killed writers and races, at full size"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     ruff format and the fixes that are safe"
 	@echo "make bench      latency, conversion time and memory; see benchmarks/"
@@ -36,6 +37,9 @@ test: $(STAMPS)/test lint
 
 test-full: $(STAMPS)/test lint
 	$(BIN)/python -m pytest -n $(WORKERS) --timeout 7200
+
+attack: $(STAMPS)/test
+	$(BIN)/python -m pytest tests/attacks tests/folder -rP -n $(WORKERS)
 
 fuzz: $(STAMPS)/test
 	$(BIN)/python -m pytest tests/modules/test_emission_fuzz.py -m slow -n $(WORKERS)

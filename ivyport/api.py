@@ -5,18 +5,22 @@ Frameworks are imported inside the calls that need them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
+import hashlib
+import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import ivyport
 from ivyport.core.checks import Check
-from ivyport.core.errors import InputError, SourceError, WeightsError
+from ivyport.core.errors import InputError, IvyportError, SourceError, WeightsError
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
+from ivyport.folder import Draft, demand_trust, remember, replacing, settled
+from ivyport.folder.manifest import parsed, weights_file
 from ivyport.guard import guarded
 from ivyport.porting import (
     Port,
@@ -26,8 +30,21 @@ from ivyport.porting import (
     realize,
     tell,
     with_verdict,
+    without_verdict,
 )
-from ivyport.saving import PORT, card, read_port, replace_text, staged, write_json
+from ivyport.saving import (
+    CONFIG,
+    PORT,
+    UNPORTED,
+    card,
+    demand_unchanged,
+    file_of,
+    open_record,
+    source_config,
+    weights_digest,
+    write_json,
+    written_config,
+)
 from ivyport.sources import Dims, demand_source, open_source
 from ivyport.targets import require, resolve_target
 from ivyport.weights.mapping import Row, WeightMap
@@ -41,12 +58,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class PortResult:
-    """A port on disk: its folder, its source file, and how it was verified."""
+    """A port on disk: its folder, its source file, and how it was verified.
+
+    `written` is False where parity does not hold and the port was not kept: the folder is then as
+    it was.
+    """
 
     folder: Path
     source_file: Path
     report: Report | None
     notes: list[str]
+    written: bool = True
 
 
 #: How much `transpile` compares: True is "outputs", False nothing.
@@ -177,67 +199,50 @@ def _check(
 
 @guarded
 def save(
-    ported: Ported, folder: str | Path, *, progress: Progress | None = None
+    ported: Ported,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> None:
     """Write a port, with its current weights, as a folder that works without ivyport.
 
+    The folder is replaced as a whole: whoever reads it, whatever stops this call, finds the old one
+    or the new one. What else is kept in it stays. Files under the port's names that ivyport did not
+    write, or that were changed since, are replaced with `overwrite` only.
+
     Raises:
-        InputError: `ported` was not made by `transpile` or `load`.
+        InputError: `ported` was not made by `transpile` or `load`; the folder cannot be written, or
+            holds files of the user's under the port's names.
         WeightsError: the disk is full or the weights cannot be stored; nothing is written.
     """
     port = _known(ported)
-    arrays = current(port, ported)
-    # Tensors that the port does not use are kept, so that all of them can go home.
-    arrays |= {name: port.unused[name] for name in port.unused}
-    rows = tuple(Row(name, name) for name in arrays if name not in port.unused)
-    weights = WeightMap(rows, tuple(port.unused))
-    _write(port, Path(folder), arrays, weights, None, progress)
+    folder = Path(folder)
+    file = _file_name(None, folder)
+    with replacing(folder, names={file}, overwrite=overwrite) as draft:
+        port.record["file"] = file
+        arrays = current(port, ported)
+        # Tensors that the port does not use are kept, so that all of them can go home.
+        arrays |= {name: port.unused[name] for name in port.unused}
+        rows = tuple(Row(name, name) for name in arrays if name not in port.unused)
+        weights = WeightMap(rows, tuple(port.unused))
+        _write(port, draft, arrays, weights, progress)
+        _commit(port, draft)
 
 
 @guarded
-def load(folder: str | Path) -> Any:
+def load(folder: str | Path, *, trust: bool = False, changed: bool = False) -> Any:
     """The port saved in `folder`, in eval mode; runs the folder's own source file.
 
+    That file runs where this machine's ivyport wrote the folder, or with `trust`. With `changed`,
+    weights and configuration may be other ones than those that were saved.
+
     Raises:
-        SourceError: the folder holds no port.
-        WeightsError: its weights are damaged or do not fit.
+        SourceError: the folder holds no port, or one that is not trusted.
+        WeightsError: its weights are damaged, changed, or do not fit.
     """
     folder = Path(folder)
-    record = read_port(folder)
-    require(record["target"])
-    file = folder / record["file"]
-    if not file.is_file():
-        raise SourceError(f"{folder}: the emitted source {record['file']} is missing")
-    name = f"ivyport_saved_{abs(hash(str(folder.resolve())))}"
-    module = realize(record["target"]).load_source(file, name)
-    from ivyport.weights.store import TensorStore
-
-    TensorStore.open(folder).close()  # a damaged file is one clear error
-    try:
-        model = vars(module)[record["class"]].from_pretrained(folder)
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise WeightsError(
-            f"the weights in {folder} do not fit {record['file']}: {error}. Port the source "
-            "again, or put back what was changed"
-        ) from error
-    model.eval()
-    _PORTS[model] = Port(
-        target=record["target"],
-        source=file.read_text(encoding="utf-8"),
-        cls=record["class"],
-        config=record["config"],
-        config_values=json.loads((folder / "config.json").read_text(encoding="utf-8")),
-        weights=WeightMap.from_json(record["weights"]),
-        modules=record["modules"],
-        notes=record["notes"],
-        record=record,
-        unused=_unported(folder),
-        free={
-            i: {int(a): n for a, n in axes.items()}
-            for i, axes in record["free"].items()
-        },
-    )
-    return model
+    return _steady(folder, lambda: _read(folder, trust, changed))
 
 
 @guarded
@@ -309,16 +314,19 @@ def port(
     name: str | None = None,
     origin: Mapping[str, Any] | None = None,
     verify: bool = True,
+    keep: bool = False,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> PortResult:
     """Port a model to a folder: trace, emit, convert the weights, save, verify.
 
-    What is verified is what was saved: the folder is loaded again by its own code. A port that
-    does not hold is written too, with its report, so that it can be looked into. `name` is that
-    of the emitted file, ``modeling_<name>.py``.
+    What is verified is what is saved: it is loaded again by its own code, and put in the folder's
+    place afterwards. A port that does not hold is written with `keep` only, and says so. `name` is
+    that of the emitted file, ``modeling_<name>.py``; `overwrite` is that of `save`.
 
     Raises:
-        InputError: `name` is no Python identifier, or as `transpile` does.
+        InputError: `name` is no Python identifier, the folder cannot be written, or as `transpile`
+            does.
         IvyportError: as `transpile` and `save` do; nothing is written then.
     """
     target = resolve_target(to)
@@ -329,33 +337,123 @@ def port(
             "a Python identifier"
         )
     folder = Path(folder)
-    opened = open_source(source, args, kwargs, params=params, state=state, rng=rng)
-    made, arrays = compile_port(opened, target, dims, True, name, progress)
-    if origin is not None:
-        made.record["source"] |= dict(origin)
-    _write(made, folder, arrays, made.weights, name, progress)
-    file = folder / made.record["file"]
-    report = None
-    if verify:
-        report = ivyport.verify(
-            source, load(folder), args=made.args, kwargs=made.kwargs,
-            params=params, state=state, rng=rng, progress=progress,
-        )  # fmt: skip
-        write_json(folder / "parity.json", report.to_json())
-        replace_text(folder / "README.md", card(made.record, file.name, report))
-        replace_text(file, with_verdict(made.source, report))
-    return PortResult(folder, file, report, made.notes)
+    file = _file_name(name, folder)
+    with replacing(folder, names={file}, overwrite=overwrite) as draft:
+        opened = open_source(source, args, kwargs, params=params, state=state, rng=rng)
+        draft.demand_space(opened.nbytes)
+        made, arrays = compile_port(opened, target, dims, True, name, progress)
+        made.record["file"] = file
+        if origin is not None:
+            made.record["source"] |= dict(origin)
+        _write(made, draft, arrays, made.weights, progress)
+        report = None
+        if verify:
+            report = ivyport.verify(
+                source, _read(draft.stage, True, True), args=made.args,
+                kwargs=made.kwargs, params=params, state=state, rng=rng,
+                progress=progress,
+            )  # fmt: skip
+            write_json(draft.stage / "parity.json", report.to_json())
+        written = report is None or report.passed or keep
+        if written:
+            _commit(made, draft, report)
+    return PortResult(folder, folder / file, report, made.notes, written)
 
 
 # ---- parts
 
 
-def _unported(folder: Path) -> dict[str, Any]:
-    """Source tensors that a saved port keeps without using them."""
-    from ivyport.weights.convert import UNPORTED
+T = TypeVar("T")
+#: A folder that is replaced oftener than this while it is read is given up.
+_TRIES = 20
+
+
+def _steady(folder: Path, read: Callable[[], T]) -> T:
+    """What `read` finds in a folder that stays the same while it is read.
+
+    Raises:
+        SourceError: it never does.
+    """
+    for _ in range(_TRIES):
+        before = _held(folder)
+        try:
+            found = read()
+        except (IvyportError, OSError):
+            if _held(folder) == before:
+                raise
+            continue
+        if _held(folder) == before:
+            return found
+    raise SourceError(f"{folder} is replaced again and again while it is read")
+
+
+def _held(folder: Path) -> bytes | None:
+    """A digest of ``port.json``, which differs for every port."""
+    settled(folder)
+    with contextlib.suppress(OSError):
+        return hashlib.sha256((folder / PORT).read_bytes()).digest()
+    return None
+
+
+def _read(folder: Path, trust: bool, changed: bool) -> Any:
+    record = open_record(folder)
+    require(record["target"])
+    code = file_of(folder, record)
+    demand_trust(folder, code, record, trust=trust)
+    if not changed:
+        demand_unchanged(folder, record)
+    values = parsed(folder / CONFIG, _bytes(folder / CONFIG))
+    weights = WeightMap.from_json(record["weights"])
+    name = f"ivyport_saved_{abs(hash(str(folder.resolve())))}"
+    module = realize(record["target"]).load_source(folder / record["file"], name, code)
+    made = vars(module).get(record["class"])
+    if not hasattr(made, "from_pretrained"):
+        raise SourceError(f"{record['file']} has no model {record['class']}")
     from ivyport.weights.store import TensorStore
 
-    if not (folder / UNPORTED).is_file():
+    TensorStore.open(weights_file(folder, record["files"])).close()
+    try:
+        model = made.from_pretrained(folder, changed=True)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise WeightsError(
+            f"the weights in {folder} do not fit {record['file']}: {error}. Port the source "
+            "again, or put back what was changed"
+        ) from error
+    model.eval()
+    _PORTS[model] = Port(
+        target=record["target"],
+        source=code.decode("utf-8"),
+        cls=record["class"],
+        config=record["config"],
+        config_values=source_config(values),
+        weights=weights,
+        modules=record["modules"],
+        notes=record["notes"],
+        record=record,
+        unused=_unported(folder, record),
+        free={
+            i: {int(a): n for a, n in axes.items()}
+            for i, axes in record["free"].items()
+        },
+    )
+    return model
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{path} is missing or cannot be read ({error.strerror}). Put back what was saved, "
+            "or port the source again."
+        ) from error
+
+
+def _unported(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Source tensors that a saved port keeps without using them."""
+    from ivyport.weights.store import TensorStore
+
+    if UNPORTED not in record["files"]:
         return {}
     store = TensorStore.open(folder / UNPORTED)
     return {name: store.read(name) for name in store.names()}
@@ -370,14 +468,22 @@ def _known(ported: Any) -> Port:
         ) from None
 
 
+def _file_name(name: str | None, folder: Path) -> str:
+    """The name of the emitted file, by default after the folder."""
+    if name is None:
+        name = Path(os.path.realpath(folder)).name
+        name = name if name.isidentifier() else "model"
+    return f"modeling_{name}.py"
+
+
 def _write(
     port: Port,
-    folder: Path,
+    draft: Draft,
     arrays: Any,
     weights: WeightMap,
-    name: str | None,
     progress: Progress | None,
 ) -> None:
+    """All files of a port that is not verified."""
     from ivyport.weights.convert import convert
 
     done = 0
@@ -388,14 +494,33 @@ def _write(
         if progress is not None:
             progress("weights", done, None)
 
-    if name is None:
-        name = folder.resolve().name
-        name = name if name.isidentifier() else "model"
-        port.record["file"] = f"modeling_{name}.py"
-    with staged(folder) as stage:
-        convert(arrays, weights, stage, keep_unused=True, progress=count)
-        (stage / port.record["file"]).write_text(port.source, encoding="utf-8")
-        write_json(stage / "config.json", port.config_values)
-        write_json(stage / PORT, port.record)
-        text = card(port.record, port.record["file"], None)
-        (stage / "README.md").write_text(text, encoding="utf-8")
+    stage, record = draft.stage, port.record
+    convert(arrays, weights, stage, keep_unused=True, progress=count)
+    (stage / record["file"]).write_text(port.source, encoding="utf-8")
+    write_json(stage / CONFIG, written_config(port.config_values, port.target))
+    record.setdefault("verified", None)
+    draft.describe(record)
+
+
+def _commit(port: Port, draft: Draft, report: Report | None = None) -> None:
+    """Put a port in its folder's place, with what its verification says."""
+    file, record = draft.stage / port.record["file"], port.record
+    weights = weights_digest(record)
+    if record.setdefault("ported_weights", weights) != weights:
+        # Trained since: what was verified is another model.
+        record["verified"] = None
+    source = port.source
+    if report is not None:
+        record["verified"] = report.passed
+        source = with_verdict(source, report)
+    elif record["verified"] is None:
+        source = without_verdict(source)
+    file.write_text(source, encoding="utf-8")
+    text = card(record, file.name, report)
+    (draft.stage / "README.md").write_bytes(
+        text.encode("utf-8", errors="backslashreplace")
+    )
+    draft.describe(record)
+    code = source.encode("utf-8")
+    remember(code, record)
+    draft.commit()

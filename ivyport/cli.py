@@ -7,8 +7,6 @@ request or the source is at fault, 70 for a defect of ivyport or of the user's f
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -25,7 +23,9 @@ from ivyport.cli_port import (
     Factory,
     Inputs,
     Json,
+    Keep,
     Out,
+    Overwrite,
     To,
     Verify,
     check_port,
@@ -35,6 +35,9 @@ from ivyport.cli_port import (
 )
 from ivyport.cli_render import DEFECT, OK, Screen, code_of
 from ivyport.core.errors import IvyportError
+from ivyport.folder import demand_trust
+from ivyport.folder.manifest import parsed
+from ivyport.saving import file_of, open_record, source_config, write_json
 
 app = typer.Typer(
     help="Port pretrained models between frameworks, as readable source code.",
@@ -83,6 +86,8 @@ def hf(
     ] = None,
     dims: DimsGiven = None,
     verify: Verify = True,
+    keep: Keep = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Port a Hugging Face transformers model."""
@@ -99,7 +104,16 @@ def hf(
         inputs=None if inputs is None else str(inputs),
     )
     screen = Screen(as_json=as_json)
-    port(origin, to, out, verify=verify, screen=screen, dims=dims)
+    port(
+        origin,
+        to,
+        out,
+        verify=verify,
+        screen=screen,
+        dims=dims,
+        keep=keep,
+        overwrite=overwrite,
+    )
 
 
 @app.command("torch")
@@ -113,6 +127,8 @@ def torch_(
     ] = None,
     dims: DimsGiven = None,
     verify: Verify = True,
+    keep: Keep = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Port any torch module: the one that a factory of yours returns."""
@@ -124,7 +140,16 @@ def torch_(
         params=None if params is None else str(params),
     )
     screen = Screen(as_json=as_json)
-    port(origin, to, out, verify=verify, screen=screen, dims=dims)
+    port(
+        origin,
+        to,
+        out,
+        verify=verify,
+        screen=screen,
+        dims=dims,
+        keep=keep,
+        overwrite=overwrite,
+    )
 
 
 @app.command()
@@ -133,6 +158,9 @@ def verify(
     source: Annotated[
         str | None, typer.Option(help="The source model, where it has moved.")
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the Python code of a folder of others.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Compare a saved port with its source again."""
@@ -141,13 +169,15 @@ def verify(
     screen = Screen(as_json=as_json)
     with screen.work() as progress:
         check_port(folder)
-        record = json.loads((folder / "port.json").read_text(encoding="utf-8"))
-        origin = origin_from_json(record.get("source") or {})
+        record = open_record(folder)
+        # The factory of a source is code as well as the folder's own file.
+        demand_trust(folder, file_of(folder, record), record, trust=trust)
+        origin = origin_from_json(record["source"])
         if source is not None:
             origin = dataclasses.replace(origin, model=source)
         progress("load")
         built = origin.build()
-        ported = ivyport.load(folder)
+        ported = ivyport.load(folder, trust=trust, changed=True)
         report = ivyport.verify(
             built.model,
             ported,
@@ -177,7 +207,8 @@ def weights_home(
         # transformers reads weights beside their configuration.
         config = folder / "config.json"
         if config.is_file() and not (out / "config.json").exists():
-            shutil.copyfile(config, out / "config.json")
+            values = parsed(config, config.read_bytes())
+            write_json(out / "config.json", source_config(values))
     screen.line(f"weights: {out}")
 
 

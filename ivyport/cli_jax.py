@@ -14,7 +14,9 @@ from ivyport.cli_port import (
     Factory,
     Inputs,
     Json,
+    Keep,
     Out,
+    Overwrite,
     To,
     Verify,
     port,
@@ -71,6 +73,8 @@ def haiku(
     batch: Batch = 2,
     dims: DimsGiven = None,
     verify: Verify = True,
+    keep: Keep = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Port a haiku model of the zoo: Perceiver IO, the nets of hk.nets."""
@@ -88,7 +92,16 @@ def haiku(
         batch=batch,
     )
     screen = Screen(as_json=as_json)
-    port(origin, to, out, verify=verify, screen=screen, dims=dims)
+    port(
+        origin,
+        to,
+        out,
+        verify=verify,
+        screen=screen,
+        dims=dims,
+        keep=keep,
+        overwrite=overwrite,
+    )
 
 
 def flax(
@@ -111,6 +124,8 @@ def flax(
     ] = None,
     dims: DimsGiven = None,
     verify: Verify = True,
+    keep: Keep = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Port any Flax module, linen or NNX: the one that a factory of yours returns."""
@@ -123,4 +138,13 @@ def flax(
         params_key=params_key,
     )
     screen = Screen(as_json=as_json)
-    port(origin, to, out, verify=verify, screen=screen, dims=dims)
+    port(
+        origin,
+        to,
+        out,
+        verify=verify,
+        screen=screen,
+        dims=dims,
+        keep=keep,
+        overwrite=overwrite,
+    )

@@ -10,9 +10,12 @@ import typer
 import ivyport
 from ivyport.cli_render import DRIFT, OK, Screen
 from ivyport.core.errors import InputError
+from ivyport.folder import replacing
 from ivyport.targets import require, resolve_target
+from ivyport.zoo.hf_hub import safe_name
 
 if TYPE_CHECKING:
+    from ivyport.api import PortResult
     from ivyport.core.report import Report
     from ivyport.zoo.origin import Origin
 
@@ -39,6 +42,13 @@ DimsGiven = Annotated[
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Example batch size.")]
 Verify = Annotated[bool, typer.Option(help="Compare the port with its source.")]
+Keep = Annotated[
+    bool, typer.Option("--keep", help="Write a port that does not hold, too.")
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace files in OUT that are yours."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
@@ -50,9 +60,10 @@ def port(
     verify: bool,
     screen: Screen,
     dims: list[str] | None = None,
+    keep: bool = False,
+    overwrite: bool = False,
 ) -> None:
     """Build the source, port it, show the result, and exit with its code."""
-    from ivyport.zoo.hf_hub import safe_name
     from ivyport.zoo.inputs import given_dims
 
     with screen.work() as progress:
@@ -60,7 +71,7 @@ def port(
         require(target)
         given = given_dims(dims or [])
         if out is not None:
-            check_out(out)
+            check_out(out, overwrite)
         progress("load")
         fetched = 0
 
@@ -71,7 +82,7 @@ def port(
 
         built = origin.build(fetch)
         folder = out if out is not None else Path("ported") / built.name
-        check_out(folder)
+        check_out(folder, overwrite)
         result = ivyport.port(
             built.model,
             target,
@@ -82,24 +93,34 @@ def port(
             name=safe_name(folder.resolve().name),
             origin=built.record,
             verify=verify,
+            keep=keep,
+            overwrite=overwrite,
             progress=progress,
         )
-    report, notes = result.report, [*built.notes, *result.notes]
+    _show(screen, target, result, [*built.notes, *result.notes])
+    raise typer.Exit(code(result.report))
+
+
+def _show(screen: Screen, target: str, result: PortResult, notes: list[str]) -> None:
+    report = result.report
     if screen.as_json:
         found = {
             "folder": str(result.folder),
             "source_file": str(result.source_file),
             "target": target,
+            "written": result.written,
             "notes": notes,
         }
         screen.json(found | verdict(report))
-    else:
-        if report is not None:
-            screen.parity(report)
-        for note in notes:
-            screen.line(f"note: {note}")
+        return
+    if report is not None:
+        screen.parity(report)
+    for note in notes:
+        screen.line(f"note: {note}")
+    if result.written:
         screen.line(f"source:  {result.source_file}\nfolder:  {result.folder}")
-    raise typer.Exit(code(report))
+    else:
+        screen.line(f"nothing written to {result.folder}: --keep writes it as it is")
 
 
 def code(report: Report | None) -> int:
@@ -114,15 +135,20 @@ def verdict(report: Report | None) -> dict[str, Any]:
     return {"passed": report.passed, "report": report.to_json()}
 
 
-def check_out(folder: Path) -> None:
-    """Refuse a folder that holds something else than an earlier port."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"-o {folder}: a file of that name exists.")
-    if folder.is_dir() and any(folder.iterdir()) and not is_port(folder):
+def check_out(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something else than an earlier port, or cannot be written.
+
+    This is before the source is fetched and built, which may take long.
+    """
+    filled = folder.is_dir() and any(folder.iterdir())
+    if filled and not overwrite and not is_port(folder):
         raise InputError(
             f"-o {folder}: the folder is not empty and holds no earlier port "
-            "(no port.json). Choose another one, or empty it."
+            "(no port.json). Choose another one, or empty it; --overwrite writes to it."
         )
+    names = {f"modeling_{safe_name(folder.resolve().name)}.py"}
+    with replacing(folder, names=names, overwrite=overwrite):
+        pass
 
 
 def is_port(folder: Path) -> bool:

@@ -22,7 +22,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 from rich.table import Table
 
-from ivyport.core.errors import DefectError, GraphError, IvyportError
+from ivyport.core.errors import DefectError, FactoryError, GraphError, IvyportError
+from ivyport.core.shown import printable
 
 if TYPE_CHECKING:
     from ivyport.core.report import Report, ReportRow
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 OK, DRIFT, FAULT, DEFECT = 0, 1, 2, 70
 #: Stages whose progress counts bytes; every other one counts items.
 BYTE_STAGES = frozenset({"download", "weights", "save"})
+#: Lines of a message that are shown.
+SCREEN = 60
 #: Rows of one kind that a table shows; the worst come first.
 SHOWN_ROWS = 5
 
@@ -116,8 +119,9 @@ class Screen:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self.out = Console(soft_wrap=True)
-        self.err = Console(stderr=True)
+        # Names are shown as they are: `:x:` in one is no emoji.
+        self.out = Console(soft_wrap=True, emoji=False)
+        self.err = Console(stderr=True, emoji=False)
 
     @contextlib.contextmanager
     def work(self) -> Iterator[Stages]:
@@ -140,7 +144,7 @@ class Screen:
         kind = type(error).__name__
         if self.as_json:
             self.json({"error": {"kind": kind, "message": str(error)}})
-        body = escape(str(error))
+        body = escape(cut(printable(str(error))))
         self.err.print(Panel(body, title=kind, title_align="left", border_style="red"))
 
     def json(self, value: Mapping[str, Any]) -> None:
@@ -149,7 +153,7 @@ class Screen:
 
     def line(self, text: str) -> None:
         """Print a line of the result as it is, uncoloured and unwrapped."""
-        self.out.print(text, highlight=False, markup=False)
+        self.out.print(printable(text), highlight=False, markup=False)
 
     def parity(self, report: Report) -> None:
         """Print the parity table and the verdict."""
@@ -159,7 +163,7 @@ class Screen:
             lines = [line for row in report.rows for line in _lines(row, None)]
             longest = max(map(len, lines), default=0) + NUMBERS
             # A console of that width: rich takes 80 columns for a pipe.
-            Console(file=self.out.file, width=longest).print(table)
+            Console(file=self.out.file, width=longest, emoji=False).print(table)
         else:
             self.out.print(table)
         for text in report.not_checked:
@@ -171,9 +175,22 @@ class Screen:
             self.line(f"parity does not hold; the first module that drifts: {drift}")
 
 
+def cut(text: str) -> str:
+    """A message of at most a screen; the middle of a longer one is left out."""
+    lines = [
+        line if len(line) <= 2000 else f"{line[:2000]}..." for line in text.split("\n")
+    ]
+    if len(lines) <= SCREEN:
+        return "\n".join(lines)
+    kept = SCREEN // 2
+    left = len(lines) - 2 * kept
+    return "\n".join([*lines[:kept], f"... {left} lines ...", *lines[-kept:]])
+
+
 def code_of(error: IvyportError) -> int:
     """The exit code of an error: who is at fault."""
-    return DEFECT if isinstance(error, DefectError | GraphError) else FAULT
+    own = isinstance(error, DefectError | GraphError | FactoryError)
+    return DEFECT if own else FAULT
 
 
 #: Columns of numbers and the marks, with the space between them.
@@ -215,11 +232,11 @@ def parity_table(rows: Sequence[ReportRow], width: int | None = None) -> Table:
 
 def _lines(row: ReportRow, room: int | None) -> list[str]:
     """The name of a row, and below it what else there is to say."""
-    name = f"{row.kind} {row.name}"
-    more = f"{row.shapes}  {row.note}".strip()
+    name = printable(f"{row.kind} {row.name}")
+    more = printable(f"{row.shapes}  {row.note}".strip())
     if room is None:
         return [name, f"  {more}"] if more else [name]
-    kept = [middle(f"{row.kind} ", row.name, room)]
+    kept = [middle(f"{row.kind} ", printable(row.name), room)]
     return kept + textwrap.wrap(
         more, room, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
     )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.util
+import re
 import textwrap
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import ivyport
 from ivyport.core.arguments import labels, to_json
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
 from ivyport.core.rounding import roundings
+from ivyport.core.shown import listed
 from ivyport.saving import FORMAT
 from ivyport.sources import KINDS, Captured, Dims, Source
 from ivyport.targets import DESCRIBED
@@ -117,6 +122,8 @@ def compile_port(
         n: captured.state[n] for n in mapped - tensors.keys() if n in captured.state
     }
     weights = WeightMap(tuple(rows), tuple(unused))
+    held = source.arrays(tensors, narrow=narrow, wide=unused)
+    notes += not_finite(rows, held)
     trains, odd = other_modes(captured.trains, emitted.modules)
     notes += odd
     made = Port(
@@ -125,7 +132,41 @@ def compile_port(
         source.arrays(unused, narrow=False), trains,
     )  # fmt: skip
     made.record = _record(source, graph, made, name)
-    return made, source.arrays(tensors, narrow=narrow, wide=unused)
+    return made, held
+
+
+def not_finite(rows: Collection[Row], arrays: Mapping[str, Any]) -> list[str]:
+    """A note of the weights that hold NaN or infinity; a buffer may hold infinity (masks)."""
+    found = []
+    for row in rows:
+        name = next((n for n in (row.source, *row.aliases) if n in arrays), None)
+        if name is None or name in found:
+            continue
+        array = np.asarray(arrays[name])
+        if array.dtype.kind in "biuSUO":
+            continue
+        wrong = np.isnan if row.kind == "buffer" else _is_not_finite
+        # TypeError: a dtype that has no such numbers.
+        with contextlib.suppress(TypeError):
+            if any(wrong(part).any() for part in _parts(array)):
+                found.append(name)
+    if not found:
+        return []
+    return [
+        f"NaN or infinity is in {len(found)} of the source's weights: {listed(found)}. "
+        "What is computed from them is NaN in the source and in the port."
+    ]
+
+
+def _is_not_finite(array: np.ndarray) -> np.ndarray:
+    return ~np.isfinite(array)
+
+
+def _parts(array: np.ndarray) -> Iterator[np.ndarray]:
+    """An array in pieces, so that what is asked of it takes little memory."""
+    flat = array.reshape(-1) if array.flags.c_contiguous else array.ravel()
+    for start in range(0, flat.size, 2**22):
+        yield flat[start : start + 2**22]
 
 
 def other_modes(
@@ -277,6 +318,13 @@ def with_verdict(source: str, report: Report) -> str:
     line = f"{verdict} outputs {worst:.1e} (relative, {report.precision})\n"
     head, mark, rest = source.partition("\ninputs    ")
     return f"{head}\n{line}{mark[1:]}{rest}"
+
+
+def without_verdict(source: str) -> str:
+    """The emitted file as it is before `with_verdict`."""
+    return re.sub(
+        r"\n(verified |NOT EQUAL) outputs .*(?=\ninputs    )", "", source, count=1
+    )
 
 
 def _record(

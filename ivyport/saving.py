@@ -1,93 +1,120 @@
-"""The saved folder: what `ivyport.save` writes and `ivyport.load` reads."""
+"""The saved folder: what `ivyport.save` writes and `ivyport.load` reads, beside its weights."""
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ivyport.core.errors import SourceError
+from ivyport.core.errors import SourceError, WeightsError
 from ivyport.core.report import Report, ReportRow
+from ivyport.folder import manifest
+from ivyport.folder.manifest import FORMAT, PORT, read_port
 from ivyport.targets import DESCRIBED
 
-PORT = "port.json"
-FORMAT = 1
-#: What a record must have for its port to be loaded.
-KEYS = ("target", "file", "class", "config", "weights", "modules", "notes", "free")
-# What an earlier port may have left that the new one does not overwrite.
-OWN_FILES = (
-    "model*.safetensors*",
-    "unported.safetensors",
-    "modeling_*.py",
-    "parity.json",
-)
+CONFIG = "config.json"
+UNPORTED = "unported.safetensors"
+#: Settings by which transformers chooses a class of its own.
+_CHOOSING = ("model_type", "architectures", "auto_map")
+#: Where ``config.json`` of a port keeps them.
+_SOURCE = "ported_from"
 
-
-@contextlib.contextmanager
-def staged(folder: Path) -> Iterator[Path]:
-    """A temporary folder whose files move to `folder` at the end, or vanish on an error."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield stage
-        if folder.exists():
-            for pattern in OWN_FILES:
-                for stale in folder.glob(pattern):
-                    if not (stage / stale.name).exists():
-                        stale.unlink()
-            for file in sorted(stage.iterdir()):
-                os.replace(file, folder / file.name)
-        else:
-            stage.chmod(0o755)
-            os.replace(stage, folder)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+__all__ = [
+    "CONFIG",
+    "FORMAT",
+    "PORT",
+    "UNPORTED",
+    "card",
+    "demand_unchanged",
+    "file_of",
+    "open_record",
+    "source_config",
+    "weights_digest",
+    "write_json",
+    "written_config",
+]
 
 
 def write_json(path: Path, value: Any) -> None:
     """Indented JSON with a final newline, in place of what was there."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    replace_text(path, text)
+    path.write_bytes(manifest.to_bytes(value))
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(name, 0o644)
-    os.replace(name, path)
-
-
-def read_port(folder: Path) -> dict[str, Any]:
-    """``port.json`` of a saved port.
+def open_record(folder: Path) -> dict[str, Any]:
+    """``port.json`` of a saved port, for a target that there is.
 
     Raises:
-        SourceError: the folder is no port, or one of a newer ivyport.
+        SourceError: the folder is no port, one of another ivyport, or damaged.
     """
-    path = folder / PORT
-    if not path.is_file():
-        raise SourceError(f"{folder} holds no saved port: there is no {PORT} in it")
-    damaged = f"{path} is damaged ({{}}): port the source again"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SourceError(damaged.format(error)) from error
-    if not isinstance(record, dict):
-        raise SourceError(damaged.format("it holds no record"))
-    if record.get("format") != FORMAT:
-        raise SourceError(
-            f"{path} has format {record.get('format')!r}; this ivyport reads {FORMAT}"
-        )
-    missing = [name for name in KEYS if name not in record]
-    if missing:
-        raise SourceError(damaged.format(f"without {', '.join(missing)}"))
+    record = read_port(folder)
+    if record["target"] not in DESCRIBED:
+        raise manifest.damaged(folder / PORT, f"its target is {record['target']!a}")
     return record
+
+
+def file_of(folder: Path, record: Mapping[str, Any]) -> bytes:
+    """The emitted source of a saved port.
+
+    Raises:
+        SourceError: it is missing, or cannot be read.
+    """
+    try:
+        return (folder / record["file"]).read_bytes()
+    except OSError as error:
+        raise SourceError(
+            f"{folder}: the emitted source {record['file']} is missing ({error.strerror})"
+        ) from error
+
+
+def demand_unchanged(folder: Path, record: Mapping[str, Any]) -> None:
+    """Demand the data of a port as it was saved: configuration and weights.
+
+    Raises:
+        WeightsError: naming the files that are missing or other ones.
+    """
+    data = [n for n in record["files"] if n == CONFIG or n.endswith(".safetensors")]
+    wrong = manifest.changed(folder, record["files"], data)
+    if wrong:
+        raise WeightsError(
+            f"{folder}: {', '.join(wrong)} changed since the port was saved: damaged, or of "
+            "another port. Put back what was saved, or port the source again. What you changed "
+            "yourself is loaded with changed=True."
+        )
+
+
+def weights_digest(record: Mapping[str, Any]) -> str:
+    """One SHA-256 for all weights that a record lists."""
+    held = {
+        name: told["sha256"]
+        for name, told in sorted(record["files"].items())
+        if name.startswith("model") and name.endswith(".safetensors")
+    }
+    return hashlib.sha256(json.dumps(held).encode()).hexdigest()
+
+
+def written_config(values: Mapping[str, Any], target: str) -> dict[str, Any]:
+    """A source's configuration as ``config.json`` of a port says it.
+
+    transformers would take a port to JAX for the source's own checkpoint by the model's type, and
+    draw at random what it misses: there the type is the port's.
+    """
+    if target == "torch" or not any(key in values for key in _CHOOSING):
+        return dict(values)
+    kept = {key: value for key, value in values.items() if key not in _CHOOSING}
+    told = {key: values[key] for key in _CHOOSING if key in values}
+    return {"model_type": f"ivyport_{target}", _SOURCE: told, **kept}
+
+
+def source_config(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The source's own configuration of what `written_config` made of it."""
+    told = values.get(_SOURCE)
+    if not isinstance(told, dict):
+        return dict(values)
+    own = {key: value for key, value in values.items() if key != _SOURCE}
+    own.pop("model_type", None)
+    return {**own, **told}
 
 
 def card(record: dict[str, Any], source_file: str, report: Report | None) -> str:

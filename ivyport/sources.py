@@ -96,6 +96,10 @@ class Source(Protocol):
     def config(self) -> dict[str, Any]:
         """Its configuration as JSON data, {} for a source without one."""
 
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes its weights take."""
+
 
 @dataclasses.dataclass
 class TorchSource:
@@ -126,6 +130,10 @@ class TorchSource:
         return Captured(
             traced.graph, tensors, state, places, args, kwargs, traced.notes, trains
         )
+
+    @property
+    def nbytes(self) -> int:
+        return sum(getattr(value, "nbytes", 0) for value in self._state().values())
 
     def _state(self) -> dict[str, Any]:
         seen: set[int] = set()
@@ -202,6 +210,11 @@ class JaxSource:
 
     def config(self) -> dict[str, Any]:
         return {}
+
+    @property
+    def nbytes(self) -> int:
+        held = {**self.opened.parameters, **self.opened.buffers}
+        return sum(getattr(value, "nbytes", 0) for value in held.values())
 
 
 class _Arrays(Mapping[str, np.ndarray]):

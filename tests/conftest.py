@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
+# What ports were emitted is kept apart from the user's own, also by processes of tests.
+if "IVYPORT_TESTS_STATE" not in os.environ:
+    os.environ["IVYPORT_TESTS_STATE"] = tempfile.mkdtemp(prefix="ivyport-state-")
+    atexit.register(shutil.rmtree, os.environ["IVYPORT_TESTS_STATE"], True)
+os.environ["XDG_STATE_HOME"] = os.environ["IVYPORT_TESTS_STATE"]
 # Nothing in the tests uses an accelerator or the network (the package index apart).
 # Two workers with two threads each on two cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

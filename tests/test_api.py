@@ -330,7 +330,9 @@ def test_edited_weights_go_home(tmp_path: Path, images: Any) -> None:
     edited.load_state_dict({k: torch.as_tensor(v) for k, v in state.items()})
     moved = edited.stem.weight - source.stem.weight
     assert torch.allclose(moved, torch.full_like(moved, 0.5))
-    assert_same(edited, ivyport.load(tmp_path / "port"), inputs)
+    with pytest.raises(WeightsError, match=r"model\.safetensors changed since"):
+        ivyport.load(tmp_path / "port")
+    assert_same(edited, ivyport.load(tmp_path / "port", changed=True), inputs)
 
 
 def test_trained_port_saves_its_current_weights(tmp_path: Path) -> None:
@@ -365,15 +367,16 @@ def test_weights_load_strictly(damage: Any, tmp_path: Path, images: Any) -> None
     damage(tensors)
     save_file(tensors, file)
     with pytest.raises(WeightsError, match=name):
-        ivyport.load(tmp_path / "port")
+        ivyport.load(tmp_path / "port", changed=True)
 
 
 def test_a_truncated_file_is_a_clear_error(tmp_path: Path, images: Any) -> None:
     ivyport.save(images[1], tmp_path / "port")
     file = tmp_path / "port" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(WeightsError, match=r"model\.safetensors"):
-        ivyport.load(tmp_path / "port")
+    for changed in (False, True):
+        with pytest.raises(WeightsError, match=r"model\.safetensors"):
+            ivyport.load(tmp_path / "port", changed=changed)
 
 
 # ---- requests that are at fault

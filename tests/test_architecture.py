@@ -60,7 +60,8 @@ UNITS = {
     # safetensors: helpers that are copied into the emitted file load its weights.
     "backends.jax": unit("core backends", ARRAYS | JAX | {"safetensors"}, JAX),
     "backends.torch": unit("core backends", ARRAYS | TORCH | {"safetensors"}, TORCH),
-    "weights": unit("core", ARRAYS | {"safetensors"}),
+    "folder": unit("core", frozenset()),
+    "weights": unit("core folder", ARRAYS | {"safetensors"}),
     "modules": unit(
         "core backends backends.jax backends.torch weights", ARRAYS | JAX | TORCH
     ),
@@ -70,13 +71,13 @@ UNITS = {
     ),
     "porting": unit(
         "core weights modules backends.jax backends.torch saving sources targets __init__",
-        frozenset(),
+        ARRAYS,
     ),
     "verification": unit(f"{ENGINE} frontends.jax", ARRAYS | TORCH | JAX, TORCH | JAX),
     "guard": unit("core", frozenset()),
-    "saving": unit("core targets", frozenset()),
+    "saving": unit("core folder targets", frozenset()),
     "api": unit(
-        "core guard weights verification saving sources porting targets __init__",
+        "core folder guard weights verification saving sources porting targets __init__",
         TORCH | JAX,
     ),
     "zoo": unit(
@@ -92,11 +93,13 @@ UNITS = {
         ARRAYS | TORCH | JAX | {"transformers", "matplotlib", "psutil"},
     ),
     "cli": unit(
-        f"{ENGINE} api zoo zoo.haiku bench targets cli_bench cli_jax cli_port cli_render "
-        "__init__",
+        f"{ENGINE} folder saving api zoo zoo.haiku bench targets cli_bench cli_jax "
+        "cli_port cli_render __init__",
         frozenset({"typer"}),
     ),
-    "cli_port": unit("core zoo targets cli_render __init__", frozenset({"typer"})),
+    "cli_port": unit(
+        "core folder api zoo targets cli_render __init__", frozenset({"typer"})
+    ),
     "cli_jax": unit("core zoo cli_port cli_render", frozenset({"typer"})),
     "cli_bench": unit("core bench targets cli_render", frozenset({"typer", "rich"})),
     "cli_render": unit("core", frozenset({"typer", "rich"})),

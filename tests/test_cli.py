@@ -160,6 +160,7 @@ def test_a_defect_of_the_factory_is_shown_whole_and_is_no_parity_failure(here):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 70
     assert "ZeroDivisionError" in done.stderr
+    assert "your own code raises" in done.stderr
 
 
 def test_the_zoo_lists_published_models():

@@ -19,7 +19,16 @@ from ivyport.cli import app  # noqa: E402
 from ivyport.zoo import hf, hf_configs, hf_inputs  # noqa: E402
 from tests.modules.emission import classes, family, methods  # noqa: E402
 
-ALLOWED = {"dataclasses", "json", "math", "pathlib", "typing", "torch", "numpy"}
+ALLOWED = {
+    "dataclasses",
+    "hashlib",
+    "json",
+    "math",
+    "pathlib",
+    "typing",
+    "torch",
+    "numpy",
+}
 FAMILIES = ["bert", "resnet", "t5", "swin", "wav2vec2"]
 
 

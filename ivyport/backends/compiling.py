@@ -9,7 +9,7 @@ import types
 from collections.abc import Mapping
 from pathlib import Path
 
-from ivyport.core.errors import WeightsError
+from ivyport.core.errors import SourceError, WeightsError
 
 Shapes = Mapping[str, tuple[int, ...]]
 _COUNT = itertools.count()
@@ -28,16 +28,22 @@ def compile_source(source: str, name: str) -> types.ModuleType:
     return module
 
 
-def load_source(file: Path, name: str) -> types.ModuleType:
-    """A source file as a module.
+def load_source(file: Path, name: str, code: bytes) -> types.ModuleType:
+    """A source file as a module; `code` is what was read of it, and is what runs.
 
     No bytecode is written into its folder, nor read: it may be of an older port.
+
+    Raises:
+        SourceError: it is no Python.
     """
+    try:
+        compiled = compile(code, str(file), "exec")
+    except (SyntaxError, ValueError) as error:
+        raise SourceError(f"{file} is no Python source: {error}") from error
     module = types.ModuleType(name)
     module.__file__ = str(file)
     sys.modules[name] = module
-    text = file.read_text(encoding="utf-8")
-    exec(compile(text, str(file), "exec"), module.__dict__)
+    exec(compiled, module.__dict__)
     return module
 
 

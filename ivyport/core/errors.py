@@ -24,6 +24,10 @@ class SourceError(IvyportError):
     """The source model cannot be found, read or built (folder, hub id, class, remote code)."""
 
 
+class FactoryError(SourceError):
+    """The user's own factory raises; the message holds its traceback, and is not ivyport's."""
+
+
 class InputError(IvyportError):
     """Example inputs do not fit the source's signature (names, dtypes or shapes)."""
 

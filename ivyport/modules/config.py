@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -91,6 +92,8 @@ class ConfigFields:
             if isinstance(v, int | float)
             and not isinstance(v, bool)
             and k.isidentifier()
+            # Python would read another name, which may be that of another field.
+            and unicodedata.is_normalized("NFKC", k)
             and not keyword.iskeyword(k)
             and not k.startswith("__")
         }

@@ -103,6 +103,9 @@ class FileEmitter:
             "SharedDropout",
             "Unset",
             "freeze",
+            "load_pretrained",
+            "saved_files",
+            "config_values",
         }  # made for single operations, too
         sources = pyast.helper_sources(self.layers, kinds)
         kinds_of = (ast.ClassDef, ast.FunctionDef)
@@ -271,7 +274,8 @@ class FileEmitter:
         config: str | None,
         aliases: list[ast.stmt],
     ) -> list[ast.stmt]:
-        loading = {"load_pretrained", *(["config_values"] if config else [])}
+        loading = {"load_pretrained", "saved_files"}
+        loading |= {"config_values"} if config else set()
         layers = pyast.helper_sources(self.layers, {*self.target.classes, *loading})
         helpers = pyast.helper_sources(self.runtime, self.exprs.helpers)
         body: list[ast.stmt] = []
@@ -320,17 +324,24 @@ class FileEmitter:
 _LOADING = {
     True: '''
 @classmethod
-def from_pretrained(cls, folder: str) -> "Model":
-    """The model saved in `folder`, loaded strictly and in eval mode."""
+def from_pretrained(cls, folder: str, changed: bool = False) -> "Model":
+    """The model saved in `folder`, loaded strictly and in eval mode.
+
+    With `changed`, files may be other ones than those that were saved.
+    """
+    files = saved_files(folder, changed)
     fields = [field.name for field in dataclasses.fields(Config)]
-    config = Config(**config_values(pathlib.Path(folder) / "config.json", fields))
-    return load_pretrained({make}, folder)
+    config = Config(**config_values(files, fields))
+    return load_pretrained({make}, files)
 ''',
     False: '''
 @classmethod
-def from_pretrained(cls, folder: str) -> "Model":
-    """The model saved in `folder`, loaded strictly and in eval mode."""
-    return load_pretrained({make}, folder)
+def from_pretrained(cls, folder: str, changed: bool = False) -> "Model":
+    """The model saved in `folder`, loaded strictly and in eval mode.
+
+    With `changed`, files may be other ones than those that were saved.
+    """
+    return load_pretrained({make}, saved_files(folder, changed))
 ''',
 }
 
@@ -341,7 +352,7 @@ def _annotate_config(cls: ast.ClassDef, config: str | None) -> None:
             node.annotation = pyast.name(config)
 
 
-STANDARD = ("dataclasses", "itertools", "json", "math", "pathlib")
+STANDARD = ("dataclasses", "hashlib", "itertools", "json", "math", "pathlib")
 
 
 def _imports(body: list[ast.stmt], framework: Framework) -> list[ast.stmt]:

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import keyword
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -210,7 +211,8 @@ def _length(keys: list[str], trained: bool) -> int | None:
 
 
 def _free(path: str, taken: set[str]) -> str:
-    base = re.sub(r"\W", "_", path)
+    # Python reads names in this form: two that it folds together would be one attribute.
+    base = re.sub(r"\W", "_", unicodedata.normalize("NFKC", path))
     if base.startswith("__"):  # Python mangles such names, and has methods of them
         base = base.strip("_")
     if not base.isidentifier() or keyword.iskeyword(base):

@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from ivyport.core.errors import WeightsError
+from ivyport.folder.manifest import PORT, record_digest, weights_file
 from ivyport.weights.mapping import (
     Tensors,
     TensorSpec,
@@ -26,7 +28,6 @@ from ivyport.weights.safetensors import Array, dtype_kind, numpy_dtype
 from ivyport.weights.store import MAX_SHARD_BYTES, Pending, TensorStore, write
 
 UNPORTED = "unported.safetensors"
-PORT = "port.json"
 HOME_METADATA: Mapping[str, str] = MappingProxyType({"format": "pt"})
 
 
@@ -100,8 +101,9 @@ def send_home(
     _check_dtype(dtype)
     folder = Path(ported_folder)
     _refuse_same(folder, Path(out_folder))
-    weight_map = _read_map(folder / PORT)
-    with TensorStore.open(folder) as port:
+    weight_map, files = _read_record(folder / PORT)
+    held = folder if files is None else weights_file(folder, files)
+    with TensorStore.open(held) as port:
         weight_map.check_target(port.specs())
         made = weight_map.source_specs(port.specs())
         names = weight_map.home_names(
@@ -117,7 +119,7 @@ def send_home(
             )
             for name, base in names
         ]
-        if (folder / UNPORTED).is_file():
+        if UNPORTED in files if files is not None else (folder / UNPORTED).is_file():
             pending += _unported(folder / UNPORTED, weight_map, dtype)
         return write(
             out_folder,
@@ -185,7 +187,8 @@ def _refuse_same(source: Path, out: Path) -> None:
         )
 
 
-def _read_map(file: Path) -> WeightMap:
+def _read_record(file: Path) -> tuple[WeightMap, Mapping[str, Any] | None]:
+    """The weight map of a port, and the files that it lists, None where it lists none."""
     try:
         content = json.loads(file.read_bytes().decode("utf-8"))
     except OSError as error:
@@ -197,7 +200,14 @@ def _read_map(file: Path) -> WeightMap:
         raise WeightsError(f"{file} is not JSON: {error}") from error
     if not isinstance(content, dict) or "weights" not in content:
         raise WeightsError(f'{file} has no weight map under the key "weights"')
+    told = content.get("digest")
+    if told is not None and told != record_digest(content):
+        raise WeightsError(
+            f"{file} was changed since it was saved: port the source again"
+        )
     try:
-        return WeightMap.from_json(content["weights"])
+        weight_map = WeightMap.from_json(content["weights"])
     except WeightsError as error:
         raise WeightsError(f"{file}: {error}") from error
+    files = content.get("files")
+    return weight_map, files if isinstance(files, dict) else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ivyport.core.errors import WeightsError
+from ivyport.core.shown import shown
 
 LIMIT = 50  # names listed in a group; the rest is counted
+LONGEST = 400  # characters of what is said of a name
 
 
 class Differences:
@@ -15,7 +17,7 @@ class Differences:
 
     def add(self, group: str, name: str, detail: str = "") -> None:
         """Note a problem. Names are quoted: they can hold newlines and quotes."""
-        line = f"{name!r}: {detail}" if detail else repr(name)
+        line = f"{shown(name)}: {detail[:LONGEST]}" if detail else shown(name)
         self._groups.setdefault(group, []).append(line)
 
     def raise_if_any(self, headline: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ivyport.core.errors import WeightsError
+from ivyport.core.shown import listed, shown
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
+MOST_AXES = 64
+MOST_ELEMENTS = 2**58  # of up to 16 bytes, as many as have a number
 # Data begins at a multiple of this, so that JAX can alias memory-mapped tensors on CPU.
 ALIGNMENT = 64
 
@@ -209,9 +213,11 @@ def _parse_json(file: Path, raw: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise WeightsError(f"{file}: the header names these twice: {twice}")
+            counts = Counter(name for name, _ in pairs)
+            twice = sorted(name for name, count in counts.items() if count > 1)
+            raise WeightsError(
+                f"{file}: the header names these twice: [{listed(twice)}]"
+            )
         return result
 
     try:
@@ -219,7 +225,7 @@ def _parse_json(file: Path, raw: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise WeightsError(
             f"{file} is not a safetensors file: its header of {len(raw)} bytes is not "
-            f"JSON ({error})"
+            f"JSON ({shown(str(error))})"
         ) from error
     if not isinstance(entries, dict) or not raw.startswith(b"{"):
         raise WeightsError(
@@ -233,36 +239,44 @@ def _parse_metadata(file: Path, value: object) -> dict[str, str]:
         isinstance(item, str) for item in value.values()
     ):
         raise WeightsError(
-            f"{file}: __metadata__ must map strings to strings, got {value!r}"
+            f"{file}: __metadata__ must map strings to strings, got {shown(value)}"
         )
     return value
 
 
 def _parse_entry(file: Path, name: str, entry: object, begin: int) -> TensorInfo:
-    where = f"{file}: tensor {name!r}"
+    where = f"{file}: tensor {shown(name)}"
+    if not _is_utf8(name):
+        raise WeightsError(f"{where} has a name that is no text")
     if not isinstance(entry, dict) or entry.keys() != {
         "dtype",
         "shape",
         "data_offsets",
     }:
         raise WeightsError(
-            f"{where} needs dtype, shape and data_offsets, got {entry!r}"
+            f"{where} needs dtype, shape and data_offsets, got {shown(entry)}"
         )
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(code, str) or code not in _DTYPES:
         raise WeightsError(
-            f"{where} has dtype {code!r}, which is not read; these are: "
+            f"{where} has dtype {shown(code)}, which is not read; these are: "
             + ", ".join(_DTYPES)
         )
     if not _is_sizes(shape):
-        raise WeightsError(f"{where} has an invalid shape {shape!r}")
+        raise WeightsError(f"{where} has an invalid shape {shown(shape)}")
+    # numpy, torch and JAX hold no more; sizes are theirs even where there are no elements.
+    if len(shape) > MOST_AXES or math.prod(n or 1 for n in shape) > MOST_ELEMENTS:
+        raise WeightsError(
+            f"{where} has the shape {shown(shape)}, and arrays have {MOST_AXES} axes and "
+            f"{MOST_ELEMENTS} elements at most"
+        )
     if not _is_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise WeightsError(f"{where} has invalid data_offsets {offsets!r}")
+        raise WeightsError(f"{where} has invalid data_offsets {shown(offsets)}")
     expected = math.prod(shape) * _DTYPES[code].itemsize
     if offsets[1] - offsets[0] != expected:
         raise WeightsError(
-            f"{where} of dtype {code} and shape {shape} takes {expected} bytes, but "
-            f"its data_offsets {offsets} give it {offsets[1] - offsets[0]}"
+            f"{where} of dtype {code} and shape {shown(shape)} takes {expected} bytes, but "
+            f"its data_offsets {shown(offsets)} give it {offsets[1] - offsets[0]}"
         )
     start, stop = begin + offsets[0], begin + offsets[1]
     return TensorInfo(name, _DTYPES[code].name, tuple(shape), file, start, stop)
@@ -282,9 +296,9 @@ def _check_layout(
             problem = "a gap" if info.start > position else "an overlap"
             raise WeightsError(
                 f"{file}: {problem} of {abs(info.start - position)} bytes between "
-                f"{previous} and tensor {info.name!r}; save the file again"
+                f"{previous} and tensor {shown(info.name)}; save the file again"
             )
-        position, previous = info.stop, f"tensor {info.name!r}"
+        position, previous = info.stop, f"tensor {shown(info.name)}"
     if position > size:
         raise truncated(file, expected=position, found=size, what="list of tensors")
     if position < size:

@@ -7,6 +7,7 @@ be converted on a machine that could not load it.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import mmap
 import os
@@ -24,6 +25,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ivyport.core.errors import WeightsError
+from ivyport.core.shown import LONGEST, printable, shown
 from ivyport.weights.safetensors import (
     ALIGNMENT,
     LENGTH_BYTES,
@@ -98,7 +100,7 @@ class TensorStore:
                 name = both[0]
                 raise WeightsError(
                     f"{len(both)} tensors are in two shards, the first of them "
-                    f"{name!r} in {store._tensors[name].file} and {file}"
+                    f"{shown(name)} in {store._tensors[name].file} and {file}"
                 )
             store._tensors.update(header.tensors)
             store.metadata.update(header.metadata)
@@ -118,7 +120,7 @@ class TensorStore:
         store = cls._open_files(index.parent, [index.parent / s for s in shards])
         found = {name: info.file.name for name, info in store._tensors.items()}
         wrong = [
-            f"{name!r} (index: {placed.get(name)}, shards: {found.get(name)})"
+            f"{shown(name)} (index: {placed.get(name)}, shards: {found.get(name)})"
             for name in sorted(placed.keys() | found.keys())
             if placed.get(name) != found.get(name)
         ]
@@ -137,10 +139,11 @@ class TensorStore:
         """Dtype, shape and place of a tensor; WeightsError for an unknown name."""
         info = self._tensors.get(name)
         if info is None:
-            close = difflib.get_close_matches(name, self._tensors, n=3)
+            some = [n for n in itertools.islice(self._tensors, 1000) if len(n) < 500]
+            close = difflib.get_close_matches(name[:500], some, n=3)
             hint = f"; close names: {close}" if close else ""
             raise WeightsError(
-                f"{self.path} has no tensor {name!r} among {len(self)}{hint}"
+                f"{self.path} has no tensor {shown(name)} among {len(self)}{hint}"
             )
         return info
 
@@ -237,7 +240,7 @@ def _nothing_in(folder: Path) -> WeightsError:
 
 def _some(names: Sequence[str], limit: int = 10) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    return ", ".join(printable(name[:LONGEST]) for name in names[:limit]) + more
 
 
 def _map(file: Path) -> tuple[mmap.mmap, Header]:
@@ -258,7 +261,7 @@ def _read_index(index: Path) -> dict[str, str]:
     try:
         content = json.loads(index.read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{index} is not JSON: {error}") from error
+        raise WeightsError(f"{index} is not JSON: {shown(str(error))}") from error
     except OSError as error:
         raise WeightsError(f"cannot read {index}: {error}") from error
     placed = content.get("weight_map") if isinstance(content, dict) else None
@@ -266,11 +269,16 @@ def _read_index(index: Path) -> dict[str, str]:
         raise WeightsError(f"{index} has no weight_map from tensor names to shards")
     for name, file in placed.items():
         # A shard outside of the folder is not part of the checkpoint.
-        if not isinstance(file, str) or "\\" in file or Path(file).name != file:
+        if not isinstance(file, str) or "\\" in file or not _is_plain(file):
             raise WeightsError(
-                f"{index} places {name!r} in {file!r}, which is not a plain file name"
+                f"{index} places {shown(name)} in {shown(file)}, which is not a plain file "
+                "name"
             )
     return placed
+
+
+def _is_plain(file: str) -> bool:
+    return file.isprintable() and len(file) < 256 and Path(file).name == file
 
 
 def _keep() -> None:

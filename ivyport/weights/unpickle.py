@@ -16,6 +16,8 @@ import math
 import mmap
 import os
 import pickletools
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -23,12 +25,16 @@ from typing import IO, Any, cast
 import ml_dtypes
 import numpy as np
 
+from ivyport.core.budget import VARIABLE, Budget, scale
 from ivyport.core.errors import WeightsError
+from ivyport.core.shown import LONGEST, shown
 
 #: A container nested deeper than this is no checkpoint.
 MAX_DEPTH = 64
 #: Foreign names that an error lists.
 MAX_LISTED = 20
+#: Opcodes that are read in seconds: a checkpoint has some for each array.
+MAX_STEPS = 500_000
 
 _NUMPY_MODULES = ("numpy.core", "numpy._core")
 # What is admitted: the names under which pickles of all numpy versions call it, and what it is
@@ -72,7 +78,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
-        return _Machine(path).run(data)
+        return _Machine(path, len(data)).run(data)
 
 
 def _opcodes(data: mmap.mmap) -> Iterator[tuple[str, Any, int | None]]:
@@ -121,8 +127,9 @@ class _Array:
 class _Machine:
     """The stack machine of a pickle, for plain data only."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: int) -> None:
         self.path = path
+        self.budget, self.steps = Budget(path, size), int(MAX_STEPS * scale())
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -134,6 +141,12 @@ class _Machine:
             for name, argument, position in _opcodes(data):  # noqa: B007
                 if name == "STOP":
                     break
+                self.steps -= 1
+                if self.steps < 0:
+                    raise _Refused(
+                        f"over {MAX_STEPS} opcodes (set {VARIABLE}=10 to read ten times as "
+                        "many)"
+                    )
                 self.step(name, argument)
             self.refuse_foreign()
             return _finished(self.pop(), 0, {})
@@ -143,11 +156,11 @@ class _Machine:
                 f"{self.path} is refused at byte {position}: {error}. Only numpy arrays, dtypes "
                 f"and plain containers are read from a pickle. {_ADVICE}"
             ) from None
-        # What the opcodes' parser and numpy raise for bytes that make no sense.
-        except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
+        except _BROKEN as error:
             self.refuse_foreign()
             raise WeightsError(
-                f"{self.path} is truncated or no pickle (near byte {position}: {error})"
+                f"{self.path} is truncated or no pickle (near byte {position}: "
+                f"{shown(str(error))[1:-1]})"
             ) from None
 
     def refuse_foreign(self) -> None:
@@ -188,9 +201,11 @@ class _Machine:
     def step(self, name: str, argument: Any) -> None:
         if name in _IGNORED:
             return
+        self.budget.charge(_COSTS.get(name, 8))
         if name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name]())
         elif name in _LITERALS:
+            self.budget.charge(sys.getsizeof(argument))
             self.stack.append(argument)
         elif name in _PUTS:
             self.memo[argument] = self.stack[-1]
@@ -242,6 +257,7 @@ class _Machine:
         self.extend(self.popped_mark())
 
     def extend(self, items: list[Any]) -> None:
+        self.budget.charge(8 * len(items))
         target = self.top((list, _Foreign))
         if isinstance(target, list):
             target.extend(items)
@@ -254,6 +270,7 @@ class _Machine:
         self.update(self.popped_mark())
 
     def update(self, items: list[Any]) -> None:
+        self.budget.charge(64 * len(items))
         target = self.top((dict, _Foreign))
         if isinstance(target, dict):
             target.update(_paired(items))
@@ -274,7 +291,7 @@ class _Machine:
         symbol = _Symbol(module, name)
         if symbol.role is None:
             # Names are shown escaped: they can hold anything.
-            self.foreign[ascii(str(symbol))[1:-1]] = None
+            self.foreign[ascii(str(symbol)[:LONGEST])[1:-1]] = None
             self.stack.append(_Foreign())
         else:
             self.stack.append(symbol)
@@ -312,6 +329,7 @@ class _Machine:
         make = _MAKERS.get(str(function.role))
         if make is None:
             raise _Refused(f"a call of {function}")
+        self.budget.charge(_COST_OF_CALL + _copied(arguments))
         return make(*arguments)
 
     def build(self, _: Any) -> None:
@@ -323,6 +341,7 @@ class _Machine:
         if isinstance(target, _DType):
             _set_order(target, state)
         elif isinstance(target, _Array):
+            self.budget.charge(_copied(state))
             _fill(target, state)
         elif isinstance(target, dict) and state in ({}, None):
             return
@@ -378,6 +397,31 @@ _HANDLERS: dict[str, Callable[[_Machine, Any], None]] = {
 }
 
 
+#: What an opcode makes, in bytes; nearly all else is a pointer.
+_COSTS = {
+    **dict.fromkeys(("EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT"), 72),
+    **dict.fromkeys(("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"), 72),
+    **dict.fromkeys((*_PUTS, "MEMOIZE"), 100),
+    **dict.fromkeys(("GLOBAL", "STACK_GLOBAL", "INST"), 200),
+}
+_COST_OF_CALL = 200
+#: What the opcodes' parser and numpy raise for bytes that make no sense.
+_BROKEN = (
+    *(ValueError, TypeError, IndexError, KeyError, OverflowError),
+    *(SyntaxError, AttributeError, RecursionError, NotImplementedError),
+)
+
+
+def _copied(value: Any) -> int:
+    """Bytes of texts, and elements of containers, that a call with these arguments may copy."""
+    if not isinstance(value, tuple):
+        return 0
+    parts = [x for x in value if isinstance(x, str | bytes | list | tuple | dict)]
+    return 8 * len(value) + sum(
+        len(x) if isinstance(x, str | bytes) else 100 * len(x) for x in parts
+    )
+
+
 def _reason(name: str) -> str:
     if "PERSID" in name:
         return "asks the reader for an object of its own"
@@ -397,6 +441,9 @@ def _paired(items: list[Any]) -> dict[Any, Any]:
     for key in keys:
         if not isinstance(key, str | int | float | bytes | None | _Foreign):
             raise _Refused(f"a {_kind(key)} as a mapping's key")
+        # Python finds larger ones slowly where many are made for that.
+        if isinstance(key, int) and abs(key) >= 2**60:
+            raise _Refused("an integer of over 60 bits as a mapping's key")
     return dict(zip(keys, values, strict=True))
 
 
@@ -432,9 +479,13 @@ def _make_dtype(name: Any, align: Any = False, copy: Any = True) -> _DType:
     del align, copy
     if isinstance(name, _Symbol) and name.role == "bfloat16":
         return _DType(np.dtype(ml_dtypes.bfloat16))
-    if not isinstance(name, str) or len(name) > 3:
-        raise _Refused(f"a dtype of a {_kind(name)}")
+    if not isinstance(name, str) or not _DTYPE.fullmatch(name):
+        said = f" {shown(name)}" if isinstance(name, str) else ""
+        raise _Refused(f"a dtype of a {_kind(name)}{said}")
     return _DType(_plain(np.dtype(name)))
+
+
+_DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|c8|c16|\?|[bBhHiIlLqQefdgFD])")
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -446,7 +497,7 @@ def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def _set_order(target: _DType, state: Any) -> None:
     order = _checked(state, (tuple,), "a dtype's state")[1]
     if order not in ("<", ">", "|", "="):
-        raise _Refused(f"a dtype of byte order {order!r}")
+        raise _Refused(f"a dtype of byte order {shown(order)}")
     if order in "<>" and target.dtype.kind in "biufc":
         target.dtype = target.dtype.newbyteorder(order)
 
@@ -482,8 +533,10 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
         _checked(size, (int,), "a shape")
         for size in _checked(shape, (tuple,), "a shape")
     ]
+    if len(sizes) > 64 or any(not 0 <= size < 2**63 for size in sizes):
+        raise ValueError("an array of a shape that no array has")
     expected = math.prod(sizes) * dtype.dtype.itemsize
-    if any(size < 0 for size in sizes) or expected != len(raw):
+    if expected != len(raw):
         raise ValueError(f"an array of shape {tuple(sizes)} in {len(raw)} bytes")
     flat = np.frombuffer(raw, dtype.dtype)
     native = flat.astype(dtype.dtype.newbyteorder("="), copy=False)

@@ -18,7 +18,7 @@ from ivyport.core.errors import InputError, SourceError
 from ivyport.weights.differences import Differences
 from ivyport.zoo import flax_checkpoints as checkpoints
 from ivyport.zoo.array_files import fitted
-from ivyport.zoo.factory import find_factory
+from ivyport.zoo.factory import find_factory, theirs
 
 if TYPE_CHECKING:
     from flax import linen, nnx
@@ -33,14 +33,16 @@ def build(spec: str) -> linen.Module | nnx.Module:
     """The module that `pkg.module:factory` makes.
 
     The factory takes no arguments; a ready module is taken as it is. Raises `SourceError`
-    where there is no such factory, or where it gives something else; what the factory
-    itself raises goes through.
+    where there is no such factory, or where it gives something else, and `FactoryError` where the
+    factory itself raises.
     """
     from flax import linen, nnx
 
     kinds = (linen.Module, nnx.Module)
     factory = find_factory(spec)
-    made = factory if isinstance(factory, kinds) or not callable(factory) else factory()
+    with theirs(spec):
+        ready = isinstance(factory, kinds) or not callable(factory)
+        made = factory if ready else factory()
     if not isinstance(made, kinds):
         raise SourceError(
             f"{spec} gives {type(made).__name__}, expected a flax.linen.Module, a "

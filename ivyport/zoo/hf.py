@@ -12,12 +12,16 @@ import contextlib
 import copy
 import difflib
 import json
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ivyport.core.budget import VARIABLE, scale
 from ivyport.core.errors import DependencyError, SourceError
+from ivyport.core.shown import printable, shown
 from ivyport.zoo import hf_configs, hf_hub
 from ivyport.zoo.hf_inputs import dims, example_inputs, second_inputs
 
@@ -173,7 +177,9 @@ def read_config(folder: Path) -> PreTrainedConfig:
     if model_type is None:
         model_type = _type_from_architectures(values, where)
     if not isinstance(model_type, str):
-        raise SourceError(f"{where} has the model_type {model_type!r}; it must be text")
+        raise SourceError(
+            f"{where} has the model_type {shown(model_type)}; it must be text"
+        )
     from transformers import CONFIG_MAPPING
 
     if model_type not in CONFIG_MAPPING:
@@ -306,14 +312,53 @@ def _config_values(folder: Path) -> dict[str, Any]:
         values = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(
-            f"config.json of {folder.name!r} cannot be read as JSON: {error}"
+            f"config.json of {folder.name!r} cannot be read as JSON: {shown(str(error))}"
         ) from error
     if not isinstance(values, dict):
         raise SourceError(
             f"config.json of {folder.name!r} holds a {type(values).__name__}; it must "
             "hold an object"
         )
+    _check_values(values, f"config.json of {folder.name!r}", "", 0)
     return values
+
+
+#: Above these a number of a configuration is no size of a model: building it would not end.
+_MOST_NUMBER, _MOST_PARTS, _MOST_LABELS = 2**31, 10_000, 1_000_000
+_PARTS = re.compile(r"layer|depth|blocks|stages|experts")
+_LABELS = re.compile(r"labels|classes")
+_DEEPEST = 32
+
+
+def _check_values(value: Any, where: str, key: str, depth: int) -> None:
+    """Refuse what no model is built from: deep nesting, NaN, broken texts, absurd sizes."""
+    if depth > _DEEPEST:
+        raise SourceError(f"{where} is nested more than {_DEEPEST} levels deep")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _check_values(name, where, "a key", depth)
+            _check_values(item, where, name if isinstance(name, str) else "", depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_values(item, where, key, depth + 1)
+    elif isinstance(value, str):
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            raise SourceError(
+                f"{where}: {shown(key)} has half a character: {shown(value)}"
+            )
+    elif isinstance(value, float) and math.isnan(value):
+        raise SourceError(f"{where}: {shown(key)} is NaN")
+    elif type(value) is int:
+        most = _MOST_NUMBER
+        if _PARTS.search(key):
+            most = _MOST_PARTS
+        elif _LABELS.search(key):
+            most = _MOST_LABELS
+        if abs(value) > most * scale():
+            raise SourceError(
+                f"{where}: {shown(key)} is {shown(value)}, and {most} is the most that is "
+                f"built; where it is meant, set {VARIABLE}=10 for ten times as much"
+            )
 
 
 def _type_from_architectures(values: dict[str, Any], where: str) -> str:
@@ -339,14 +384,14 @@ def _unknown_type(name: str, where: str, *, remote: bool) -> SourceError:
 
     if remote:
         return SourceError(
-            f"{where}: the model {name!r} needs remote code (its 'auto_map' points at "
+            f"{where}: the model {shown(name)} needs remote code (its 'auto_map' points at "
             "Python files of its own), which is never run. Load it yourself and port "
             "the live torch module: ivyport torch your.module:factory"
         )
-    close = difflib.get_close_matches(name, list(CONFIG_MAPPING), n=4)
+    close = difflib.get_close_matches(name[:100], list(CONFIG_MAPPING), n=4)
     hint = f"; close names: {', '.join(close)}" if close else ""
     return SourceError(
-        f"{where}: the model {name!r} is unknown to transformers "
+        f"{where}: the model {shown(name)} is unknown to transformers "
         f"{transformers.__version__}{hint}"
     )
 
@@ -514,4 +559,5 @@ def _not_built(cls: type[PreTrainedModel], error: Exception) -> SourceError:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    text = " ".join(str(error).split())
+    return printable(text if len(text) < 1000 else f"{text[:1000]}...")

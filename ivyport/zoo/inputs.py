@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from ivyport.core.errors import InputError
+from ivyport.core.errors import InputError, WeightsError
+from ivyport.zoo.array_files import read_npz, read_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -122,34 +122,17 @@ def read_inputs(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"--inputs {path}: no such file.")
     try:
         if path.suffix == ".npz":
-            arrays = _read_npz(path)
+            arrays = read_npz(path)
         elif path.suffix == ".safetensors":
-            arrays = _read_safetensors(path)
+            arrays = read_safetensors(path)
         else:
             raise InputError(f"--inputs {path}: expected an .npz or .safetensors file.")
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except WeightsError as error:
         raise InputError(f"--inputs {path} cannot be read: {error}") from error
     if not arrays:
         raise InputError(f"--inputs {path} holds no arrays.")
-    return arrays
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    # numpy would read a lone array too, and leaves a broken archive's file open.
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"--inputs {path} cannot be read: it is no .npz archive.")
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return dict(archive)
-
-
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"--inputs {path} cannot be read: {error}") from error
+    # Frameworks take over arrays that they may write to.
+    return {name: np.array(array) for name, array in arrays.items()}
 
 
 def to_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ivyport.core.errors import SourceError, WeightsError
 from ivyport.weights.differences import Differences
-from ivyport.zoo.factory import find_factory
+from ivyport.weights.store import TensorStore
+from ivyport.zoo.factory import find_factory, theirs
 
 if TYPE_CHECKING:
     import torch
@@ -18,15 +19,16 @@ def build(spec: str, *, seed: int) -> torch.nn.Module:
 
     The factory takes no arguments; a module class is a factory, and a ready module is
     taken as it is. Modules of the working folder are found too. Raises `SourceError`
-    where there is no such module or factory, or where it gives something else; what
-    the factory itself raises goes through.
+    where there is no such module or factory, or where it gives something else, and
+    `FactoryError` where the factory itself raises.
     """
     import torch
 
     factory = find_factory(spec)
     torch.manual_seed(seed)
     is_ready = isinstance(factory, torch.nn.Module)
-    made = factory if is_ready or not callable(factory) else factory()
+    with theirs(spec):
+        made = factory if is_ready or not callable(factory) else factory()
     if not isinstance(made, torch.nn.Module):
         raise SourceError(
             f"{spec} gives {type(made).__name__}, expected a torch.nn.Module or a "
@@ -47,6 +49,11 @@ def load_params(module: torch.nn.Module, path: Path) -> None:
 
     if not path.is_file():
         raise WeightsError(f"--params {path}: no such file.")
+    # Our own reader checks a header first, and says what is wrong in words.
+    try:
+        TensorStore.open(path).close()
+    except WeightsError as error:
+        raise WeightsError(f"--params {path} cannot be read: {error}") from error
     try:
         given = load_file(path)
     except SafetensorError as error:

@@ -273,6 +273,10 @@ def test_a_reader_can_change_the_number_of_layers() -> None:
     assert len(model.encoder.layer) == 5
 
 
+# What tells a saved folder from a damaged one, which nobody writes by hand beside a model.
+CHECKING = ("saved_files", "demand_saved", "load_weights")
+
+
 def test_emitted_bert_is_at_most_half_as_long_again_as_a_hand_written_one() -> None:
     """bert-base's own configuration; only its vocabulary is smaller, to be quick."""
     import torch
@@ -284,7 +288,7 @@ def test_emitted_bert_is_at_most_half_as_long_again_as_a_hand_written_one() -> N
         model = BertModel(BertConfig(vocab_size=64)).eval()
     inputs = hf_inputs.example_inputs(model)
     emitted = emit_module(model, inputs, hf_inputs.dims(model, inputs), fields(model))
-    ours = statements(emitted.source)
+    ours = statements(emitted.source, without=CHECKING)
     theirs = statements(HANDWRITTEN.read_text(encoding="utf-8"))
     assert ours <= 1.5 * theirs, f"{ours} of {theirs}: {ours / theirs:.2f}"
     assert len(classes(emitted.source)) == 10

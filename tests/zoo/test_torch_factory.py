@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ivyport.core.errors import SourceError, WeightsError
+from ivyport.core.errors import FactoryError, SourceError, WeightsError
 from ivyport.zoo import torch_factory
 
 SOURCE = """
@@ -63,9 +63,18 @@ def test_what_is_no_factory_is_refused(factories, spec, message):
         torch_factory.build(spec, seed=0)
 
 
-def test_what_the_factory_raises_goes_through(factories):
-    with pytest.raises(ZeroDivisionError, match="of the factory"):
+def test_what_the_factory_raises_is_theirs_with_its_traceback(factories):
+    with pytest.raises(FactoryError, match="your own code raises") as error:
         torch_factory.build(f"{factories}:fails", seed=0)
+    assert "ZeroDivisionError: of the factory" in str(error.value)
+    assert f"{factories}.py" in str(error.value)
+    assert "torch_factory.py" not in str(error.value)
+
+
+@pytest.mark.parametrize("spec", ["os:abort", "sys:exit", "subprocess:run"])
+def test_python_s_own_functions_are_no_factories(spec):
+    with pytest.raises(SourceError, match="Python's own"):
+        torch_factory.build(spec, seed=0)
 
 
 @pytest.mark.parametrize("tied", ["a.weight", "b.weight"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pathlib
 
@@ -113,17 +114,15 @@ class SharedDropout(nn.Module):
         return x * F.dropout(x.new_ones(shape), self.p)
 
 
-def load_pretrained(make, folder):
-    """Fill the model that `make` builds with `folder`'s safetensors, name by name.
+def load_pretrained(make, files):
+    """Fill the model that `make` builds with the weights among `saved_files`, by name.
 
     Nothing is initialised at random first. A tensor with several names is in the files
     under the first. The model is in eval mode: call `.train()` on it for dropout.
     """
     with torch.device("meta"):
         model = make()
-    weights = {}
-    for file in sorted(pathlib.Path(folder).glob("model*.safetensors")):
-        weights.update(load_file(file))
+    weights = load_weights(files)
     first = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         held = first.setdefault(tensor, name)
@@ -135,10 +134,39 @@ def load_pretrained(make, folder):
     return model.eval()
 
 
-def config_values(path, fields):
-    """The given fields of a JSON file."""
-    values = json.loads(pathlib.Path(path).read_text())
+def config_values(files, fields):
+    """The given fields of config.json among `saved_files`."""
+    path, digest = files["config.json"]
+    values = json.loads(path.read_text(encoding="utf-8"))
+    demand_saved(path, digest)
     return {key: values[key] for key in fields if key in values}
+
+
+def load_weights(files):
+    """The tensors of the weights among `saved_files`, by name."""
+    weights = {}
+    for name, (path, digest) in files.items():
+        if name.startswith("model") and name.endswith(".safetensors"):
+            weights.update(load_file(path))
+            demand_saved(path, digest)
+    return weights
+
+
+def saved_files(folder, changed):
+    """Path and SHA-256 of each file that `folder`'s port.json lists, by name."""
+    folder = pathlib.Path(folder)
+    record = json.loads((folder / "port.json").read_text(encoding="utf-8"))
+    return {
+        name: (folder / name, None if changed else file["sha256"])
+        for name, file in record["files"].items()
+    }
+
+
+def demand_saved(path, digest):
+    """Demand a file as it was saved, where its SHA-256 is given."""
+    with open(path, "rb") as file:
+        if digest and hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            raise ValueError(f"{path} was changed or replaced since it was saved")
 
 
 __all__ = [

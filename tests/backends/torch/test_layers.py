@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ivyport.backends.torch import _layers
+from ivyport.folder.manifest import described
 from tests.support import assert_close
 
 
@@ -112,11 +113,19 @@ class _Tied(nn.Module):
         self.register_buffer("offset", torch.zeros(2))
 
 
+def _saved(folder: Path) -> dict[str, tuple[Path, str]]:
+    """The files of a folder as `from_pretrained` gets them, by a port.json that lists all."""
+    names = [path.name for path in folder.iterdir()]
+    record = {"files": described(folder, names)}
+    (folder / "port.json").write_text(json.dumps(record))
+    return _layers.saved_files(folder, changed=False)
+
+
 def test_load_pretrained_keeps_what_is_tied(tmp_path: Path) -> None:
     weight = torch.arange(12.0).reshape(4, 3)
     save_file({"embed.weight": weight}, tmp_path / "model-1.safetensors")
     save_file({"offset": torch.ones(2)}, tmp_path / "model-2.safetensors")
-    model = _layers.load_pretrained(_Tied, tmp_path)
+    model = _layers.load_pretrained(_Tied, _saved(tmp_path))
     assert not model.training
     assert model.head.weight is model.embed.weight
     assert isinstance(model.head.weight, nn.Parameter)
@@ -129,7 +138,7 @@ def test_load_pretrained_is_strict(tmp_path: Path) -> None:
     tensors = {"embed.weight": torch.zeros(4, 2), "other": torch.zeros(1)}
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(RuntimeError) as error:
-        _layers.load_pretrained(_Tied, tmp_path)
+        _layers.load_pretrained(_Tied, _saved(tmp_path))
     for name in ("offset", "other", "embed.weight"):
         assert name in str(error.value)
 
@@ -137,4 +146,22 @@ def test_load_pretrained_is_strict(tmp_path: Path) -> None:
 def test_config_values_are_the_known_fields(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"width": 3, "unknown": 1}))
-    assert _layers.config_values(path, ["width", "depth"]) == {"width": 3}
+    files = _saved(tmp_path)
+    assert _layers.config_values(files, ["width", "depth"]) == {"width": 3}
+
+
+def test_files_that_port_json_does_not_name_are_not_read(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
+    files = _saved(tmp_path)
+    save_file({"a": torch.ones(2)}, tmp_path / "model_backup.safetensors")
+    assert _layers.load_weights(files)["a"].tolist() == [0.0, 0.0]
+
+
+def test_a_changed_file_is_read_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
+    files = _saved(tmp_path)
+    save_file({"a": torch.ones(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="changed or replaced"):
+        _layers.load_weights(files)
+    anything = _layers.saved_files(tmp_path, changed=True)
+    assert _layers.load_weights(anything)["a"].tolist() == [1.0, 1.0]

@@ -1,6 +1,7 @@
 """A port."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from typing import NamedTuple
@@ -51,17 +52,15 @@ def check_shapes(
             )
 
 
-def load_pretrained(make, folder):
-    """Fill the model that `make` builds with `folder`'s safetensors, name by name.
+def load_pretrained(make, files):
+    """Fill the model that `make` builds with the weights among `saved_files`, by name.
 
     Nothing is initialised at random first. A tensor with several names is in the files
     under the first. The model is in eval mode: call `.train()` on it for dropout.
     """
     with torch.device("meta"):
         model = make()
-    weights = {}
-    for file in sorted(pathlib.Path(folder).glob("model*.safetensors")):
-        weights.update(load_file(file))
+    weights = load_weights(files)
     first = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         held = first.setdefault(tensor, name)
@@ -73,10 +72,39 @@ def load_pretrained(make, folder):
     return model.eval()
 
 
-def config_values(path, fields):
-    """The given fields of a JSON file."""
-    values = json.loads(pathlib.Path(path).read_text())
+def config_values(files, fields):
+    """The given fields of config.json among `saved_files`."""
+    path, digest = files["config.json"]
+    values = json.loads(path.read_text(encoding="utf-8"))
+    demand_saved(path, digest)
     return {key: values[key] for key in fields if key in values}
+
+
+def load_weights(files):
+    """The tensors of the weights among `saved_files`, by name."""
+    weights = {}
+    for name, (path, digest) in files.items():
+        if name.startswith("model") and name.endswith(".safetensors"):
+            weights.update(load_file(path))
+            demand_saved(path, digest)
+    return weights
+
+
+def saved_files(folder, changed):
+    """Path and SHA-256 of each file that `folder`'s port.json lists, by name."""
+    folder = pathlib.Path(folder)
+    record = json.loads((folder / "port.json").read_text(encoding="utf-8"))
+    return {
+        name: (folder / name, None if changed else file["sha256"])
+        for name, file in record["files"].items()
+    }
+
+
+def demand_saved(path, digest):
+    """Demand a file as it was saved, where its SHA-256 is given."""
+    with open(path, "rb") as file:
+        if digest and hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            raise ValueError(f"{path} was changed or replaced since it was saved")
 
 
 class ResNetConvLayer(nn.Module):
@@ -267,10 +295,12 @@ class ResNetModel(nn.Module):
         )
 
     @classmethod
-    def from_pretrained(cls, folder: str) -> "ResNetModel":
-        """The model saved in `folder`, loaded strictly and in eval mode."""
+    def from_pretrained(cls, folder: str, changed: bool = False) -> "ResNetModel":
+        """The model saved in `folder`, loaded strictly and in eval mode.
+
+        With `changed`, files may be other ones than those that were saved.
+        """
+        files = saved_files(folder, changed)
         fields = [field.name for field in dataclasses.fields(ResNetConfig)]
-        config = ResNetConfig(
-            **config_values(pathlib.Path(folder) / "config.json", fields)
-        )
-        return load_pretrained(lambda: cls(config), folder)
+        config = ResNetConfig(**config_values(files, fields))
+        return load_pretrained(lambda: cls(config), files)
