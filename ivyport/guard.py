@@ -9,6 +9,7 @@ the cause, so that no traceback is lost.
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib.metadata
 import sys
@@ -36,6 +37,7 @@ _PACKAGES = ("torch", "transformers", "jax", "flax", "dm-haiku", "numpy", "safet
 _PATHS = sysconfig.get_paths()
 # Where no source of the user's is written.
 _LIBRARIES = tuple({_PATHS["stdlib"], _PATHS["platstdlib"]})
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG}
 _MARK = "This is a defect of ivyport"
 _INSTALLED = ("site-packages", "dist-packages")
 
@@ -105,6 +107,12 @@ def explained(error: BaseException, call: str) -> IvyportError:
         return WeightsError(
             f"{error.filename}: {error.strerror or error}. Give a path that can be read and "
             "written."
+        )
+    if isinstance(error, OSError) and error.errno in _DISK:
+        # What fails in the middle of a write does not say of which file.
+        return WeightsError(
+            f"a file cannot be written: {error.strerror or error}. Nothing has changed: make "
+            "room, or give a folder on another disk."
         )
     if isinstance(error, ImportError):
         name = error.name or "a package"

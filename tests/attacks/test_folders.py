@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -324,3 +325,20 @@ def test_names_that_python_folds_together_stay_apart(tmp_path, target):
     send_home(tmp_path / "out", tmp_path / "home")
     home = load_file(tmp_path / "home/model.safetensors")
     assert home.keys() == source.state_dict().keys()
+
+
+def test_a_disk_that_fills_while_a_port_is_written(tmp_path, monkeypatch):
+    x, folder = torch.ones(2, 4), tmp_path / "out"
+    model = ivyport.transpile(Net().eval(), "torch", kwargs={"x": x})
+    ivyport.save(model, folder)
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(WeightsError, match=r"No space left.*Nothing has changed"):
+        ivyport.save(model, folder)
+    monkeypatch.undo()
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
