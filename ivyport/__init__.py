@@ -26,6 +26,7 @@ __all__ = [
     "load",
     "port",
     "save",
+    "send_home",
     "trace",
     "transpile",
     "verify",

@@ -9,12 +9,14 @@ import importlib.util
 import re
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import ivyport
-from ivyport.core.arguments import labels, to_json
+from ivyport.core.arguments import labels, shapes, to_json
+from ivyport.core.dims import as_symbol
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
 from ivyport.core.rounding import roundings
@@ -22,6 +24,7 @@ from ivyport.core.shown import listed
 from ivyport.saving import FORMAT
 from ivyport.sources import KINDS, Captured, Dims, Source
 from ivyport.targets import DESCRIBED
+from ivyport.weights.checksums import checksums
 from ivyport.weights.mapping import Row, WeightMap
 
 if TYPE_CHECKING:
@@ -47,7 +50,8 @@ class Port:
 
     `args` and `kwargs` are the example inputs; `free` the symbolic axes of each input. `record`
     is what ``port.json`` will say. `unused` are source tensors that the port keeps without using
-    them. `trains` are the modules, by their paths in the port, that start in train mode.
+    them. `trains` are the modules, by their paths in the port, that start in train mode. `beside`
+    are files that its folder gets too.
     """
 
     target: str
@@ -64,6 +68,7 @@ class Port:
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
     unused: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     trains: tuple[str, ...] = ()
+    beside: tuple[Path, ...] = ()
 
 
 def realize(target: str) -> Any:
@@ -125,13 +130,14 @@ def compile_port(
     held = source.arrays(tensors, narrow=narrow, wide=unused)
     notes += not_finite(rows, held)
     trains, odd = other_modes(captured.trains, emitted.modules)
-    notes += odd
+    notes += [*odd, *_built_in(graph, captured.kwargs)]
     made = Port(
         target, emitted.source, emitted.cls, emitted.config, values, weights,
         emitted.modules, notes, {}, _free(graph), captured.args, captured.kwargs,
         source.arrays(unused, narrow=False), trains,
     )  # fmt: skip
     made.record = _record(source, graph, made, name)
+    made.record["as_ported"] = checksums(weights.forward(held))
     return made, held
 
 
@@ -202,6 +208,28 @@ def other_modes(
     ]
 
 
+def _built_in(graph: Graph, given: Mapping[str, Any]) -> list[str]:
+    """Notes about what the trace has built in of what the caller gave: constants and sizes."""
+    constants = [
+        f"{a.name}={textwrap.shorten(repr(a.structure), 60)}"
+        for a in graph.signature()
+        if a.is_constant and a.structure is not None and a.name in given
+    ]
+    found = []
+    if constants:
+        found.append(
+            f"Built in: {', '.join(constants)}. Another value is refused: port again for it."
+        )
+    fixed = [
+        f"{label} {_shape(value.type)}"
+        for value, label in labels(graph.signature()).items()
+        if value.type.shape and not any(map(as_symbol, value.type.shape))
+    ]
+    if fixed:
+        found.append(f"Of one size alone: {', '.join(fixed)}.")
+    return found
+
+
 def settled(emitted: Emitted, captured: Captured, target: str, name: str) -> list[Row]:
     """The rows under the names that the port's own state has."""
     backend = realize(target)
@@ -259,8 +287,6 @@ def tell(progress: Progress | None, stage: str) -> None:
 
 
 def _free(graph: Graph) -> dict[str, dict[int, str]]:
-    from ivyport.core.dims import as_symbol
-
     return {
         str(v.name): {a: s for a, d in enumerate(v.type.shape) if (s := as_symbol(d))}
         for v in graph.inputs
@@ -338,6 +364,7 @@ def _record(
     package = {"torch": "torch", "haiku": "dm-haiku", "jax": "jax"}.get(
         source.kind, "flax"
     )
+    sizes = shapes(graph.signature(), made.args, made.kwargs)
     return {
         "format": FORMAT,
         "ivyport": ivyport.__version__,
@@ -356,6 +383,7 @@ def _record(
                 "dtype": v.type.dtype,
                 "shape": _shape(v.type),
                 "at": label,
+                "example": sizes.get(v),
             }
             for v, label in labels(graph.signature()).items()
         ],

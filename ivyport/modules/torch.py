@@ -412,6 +412,6 @@ FRAMEWORK = Framework(
     target=Torch,
     runtime=_runtime,
     naming=_naming,
-    load_file="from safetensors.torch import load_file",
+    load_file="from safetensors.torch import load_file, save_file",
     construct=("lambda: cls(config)", "cls"),
 )
