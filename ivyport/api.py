@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import ivyport
 from ivyport.card import card
+from ivyport.core import memory
 from ivyport.core.checks import Check
 from ivyport.core.errors import InputError, IvyportError, SourceError, WeightsError
 from ivyport.core.ir import Graph
@@ -382,7 +383,8 @@ def port(
     What is verified is what is saved: it is loaded again by its own code, and put in the folder's
     place afterwards. A port that does not hold is written with `keep` only, and says so. `name` is
     that of the emitted file, ``modeling_<name>.py``; `overwrite` is that of `save`. `beside` are
-    files that the folder gets too, such as those of a tokenizer.
+    files that the folder gets too, such as those of a tokenizer. `progress` is told 'memory', what
+    verification needs about and what there is, before it begins.
 
     Raises:
         InputError: `name` is no Python identifier, the folder cannot be written, or as `transpile`
@@ -409,6 +411,8 @@ def port(
         _write(made, draft, arrays, made.weights, progress)
         report = None
         if verify:
+            if progress is not None:
+                progress("memory", memory.needed(opened.nbytes), memory.available())
             report = ivyport.verify(
                 source, _read(draft.stage, True, True), args=made.args,
                 kwargs=made.kwargs, params=params, state=state, rng=rng,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: the user's factory is; Ctrl-C.
 OK, DRIFT, FAULT, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
 #: Stages whose progress counts bytes; every other one counts items.
-BYTE_STAGES = frozenset({"download", "weights", "save"})
+BYTE_STAGES = frozenset({"download", "weights", "save", "memory"})
 #: Lines of a message that are shown.
 SCREEN = 60
 #: Rows of one kind that a table shows; the worst come first.
@@ -85,6 +85,12 @@ class Stages:
         if done is not None:
             amount = _amount(stage, done, total)
             self._live.update(self._task, completed=done, total=total, amount=amount)
+            if stage == "memory" and done > (total or done):
+                self._console.print(
+                    f"warning: verifying needs about {decimal(done)} of memory, and "
+                    f"{decimal(total or 0)} are free: --no-verify ports without it",
+                    highlight=False,
+                )
 
     def counter(self, stage: str, begin: bool = True) -> Callable[[int], None]:
         """A callback that gets increments (bytes, say) and shows their sum so far.

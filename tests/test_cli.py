@@ -480,3 +480,22 @@ def test_errors_are_whole_lines_in_a_pipe_and_a_panel_in_a_terminal():
         assert ("╭" in shown) == framed
         if not framed:
             assert f"InputError: {LONG} is wrong {LONG} is wrong" in shown
+
+
+def test_what_verification_needs_is_said_before_it_and_a_warning_where_it_is_too_much(
+    here,
+):
+    from ivyport.cli_render import Stages
+    from ivyport.core import memory
+
+    assert memory.needed(2 * 10**9) > 3 * memory.needed(10**8)
+    assert memory.available() > 10**8
+    args = ("torch", "cli_factories:Scaled", "--to", "torch", "--input", INPUT)
+    code, _, err = run(*args, "-o", "out")
+    assert code == 0
+    assert re.search(r"memory +0\.0 s +\d[\d.]* GB of", err)
+    assert err.index("memory") < err.index("verify")
+    screen, file = _screen(None)
+    with Stages(screen.err) as stages:
+        stages("memory", 9 * 10**9, 4 * 10**9)
+    assert "warning: verifying needs about 9.0 GB" in file.getvalue()

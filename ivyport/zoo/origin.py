@@ -96,7 +96,7 @@ class TorchOrigin:
         module = torch_factory.build(self.model, seed=self.seed)
         if self.params is not None:
             torch_factory.load_params(module, Path(self.params))
-        name = safe_name(type(module).__name__)
+        name = safe_name(torch_factory.class_name(module))
         inputs = with_settings(to_torch(arrays), self.settings)
         return Built(module, inputs, name, origin_to_json(self))
 
