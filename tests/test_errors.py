@@ -274,7 +274,7 @@ def demand_harmless(source: str) -> None:
         elif isinstance(node, ast.arg):
             names = [node.arg]
         assert not FORBIDDEN & set(names), ast.unparse(node)
-    roots = {"dataclasses", "json", "math", "pathlib", "typing"}
+    roots = {"dataclasses", "hashlib", "json", "math", "pathlib", "typing"}
     roots |= {"jax", "flax", "numpy", "safetensors"}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

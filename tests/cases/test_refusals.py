@@ -28,7 +28,6 @@ from ivyport.core.errors import (  # noqa: E402
     IvyportError,
     SourceError,
     TraceError,
-    WeightsError,
 )
 from tests.plain_models import seeded  # noqa: E402
 from tests.support import assert_close  # noqa: E402
@@ -366,7 +365,7 @@ def port() -> Any:
 
 def test_folders_that_cannot_be_written_or_read(port: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(WeightsError, match=r"file.*Give a path"):
+    with pytest.raises(InputError, match=r"file.*cannot be written.*Give another"):
         ivyport.save(port, tmp_path / "file" / "below")
     with pytest.raises(IvyportError, match="no saved port"):
         ivyport.load(tmp_path)
@@ -376,6 +375,9 @@ def test_folders_that_cannot_be_written_or_read(port: Any, tmp_path: Path) -> No
     ):
         ivyport.load(tmp_path)
     (tmp_path / "port.json").write_text('{"format": 1}')
+    with pytest.raises(SourceError, match=r"format 1; .* reads 2: port the source"):
+        ivyport.load(tmp_path)
+    (tmp_path / "port.json").write_text('{"format": 2}')
     with pytest.raises(
         SourceError, match=r"port\.json.*damaged.*port the source again"
     ):
