@@ -27,7 +27,15 @@ from ivyport.porting import (
     tell,
     with_verdict,
 )
-from ivyport.saving import PORT, card, read_port, replace_text, staged, write_json
+from ivyport.saving import (
+    COMPARED,
+    PORT,
+    card,
+    read_port,
+    replace_text,
+    staged,
+    write_json,
+)
 from ivyport.sources import Dims, demand_source, open_source
 from ivyport.targets import require, resolve_target
 from ivyport.weights.mapping import Row, WeightMap
@@ -146,6 +154,7 @@ def transpile(
             from ivyport.verification import parity_error
 
             raise parity_error(report)
+        port.checked = report
     elif verify:
         _check(source, model, port, given, progress)
     backend.train_modules(model, port.trains, set(port.modules.values()))
@@ -163,7 +172,7 @@ def _check(
     from ivyport import verification
 
     tell(progress, "check")
-    port.notes += verification.check(
+    notes = verification.check(
         source,
         model,
         port.modules,
@@ -173,6 +182,9 @@ def _check(
         **given,
         through=port.record.get("rounded"),
     )
+    port.notes += notes
+    if not any("not compared" in note for note in notes):
+        port.checked = COMPARED
 
 
 @guarded
@@ -397,5 +409,7 @@ def _write(
         (stage / port.record["file"]).write_text(port.source, encoding="utf-8")
         write_json(stage / "config.json", port.config_values)
         write_json(stage / PORT, port.record)
-        text = card(port.record, port.record["file"], None)
+        if isinstance(port.checked, Report):
+            write_json(stage / "parity.json", port.checked.to_json())
+        text = card(port.record, port.record["file"], port.checked)
         (stage / "README.md").write_text(text, encoding="utf-8")

@@ -14,6 +14,7 @@ from ivyport.core.arguments import labels, to_json
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
 from ivyport.core.rounding import roundings
+from ivyport.core.tables import table_sizes
 from ivyport.saving import FORMAT
 from ivyport.sources import KINDS, Captured, Dims, Source
 from ivyport.targets import DESCRIBED
@@ -43,6 +44,7 @@ class Port:
     `args` and `kwargs` are the example inputs; `free` the symbolic axes of each input. `record`
     is what ``port.json`` will say. `unused` are source tensors that the port keeps without using
     them. `trains` are the modules, by their paths in the port, that start in train mode.
+    `checked` is what was compared when it was made: a report, or the same in words.
     """
 
     target: str
@@ -59,6 +61,7 @@ class Port:
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
     unused: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     trains: tuple[str, ...] = ()
+    checked: Report | str | None = None
 
 
 def realize(target: str) -> Any:
@@ -264,7 +267,7 @@ def _entry(key: str, text: str) -> str:
 
 
 def _shape(type_: Any) -> str:
-    from ivyport.modules.body import SYMBOL_NAMES
+    from ivyport.modules.checks import SYMBOL_NAMES
 
     names = [SYMBOL_NAMES.get(str(d), str(d)) for d in type_.shape]
     return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
@@ -290,6 +293,7 @@ def _record(
     package = {"torch": "torch", "haiku": "dm-haiku", "jax": "jax"}.get(
         source.kind, "flax"
     )
+    tables = table_sizes(graph)
     return {
         "format": FORMAT,
         "ivyport": ivyport.__version__,
@@ -308,6 +312,7 @@ def _record(
                 "dtype": v.type.dtype,
                 "shape": _shape(v.type),
                 "at": label,
+                **({"below": tables[v]} if v in tables else {}),
             }
             for v, label in labels(graph.signature()).items()
         ],

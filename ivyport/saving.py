@@ -16,6 +16,11 @@ from ivyport.core.report import Report, ReportRow
 from ivyport.targets import DESCRIBED
 
 PORT = "port.json"
+#: What the card says of a port whose outputs alone were compared.
+COMPARED = (
+    "When the port was made, its outputs on the example inputs were those of the source. "
+    "Gradients, other sizes and train mode were not compared: `ivyport.verify` does that."
+)
 FORMAT = 1
 #: What a record must have for its port to be loaded.
 KEYS = ("target", "file", "class", "config", "weights", "modules", "notes", "free")
@@ -90,8 +95,11 @@ def read_port(folder: Path) -> dict[str, Any]:
     return record
 
 
-def card(record: dict[str, Any], source_file: str, report: Report | None) -> str:
-    """The model card: what was ported, how to load it, how it was checked."""
+def card(record: dict[str, Any], source_file: str, report: Report | str | None) -> str:
+    """The model card: what was ported, how to load it, how it was checked.
+
+    `report` is what was compared when the port was made, in numbers or in words.
+    """
     module = source_file.removesuffix(".py")
     cls = record["class"]
     source, target = record["source"], DESCRIBED[record["target"]]
@@ -116,6 +124,7 @@ def card(record: dict[str, Any], source_file: str, report: Report | None) -> str
             f"| `{i.get('at', i['name'])}` | {i['dtype']} | {i['shape']} |"
             for i in record["inputs"]
         ),
+        *_ids(record),
         "",
         "## Parity",
         "",
@@ -126,9 +135,26 @@ def card(record: dict[str, Any], source_file: str, report: Report | None) -> str
     return "\n".join(lines) + "\n"
 
 
-def _parity(report: Report | None) -> list[str]:
+def _ids(record: dict[str, Any]) -> list[str]:
+    """What JAX makes of ids that are in no table, where the source may raise."""
+    limits = [
+        (i.get("at", i["name"]), i["below"]) for i in record["inputs"] if "below" in i
+    ]
+    if record["target"] == "torch" or not limits:
+        return []
+    ranges = ", ".join(f"`{name}` from 0 to {below - 1}" for name, below in limits)
+    return [
+        "",
+        f"Ids are rows of tables: {ranges}. JAX raises no error for others, which give NaN or "
+        "another row; check them before the model.",
+    ]
+
+
+def _parity(report: Report | str | None) -> list[str]:
     if report is None:
         return ["Not verified."]
+    if isinstance(report, str):
+        return [report]
     verdict = "holds" if report.passed else "DOES NOT HOLD"
     lines = [
         f"Parity with the source {verdict} ({report.precision}).",

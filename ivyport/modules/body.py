@@ -440,10 +440,10 @@ class Body:
             self.statements.append(loop)
             return
         if again is None:
-            self.outer = ast.For(ANY, ast.Tuple([]), [loop], [], lineno=0)
-            self.statements[-1] = self.outer
-            self.rounds[self.outer] = 1
-        self.rounds[self.outer] += 1
+            self.outer = again = ast.For(ANY, ast.Tuple([]), [loop], [], lineno=0)
+            self.statements[-1] = again
+            self.rounds[again] = 1
+        self.rounds[again] += 1
 
     def _carry(self, initial: Value, final: Value) -> str:
         """The loop variable that starts as `initial`; a copy if `initial` is needed later."""

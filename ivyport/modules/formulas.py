@@ -163,7 +163,10 @@ def spelled(
 def _double(exprs: Exprs, size: ast.expr) -> ast.expr:
     if isinstance(size, ast.Constant) and isinstance(size.value, int):
         return ast.Constant(2 * size.value)
-    half = isinstance(size, ast.BinOp) and isinstance(size.op, ast.FloorDiv)
-    if half and ast.dump(size.right) == ast.dump(ast.Constant(2)):
+    if (
+        isinstance(size, ast.BinOp)
+        and isinstance(size.op, ast.FloorDiv)
+        and ast.dump(size.right) == ast.dump(ast.Constant(2))
+    ):
         return size.left
     return exprs.binary("*", 2, size)
