@@ -184,7 +184,7 @@ def _check(
     )
     port.notes += notes
     if not any("not compared" in note for note in notes):
-        port.checked = COMPARED
+        port.checked = port.record["compared"] = COMPARED
 
 
 @guarded
@@ -248,6 +248,7 @@ def load(folder: str | Path) -> Any:
             i: {int(a): n for a, n in axes.items()}
             for i, axes in record["free"].items()
         },
+        checked=record.get("compared"),
     )
     return model
 

@@ -39,6 +39,14 @@ ROLES = {
 }
 
 
+def _attended(node: Node) -> dict[Value, str]:
+    """What attention calls its operands."""
+    if node.op != "attention":
+        return {}
+    pairs = zip(node.inputs, ("query", "key", "value"), strict=False)
+    return {x: name for x, name in pairs if isinstance(x, Value)}
+
+
 def _nothing(_: Body) -> tuple[list[ast.stmt], list[ast.stmt]]:
     return [], []
 
@@ -248,9 +256,9 @@ class Body:
                 else [x for x in item.inputs if isinstance(x, Value)]
             )
             self.variables.count(operands)
-            if isinstance(item, CallNode):
-                for value, name in item.names.items():
-                    self.wanted.setdefault(value, []).append(name)
+            names = item.names if isinstance(item, CallNode) else _attended(item)
+            for value, name in names.items():
+                self.wanted.setdefault(value, []).append(name)
         self.variables.count(self.call.outputs)
         for param, value in self.call.updates:
             self.variables.count([value])

@@ -234,9 +234,12 @@ class JaxSide:
 
         with float64(self._wide):
             named = given(self.arrays(), self._wide)
-            # Loops are run in Python, so that each of their steps counts.
-            with jax.disable_jit():
-                jax.eval_shape(run, self._parameters, self._buffers, named)
+            arguments = (self._parameters, self._buffers, named)
+            jax.eval_shape(run, *arguments)
+            if self._rates:
+                # Loops are run in Python, so that each of their steps counts.
+                with jax.disable_jit():
+                    jax.eval_shape(lambda *x: run(*x), *arguments)
         return self._rates
 
     def unlike(self) -> str:

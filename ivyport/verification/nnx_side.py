@@ -102,13 +102,19 @@ class NNXSide:
 
     def rates(self, inputs: Mapping[str, Array], *, train: bool) -> list[float]:
         """The rate of each dropout that draws in a call, as it is traced."""
-        with self._running(), self._silenced() as rates:
-            values, arrays = self.values, given(inputs, self._wide)
+        rates = self._traced_rates(inputs, train)
+        if rates:
             # Loops are run in Python, so that each of their steps counts.
             with jax.disable_jit():
-                jax.eval_shape(
-                    lambda v, x: self._run(v, x, Flat(), train)[0], values, arrays
-                )
+                rates = self._traced_rates(inputs, train)
+        return rates
+
+    def _traced_rates(self, inputs: Mapping[str, Array], train: bool) -> list[float]:
+        with self._running(), self._silenced() as rates:
+            arrays = given(inputs, self._wide)
+            jax.eval_shape(
+                lambda v, x: self._run(v, x, Flat(), train)[0], self.values, arrays
+            )
         return rates
 
     def draws(

@@ -389,8 +389,8 @@ def _power(node: Node, ranges: Ranges) -> bool:
     x, by = (ranges.of(y) for y in node.inputs)
     if not all(isinstance(e, int) for e in (x.low, x.high, by.high)):
         return False
-    top = max(abs(x.low), abs(x.high))  # type: ignore[arg-type]
-    many = min(int(by.high), 64)  # type: ignore[arg-type]
+    top = max(abs(x.low), abs(x.high))  # type: ignore[arg-type]  # ints, says the test above
+    many = min(int(by.high), 64)  # type: ignore[arg-type]  # as above
     if many < 0:
         return False
     return (top**many if node.op == "pow" else top << many) > INT32.max
