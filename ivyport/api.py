@@ -37,6 +37,7 @@ from ivyport.porting import (
     without_verdict,
 )
 from ivyport.saving import (
+    COMPARED,
     CONFIG,
     PORT,
     demand_unchanged,
@@ -172,6 +173,7 @@ def transpile(
             from ivyport.verification import parity_error
 
             raise parity_error(report)
+        port.checked = report
     elif verify:
         _check(source, model, port, given, progress)
     backend.train_modules(model, port.trains, set(port.modules.values()))
@@ -189,7 +191,7 @@ def _check(
     from ivyport import verification
 
     tell(progress, "check")
-    port.notes += verification.check(
+    notes = verification.check(
         source,
         model,
         port.modules,
@@ -199,6 +201,9 @@ def _check(
         **given,
         through=port.record.get("rounded"),
     )
+    port.notes += notes
+    if not any("not compared" in note for note in notes):
+        port.checked = port.record["compared"] = COMPARED
 
 
 @guarded
@@ -554,7 +559,10 @@ def _commit(port: Port, draft: Draft, report: Report | None = None) -> None:
     elif record["verified"] is None:
         source = without_verdict(source)
     file.write_text(source, encoding="utf-8")
-    text = card(record, report)
+    known = report or (port.checked if record["ported_weights"] == weights else None)
+    if isinstance(known, Report):
+        write_json(draft.stage / "parity.json", known.to_json())
+    text = card(record, known)
     (draft.stage / "README.md").write_bytes(
         text.encode("utf-8", errors="backslashreplace")
     )

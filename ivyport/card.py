@@ -28,8 +28,11 @@ _KINDS = {
 _MOST_TEXT = 2000
 
 
-def card(record: Mapping[str, Any], report: Report | None) -> str:
-    """The text of a port's ``README.md``."""
+def card(record: Mapping[str, Any], report: Report | str | None) -> str:
+    """The text of a port's ``README.md``.
+
+    `report` is what was compared when the port was made, in numbers or in words.
+    """
     cls, target = record["class"], DESCRIBED[record["target"]]
     needs = f"{', '.join(target.packages[:-1])} and {target.packages[-1]}"
     lines = [
@@ -58,6 +61,7 @@ def card(record: Mapping[str, Any], report: Report | None) -> str:
             f"| {code(i.get('at', i['name']))} | {text(i['dtype'])} | {text(i['shape'])} |"
             for i in record["inputs"]
         ),
+        *_ids(record),
         "",
         "## Parity with the source",
         "",
@@ -230,13 +234,34 @@ def _attribute(root: str, name: str) -> ast.expr:
     return ast.Attribute(ast.Name(root), name)
 
 
+def _ids(record: Mapping[str, Any]) -> list[str]:
+    """What JAX makes of ids that are in no table, where the source may raise."""
+    limits = [
+        (i.get("at", i["name"]), i["below"]) for i in record["inputs"] if "below" in i
+    ]
+    if record["target"] == "torch" or not limits:
+        return []
+    ranges = ", ".join(f"{code(name)} from 0 to {below - 1}" for name, below in limits)
+    return [
+        "",
+        f"Ids are rows of tables: {ranges}. JAX raises no error for others, which give NaN or "
+        "another row; check them before the model.",
+    ]
+
+
 # ---- parity
 
 
-def _parity(report: Report | None) -> list[str]:
+def _parity(report: Report | str | None) -> list[str]:
     if report is None:
         return ["Not verified: `ivyport verify` compares this folder with its source."]
-    verdict = "Parity holds" if report.passed else "**Parity DOES NOT HOLD**"
+    if isinstance(report, str):
+        return [report]
+    verdict = (
+        "Parity with the source holds"
+        if report.passed
+        else "**Parity with the source DOES NOT HOLD**"
+    )
     lines = [
         f"{verdict} ({text(report.precision)}). The error is the largest difference as a part of "
         "the source's largest value, of the worst tensor.",

@@ -96,6 +96,7 @@ def port_of_folder(
             for i, axes in record["free"].items()
         },
         beside=others(folder, record),
+        checked=record.get("compared"),
     )
 
 

@@ -21,6 +21,7 @@ from ivyport.core.ir import Graph
 from ivyport.core.report import Report
 from ivyport.core.rounding import roundings
 from ivyport.core.shown import listed
+from ivyport.core.tables import table_sizes
 from ivyport.saving import FORMAT
 from ivyport.sources import KINDS, Captured, Dims, Source
 from ivyport.targets import DESCRIBED
@@ -51,7 +52,8 @@ class Port:
     `args` and `kwargs` are the example inputs; `free` the symbolic axes of each input. `record`
     is what ``port.json`` will say. `unused` are source tensors that the port keeps without using
     them. `trains` are the modules, by their paths in the port, that start in train mode. `beside`
-    are files that its folder gets too.
+    are files that its folder gets too. `checked` is what was compared when it was made: a report,
+    or the same in words.
     """
 
     target: str
@@ -69,6 +71,7 @@ class Port:
     unused: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     trains: tuple[str, ...] = ()
     beside: tuple[Path, ...] = ()
+    checked: Report | str | None = None
 
 
 def realize(target: str) -> Any:
@@ -127,8 +130,8 @@ def compile_port(
         n: captured.state[n] for n in mapped - tensors.keys() if n in captured.state
     }
     weights = WeightMap(tuple(rows), tuple(unused))
-    held = source.arrays(tensors, narrow=narrow, wide=unused)
-    notes += not_finite(rows, held)
+    arrays = source.arrays(tensors, narrow=narrow, wide=unused)
+    notes += not_finite(rows, arrays)
     trains, odd = other_modes(captured.trains, emitted.modules)
     notes += [*odd, *_built_in(graph, captured.kwargs)]
     made = Port(
@@ -137,8 +140,8 @@ def compile_port(
         source.arrays(unused, narrow=False), trains,
     )  # fmt: skip
     made.record = _record(source, graph, made, name)
-    made.record["as_ported"] = checksums(weights.forward(held))
-    return made, held
+    made.record["as_ported"] = checksums(weights.forward(arrays))
+    return made, arrays
 
 
 def not_finite(rows: Collection[Row], arrays: Mapping[str, Any]) -> list[str]:
@@ -331,7 +334,7 @@ def _entry(key: str, text: str) -> str:
 
 
 def _shape(type_: Any) -> str:
-    from ivyport.modules.body import SYMBOL_NAMES
+    from ivyport.modules.checks import SYMBOL_NAMES
 
     names = [SYMBOL_NAMES.get(str(d), str(d)) for d in type_.shape]
     return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
@@ -364,6 +367,7 @@ def _record(
     package = {"torch": "torch", "haiku": "dm-haiku", "jax": "jax"}.get(
         source.kind, "flax"
     )
+    tables = table_sizes(graph)
     sizes = shapes(graph.signature(), made.args, made.kwargs)
     return {
         "format": FORMAT,
@@ -384,6 +388,7 @@ def _record(
                 "shape": _shape(v.type),
                 "at": label,
                 "example": sizes.get(v),
+                **({"below": tables[v]} if v in tables else {}),
             }
             for v, label in labels(graph.signature()).items()
         ],

@@ -13,6 +13,11 @@ from ivyport.folder import manifest
 from ivyport.folder.manifest import FORMAT, PORT, read_port
 from ivyport.targets import DESCRIBED
 
+#: What the card says of a port whose outputs alone were compared.
+COMPARED = (
+    "When the port was made, its outputs on the example inputs were those of the source. "
+    "Gradients, other sizes and train mode were not compared: `ivyport.verify` does that."
+)
 CONFIG = "config.json"
 UNPORTED = "unported.safetensors"
 #: Settings by which transformers chooses a class of its own.
@@ -21,6 +26,7 @@ _CHOOSING = ("model_type", "architectures", "auto_map")
 _SOURCE = "ported_from"
 
 __all__ = [
+    "COMPARED",
     "CONFIG",
     "FORMAT",
     "PORT",

@@ -157,7 +157,7 @@ def test_the_table_tells_outputs_from_gradients_from_training():
         ],
         ["training", "as traced", "1", "`embeddings`", "2.0e-07", "1e-05", "holds"],
     ]
-    assert "**Parity DOES NOT HOLD** (float32)" in shown
+    assert "**Parity with the source DOES NOT HOLD** (float32)" in shown
     assert "The first module that drifts: encoder.0." in shown
     assert "Not checked:\n\n- x\n" in shown
     assert "Not verified" in card(record(), None)

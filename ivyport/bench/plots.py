@@ -199,6 +199,7 @@ def _name(row: Row, results: Results) -> str:
 def _figure(results: Results, title: str, height: float) -> Figure:
     """A figure with its heading, and below it in red what makes it doubtful."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     heading = textwrap.wrap(f"{title}: {_heading(results)}", 100)
     warned = [
@@ -207,9 +208,8 @@ def _figure(results: Results, title: str, height: float) -> Figure:
         for line in textwrap.wrap(f"Warning: {text}", 118)
     ]
     above = LINE * (1.35 * len(heading) + len(warned)) + 0.1
-    figure = Figure(figsize=(WIDTH, height + above), layout="constrained", dpi=DPI)
-    top = 1 - above / (height + above)
-    figure.get_layout_engine().set(rect=(0, 0, 1, top))  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - above / (height + above)))
+    figure = Figure(figsize=(WIDTH, height + above), layout=layout, dpi=DPI)
     place = 1 - 0.06 / (height + above)
     for lines, size, color in ((heading, 10, INK), (warned, 8, WARNING)):
         for line in lines:
@@ -248,5 +248,7 @@ def _png(figure: Figure) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     out = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})
+    canvas = FigureCanvasAgg(figure)
+    # matplotlib has no types for it.
+    canvas.print_png(out, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return out.getvalue()

@@ -154,7 +154,7 @@ class Runner:
         if self._clock.left() >= needed:
             return True
         for case in cases:
-            self._refuse(case, self._engines, NO_TIME, self._spent())
+            self._refuse(case, list(self._engines), NO_TIME, self._spent())
         self._to_do -= len(cases)
         return False
 

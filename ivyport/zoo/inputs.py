@@ -60,6 +60,7 @@ class InputSpec:
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
         """An array of this dtype and shape, drawn from `rng`."""
+        drawn: np.ndarray
         if self.dtype.kind in "biu":
             drawn = rng.integers(0, self.high or 2, self.shape)
         else:

@@ -100,13 +100,13 @@ class GuardLog:
                 log.guards.append((expr if result else sympy.Not(expr), line))
             return result
 
-        ShapeEnv.evaluate_expr = evaluate_expr  # type: ignore[method-assign]
-        torch.SymBool.__bool__ = symbolic_bool  # type: ignore[method-assign]
+        ShapeEnv.evaluate_expr = evaluate_expr
+        torch.SymBool.__bool__ = symbolic_bool
         return self
 
     def __exit__(self, *_: object) -> None:
-        ShapeEnv.evaluate_expr = self._evaluate  # type: ignore[method-assign]
-        torch.SymBool.__bool__ = self._bool  # type: ignore[method-assign]
+        ShapeEnv.evaluate_expr = self._evaluate
+        torch.SymBool.__bool__ = self._bool
 
     def _note(self, env: ShapeEnv) -> None:
         known = self._counts.get(id(env), 0)

@@ -130,6 +130,7 @@ class Lowering:
         self.missing: set[FxNode] = set()  # numbers that no rule gives
         self.params: dict[str, Param] = {}
         self.inputs: list[Value] = []
+        self.given: dict[FxNode, Value] = {}  # what inputs hold before they are written
         self.flows = Differentiable(())
         self.mutated: dict[str, FxNode] = {}  # placeholders that are written, by path
         self.held: dict[FxNode, str] = {}  # the state that a placeholder stands for
@@ -155,9 +156,8 @@ class Lowering:
             raise UnsupportedOpsError(report(self.gaps))
         self._name_values()
         mutated = {path: self.views.read(node) for path, node in self.mutated.items()}
-        return Lowered(
-            self.inputs, self.params, self.builder, self.env, outputs, mutated
-        )
+        env = {**self.env, **self.given}
+        return Lowered(self.inputs, self.params, self.builder, env, outputs, mutated)
 
     # ---- placeholders
 
@@ -171,6 +171,7 @@ class Lowering:
         type_ = self._type(value)
         if spec.kind == InputKind.USER_INPUT:
             self.env[node] = Value(type_, node.name)
+            self.given[node] = self.env[node]
             self.inputs.append(self.env[node])
             self.flows.add(self.env[node])
             return

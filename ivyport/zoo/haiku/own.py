@@ -8,7 +8,7 @@ from typing import Any
 import haiku as hk
 
 from ivyport.core.errors import SourceError
-from ivyport.zoo.factory import find_factory
+from ivyport.zoo.factory import find_factory, theirs
 
 _KINDS = (hk.Transformed, hk.TransformedWithState)
 
@@ -21,6 +21,7 @@ def build(spec: str) -> hk.TransformedWithState:
 
     Raises:
         SourceError: there is no such thing, or it is none of these.
+        FactoryError: it raises.
     """
     found: Any = find_factory(spec)
     if (
@@ -28,7 +29,8 @@ def build(spec: str) -> hk.TransformedWithState:
         and not isinstance(found, _KINDS)
         and not _needs_arguments(found)
     ):
-        found = found()
+        with theirs(spec):
+            found = found()
     if isinstance(found, hk.TransformedWithState):
         return found
     if isinstance(found, hk.Transformed):
