@@ -398,11 +398,6 @@ def port(
     """
     target = resolve_target(to)
     require(target)
-    if name is not None and not name.isidentifier():
-        raise InputError(
-            f"name={name!r} names the emitted file modeling_<name>.py and its module: give "
-            "a Python identifier"
-        )
     folder = Path(folder)
     file = _file_name(name, folder)
     with replacing(folder, names={file}, overwrite=overwrite) as draft:
@@ -416,8 +411,7 @@ def port(
         _write(made, draft, arrays, made.weights, progress)
         report = None
         if verify:
-            if progress is not None:
-                progress("memory", memory.needed(opened.nbytes), memory.available())
+            _tell_memory(opened.nbytes, progress)
             report = ivyport.verify(
                 source, _read(draft.stage, True, True), args=made.args,
                 kwargs=made.kwargs, params=params, state=state, rng=rng,
@@ -505,11 +499,26 @@ def _bytes(path: Path) -> bytes:
 
 
 def _file_name(name: str | None, folder: Path) -> str:
-    """The name of the emitted file, by default after the folder."""
+    """The name of the emitted file, by default after the folder.
+
+    Raises:
+        InputError: `name` is no Python identifier.
+    """
+    if name is not None and not name.isidentifier():
+        raise InputError(
+            f"name={name!r} names the emitted file modeling_<name>.py and its module: give "
+            "a Python identifier"
+        )
     if name is None:
         name = Path(os.path.realpath(folder)).name
         name = name if name.isidentifier() else "model"
     return f"modeling_{name}.py"
+
+
+def _tell_memory(weights: int, progress: Progress | None) -> None:
+    """What verification needs about, and what there is."""
+    if progress is not None:
+        progress("memory", memory.needed(weights), memory.available())
 
 
 def _counter(progress: Progress | None) -> Callable[[int], None]:

@@ -93,8 +93,7 @@ def haiku(
 ) -> None:
     """Port a haiku model of the zoo (Perceiver IO, the nets of hk.nets), or a function of yours.
 
-    A function of yours is what hk.transform returns, or what is still to be transformed; give
-    its inputs with --input.
+    A function is what hk.transform returns or takes; give its inputs with --input.
     """
     if weights is not None and no_weights:
         raise typer.BadParameter("give --weights or --no-weights, not both")
@@ -105,8 +104,8 @@ def haiku(
             raise typer.BadParameter(
                 "--variant, --size and --weights without a FILE are for entries of the zoo"
             )
-        given, settings = tuple(input_ or ()), tuple(set_ or ())
-        origin = HaikuFactoryOrigin(name, given, params=file, settings=settings)
+        settings = tuple(set_ or ())
+        origin = HaikuFactoryOrigin(name, tuple(input_ or ()), file, settings)
     else:
         if input_ or set_:
             raise typer.BadParameter("--input and --set go with pkg.module:function")

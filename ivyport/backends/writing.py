@@ -43,11 +43,9 @@ def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
         raise ValueError(f"{folder} holds another port: choose another folder")
     files = dict(there.get("files", {}))
     values = read(file.with_name("config.json")) | config
-    if "config.json" not in files or values != read(folder / "config.json"):
-        if "config.json" not in files and read(folder / "config.json") not in (
-            {},
-            values,
-        ):
+    held = read(folder / "config.json")
+    if "config.json" not in files or values != held:
+        if "config.json" not in files and held not in ({}, values):
             raise ValueError(f"{folder} has a config.json of its own: choose another")
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         place("config.json", lambda part: part.write_text(text, "utf-8"))
@@ -58,6 +56,18 @@ def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
             if there.exists() and there.read_bytes() != known.read_bytes():
                 raise ValueError(f"{there} is not of this port: choose another folder")
             place(known.name, functools.partial(shutil.copyfile, known))
+    stale = write_weights(folder, tensors, files, place, save_file, most)
+    record["files"] = {n: told for n, told in files.items() if n not in stale}
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    place("port.json", lambda part: part.write_text(text, "utf-8"))
+    # Those of a run that was killed, too.
+    runs = {path.name for path in folder.glob("model-????????-*-of-*.safetensors")}
+    for name in stale | runs - record["files"].keys():
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_weights(folder, tensors, files, place, save_file, most):
+    """Write weights under names of their own where there are some; the files they replace."""
     shards = [{}]
     size = 0
     for name, tensor in tensors.items():
@@ -80,11 +90,7 @@ def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
         text = json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2)
         place("model.safetensors.index.json", lambda p: p.write_text(text, "utf-8"))
         stale.discard("model.safetensors.index.json")
-    record["files"] = {n: told for n, told in files.items() if n not in stale}
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    place("port.json", lambda part: part.write_text(text, "utf-8"))
-    for name in stale:
-        (folder / name).unlink(missing_ok=True)
+    return stale
 
 
-__all__ = ["write_pretrained"]
+__all__ = ["write_pretrained", "write_weights"]
