@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ivyport.api import load, port, save, trace, transpile, verify
+    from ivyport.api import load, port, save, send_home, trace, transpile, verify
     from ivyport.core import errors
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ __all__ = [
     "load",
     "port",
     "save",
+    "send_home",
     "trace",
     "transpile",
     "verify",

@@ -9,19 +9,23 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import weakref
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import ivyport
+from ivyport.card import card
+from ivyport.core import memory
 from ivyport.core.checks import Check
 from ivyport.core.errors import InputError, IvyportError, SourceError, WeightsError
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
-from ivyport.folder import Draft, demand_trust, remember, replacing, settled
+from ivyport.folder import Draft, demand_trust, replacing, settled
+from ivyport.folder import remember as remember_emitted
 from ivyport.folder.manifest import parsed, weights_file
 from ivyport.guard import guarded
+from ivyport.made import PORTS, others, port_of, port_of_folder, remember
 from ivyport.porting import (
     Port,
     Progress,
@@ -33,10 +37,9 @@ from ivyport.porting import (
     without_verdict,
 )
 from ivyport.saving import (
+    COMPARED,
     CONFIG,
     PORT,
-    UNPORTED,
-    card,
     demand_unchanged,
     file_of,
     open_record,
@@ -46,7 +49,9 @@ from ivyport.saving import (
     written_config,
 )
 from ivyport.sources import Dims, demand_source, open_source
+from ivyport.structure import said_trained, with_source_weights
 from ivyport.targets import require, resolve_target
+from ivyport.weights.checksums import changed as changed_weights
 from ivyport.weights.mapping import Row, WeightMap
 
 if TYPE_CHECKING:
@@ -74,7 +79,7 @@ class PortResult:
 #: How much `transpile` compares: True is "outputs", False nothing.
 Checked: TypeAlias = Literal["outputs", "full"] | bool
 
-_PORTS: weakref.WeakKeyDictionary[Any, Port] = weakref.WeakKeyDictionary()
+_PORTS, _known = PORTS, port_of
 
 
 @guarded
@@ -160,7 +165,7 @@ def transpile(
     module = backend.compile_source(port.source, name or "model")
     make = backend.factory(module, port.cls, port.config)
     model = backend.fill(make, dict(port.weights.forward(arrays)))
-    _PORTS[model] = port
+    remember(model, port)
     given = {"params": params, "state": state, "rng": rng}
     if verify == "full":
         report = ivyport.verify(source, model, progress=progress, **given)
@@ -168,6 +173,7 @@ def transpile(
             from ivyport.verification import parity_error
 
             raise parity_error(report)
+        port.checked = report
     elif verify:
         _check(source, model, port, given, progress)
     backend.train_modules(model, port.trains, set(port.modules.values()))
@@ -185,7 +191,7 @@ def _check(
     from ivyport import verification
 
     tell(progress, "check")
-    port.notes += verification.check(
+    notes = verification.check(
         source,
         model,
         port.modules,
@@ -195,6 +201,9 @@ def _check(
         **given,
         through=port.record.get("rounded"),
     )
+    port.notes += notes
+    if not any("not compared" in note for note in notes):
+        port.checked = port.record["compared"] = COMPARED
 
 
 @guarded
@@ -209,14 +218,15 @@ def save(
 
     The folder is replaced as a whole: whoever reads it, whatever stops this call, finds the old one
     or the new one. What else is kept in it stays. Files under the port's names that ivyport did not
-    write, or that were changed since, are replaced with `overwrite` only.
+    write, or that were changed since, are replaced with `overwrite` only. `ported` was made by
+    `transpile` or `load`, or by the `from_pretrained` of a saved port's own class.
 
     Raises:
-        InputError: `ported` was not made by `transpile` or `load`; the folder cannot be written, or
-            holds files of the user's under the port's names.
+        InputError: nothing is known of `ported`; the folder cannot be written, or holds files of
+            the user's under the port's names.
         WeightsError: the disk is full or the weights cannot be stored; nothing is written.
     """
-    port = _known(ported)
+    port = port_of(ported)
     folder = Path(folder)
     file = _file_name(None, folder)
     with replacing(folder, names={file}, overwrite=overwrite) as draft:
@@ -228,6 +238,51 @@ def save(
         weights = WeightMap(rows, tuple(port.unused))
         _write(port, draft, arrays, weights, progress)
         _commit(port, draft)
+
+
+@guarded
+def send_home(
+    ported: Ported | str | Path,
+    folder: str | Path,
+    *,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Write a port's weights as they are now in the source's names and layouts, to `folder`.
+
+    `ported` is a live port, as `save` takes it, or the folder of a saved one. Configuration and
+    tokenizer go along where the source has them, so that transformers' `from_pretrained` reads the
+    folder.
+
+    Returns the names of the port's weights that have changed since it was made.
+
+    Raises:
+        InputError, SourceError: nothing is known of `ported`.
+        WeightsError: the weights do not fit the port's map, or cannot be written.
+    """
+    from ivyport.weights.convert import send_home, send_tensors_home
+    from ivyport.weights.store import TensorStore
+
+    out, count = Path(folder), _counter(progress)
+    if isinstance(ported, str | Path):
+        record = open_record(Path(ported))
+        send_home(ported, out, progress=count)
+        with TensorStore.open(weights_file(Path(ported), record["files"])) as tensors:
+            names = changed_weights(record.get("as_ported", {}), tensors)
+        config = Path(ported) / CONFIG
+        values = source_config(parsed(config, _bytes(config)))
+        along = others(Path(ported), record)
+    else:
+        port = port_of(ported)
+        arrays = current(port, ported)
+        send_tensors_home(arrays, port.weights, port.unused, out, progress=count)
+        names = changed_weights(port.record.get("as_ported", {}), arrays)
+        values, along = port.config_values, port.beside
+    for file in along:
+        if not (out / file.name).exists():
+            shutil.copyfile(file, out / file.name)
+    if values and not (out / CONFIG).exists():
+        write_json(out / CONFIG, values)
+    return names
 
 
 @guarded
@@ -256,6 +311,7 @@ def verify(
     state: Any = None,
     rng: Any = None,
     second: Mapping[str, Any] | None = None,
+    structure: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Compare a port with its source: outputs, gradients, a train step, other sizes.
@@ -263,22 +319,29 @@ def verify(
     Args:
         source: the model that was ported, with `params`, `state` and `rng` as `trace` takes
             them.
-        ported: made by `transpile` or `load`.
+        ported: made by `transpile`, `load` or a saved port's own class.
         args, kwargs: inputs; by default those that the port was traced with.
         second: inputs of another batch size and length; drawn if not given.
+        structure: compare the port's code alone, with the source's weights in it.
 
     Raises:
         InputError: no inputs are known for a loaded port, or `ported` is no port.
     """
     from ivyport import verification
 
-    port = _known(ported)
+    port = port_of(ported)
     demand_source(source)
     if not args and kwargs is None:
         args, kwargs = port.args, port.kwargs
     if not args and not kwargs:
         raise InputError("a loaded port does not keep its example inputs: pass kwargs=")
-    return verification.run(
+    notes = said_trained(ported)
+    if structure:
+        given = {"params": params, "state": state, "rng": rng}
+        opened = open_source(source, tuple(args), kwargs, **given)
+        ported, more = with_source_weights(ported, opened)
+        notes += more
+    found = verification.run(
         source,
         ported,
         port.weights,
@@ -297,6 +360,7 @@ def verify(
         arguments=port.record.get("arguments"),
         progress=progress,
     )
+    return dataclasses.replace(found, notes=(*notes, *found.notes))
 
 
 @guarded
@@ -313,6 +377,7 @@ def port(
     dims: Dims | None = None,
     name: str | None = None,
     origin: Mapping[str, Any] | None = None,
+    beside: Sequence[Path] = (),
     verify: bool = True,
     keep: bool = False,
     overwrite: bool = False,
@@ -322,7 +387,9 @@ def port(
 
     What is verified is what is saved: it is loaded again by its own code, and put in the folder's
     place afterwards. A port that does not hold is written with `keep` only, and says so. `name` is
-    that of the emitted file, ``modeling_<name>.py``; `overwrite` is that of `save`.
+    that of the emitted file, ``modeling_<name>.py``; `overwrite` is that of `save`. `beside` are
+    files that the folder gets too, such as those of a tokenizer. `progress` is told 'memory', what
+    verification needs about and what there is, before it begins.
 
     Raises:
         InputError: `name` is no Python identifier, the folder cannot be written, or as `transpile`
@@ -331,11 +398,6 @@ def port(
     """
     target = resolve_target(to)
     require(target)
-    if name is not None and not name.isidentifier():
-        raise InputError(
-            f"name={name!r} names the emitted file modeling_<name>.py and its module: give "
-            "a Python identifier"
-        )
     folder = Path(folder)
     file = _file_name(name, folder)
     with replacing(folder, names={file}, overwrite=overwrite) as draft:
@@ -345,9 +407,11 @@ def port(
         made.record["file"] = file
         if origin is not None:
             made.record["source"] |= dict(origin)
+        made.beside = tuple(beside)
         _write(made, draft, arrays, made.weights, progress)
         report = None
         if verify:
+            _tell_memory(opened.nbytes, progress)
             report = ivyport.verify(
                 source, _read(draft.stage, True, True), args=made.args,
                 kwargs=made.kwargs, params=params, state=state, rng=rng,
@@ -403,7 +467,7 @@ def _read(folder: Path, trust: bool, changed: bool) -> Any:
     if not changed:
         demand_unchanged(folder, record)
     values = parsed(folder / CONFIG, _bytes(folder / CONFIG))
-    weights = WeightMap.from_json(record["weights"])
+    WeightMap.from_json(record["weights"])  # before anything runs
     name = f"ivyport_saved_{abs(hash(str(folder.resolve())))}"
     module = realize(record["target"]).load_source(folder / record["file"], name, code)
     made = vars(module).get(record["class"])
@@ -420,22 +484,7 @@ def _read(folder: Path, trust: bool, changed: bool) -> Any:
             "again, or put back what was changed"
         ) from error
     model.eval()
-    _PORTS[model] = Port(
-        target=record["target"],
-        source=code.decode("utf-8"),
-        cls=record["class"],
-        config=record["config"],
-        config_values=source_config(values),
-        weights=weights,
-        modules=record["modules"],
-        notes=record["notes"],
-        record=record,
-        unused=_unported(folder, record),
-        free={
-            i: {int(a): n for a, n in axes.items()}
-            for i, axes in record["free"].items()
-        },
-    )
+    remember(model, port_of_folder(folder, record, code, values))
     return model
 
 
@@ -449,31 +498,40 @@ def _bytes(path: Path) -> bytes:
         ) from error
 
 
-def _unported(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Source tensors that a saved port keeps without using them."""
-    from ivyport.weights.store import TensorStore
-
-    if UNPORTED not in record["files"]:
-        return {}
-    store = TensorStore.open(folder / UNPORTED)
-    return {name: store.read(name) for name in store.names()}
-
-
-def _known(ported: Any) -> Port:
-    try:
-        return _PORTS[ported]
-    except (KeyError, TypeError):
-        raise InputError(
-            f"this {type(ported).__name__} was not made by ivyport.transpile or ivyport.load"
-        ) from None
-
-
 def _file_name(name: str | None, folder: Path) -> str:
-    """The name of the emitted file, by default after the folder."""
+    """The name of the emitted file, by default after the folder.
+
+    Raises:
+        InputError: `name` is no Python identifier.
+    """
+    if name is not None and not name.isidentifier():
+        raise InputError(
+            f"name={name!r} names the emitted file modeling_<name>.py and its module: give "
+            "a Python identifier"
+        )
     if name is None:
         name = Path(os.path.realpath(folder)).name
         name = name if name.isidentifier() else "model"
     return f"modeling_{name}.py"
+
+
+def _tell_memory(weights: int, progress: Progress | None) -> None:
+    """What verification needs about, and what there is."""
+    if progress is not None:
+        progress("memory", memory.needed(weights), memory.available())
+
+
+def _counter(progress: Progress | None) -> Callable[[int], None]:
+    """What is told the bytes of each block of weights that is written."""
+    done = 0
+
+    def count(written: int) -> None:
+        nonlocal done
+        done += written
+        if progress is not None:
+            progress("weights", done, None)
+
+    return count
 
 
 def _write(
@@ -486,16 +544,10 @@ def _write(
     """All files of a port that is not verified."""
     from ivyport.weights.convert import convert
 
-    done = 0
-
-    def count(written: int) -> None:
-        nonlocal done
-        done += written
-        if progress is not None:
-            progress("weights", done, None)
-
     stage, record = draft.stage, port.record
-    convert(arrays, weights, stage, keep_unused=True, progress=count)
+    convert(arrays, weights, stage, keep_unused=True, progress=_counter(progress))
+    for file in port.beside:
+        shutil.copyfile(file, stage / file.name)
     (stage / record["file"]).write_text(port.source, encoding="utf-8")
     write_json(stage / CONFIG, written_config(port.config_values, port.target))
     record.setdefault("verified", None)
@@ -516,11 +568,14 @@ def _commit(port: Port, draft: Draft, report: Report | None = None) -> None:
     elif record["verified"] is None:
         source = without_verdict(source)
     file.write_text(source, encoding="utf-8")
-    text = card(record, file.name, report)
+    known = report or (port.checked if record["ported_weights"] == weights else None)
+    if isinstance(known, Report):
+        write_json(draft.stage / "parity.json", known.to_json())
+    text = card(record, known)
     (draft.stage / "README.md").write_bytes(
         text.encode("utf-8", errors="backslashreplace")
     )
     draft.describe(record)
     code = source.encode("utf-8")
-    remember(code, record)
+    remember_emitted(code, record)
     draft.commit()

@@ -1,12 +1,12 @@
 """The command line: parse, call the library, render.
 
 Exit codes: 0 where the port agrees with its source, 1 where it does not, 2 where the
-request or the source is at fault, 70 for a defect of ivyport or of the user's factory.
+request or the source is at fault, 70 for a defect of ivyport or of the user's factory, 130
+after Ctrl-C.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import traceback
 from pathlib import Path
@@ -18,6 +18,7 @@ import ivyport
 from ivyport.cli_bench import bench
 from ivyport.cli_jax import WeightsCommand, flax, haiku
 from ivyport.cli_port import (
+    Asked,
     Batch,
     DimsGiven,
     Factory,
@@ -26,18 +27,23 @@ from ivyport.cli_port import (
     Keep,
     Out,
     Overwrite,
+    Push,
+    Settings,
+    Static,
     To,
+    Verbose,
     Verify,
     check_port,
     code,
     port,
+    rebuilt,
     verdict,
 )
 from ivyport.cli_render import DEFECT, OK, Screen, code_of
 from ivyport.core.errors import IvyportError
 from ivyport.folder import demand_trust
-from ivyport.folder.manifest import parsed
-from ivyport.saving import file_of, open_record, source_config, write_json
+from ivyport.saving import file_of, open_record
+from ivyport.structure import trained
 
 app = typer.Typer(
     help="Port pretrained models between frameworks, as readable source code.",
@@ -85,9 +91,13 @@ def hf(
         Path | None, typer.Option(help="Example inputs, .npz or .safetensors.")
     ] = None,
     dims: DimsGiven = None,
+    static: Static = False,
+    set_: Settings = None,
+    push: Push = None,
     verify: Verify = True,
     keep: Keep = False,
     overwrite: Overwrite = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Port a Hugging Face transformers model."""
@@ -102,18 +112,10 @@ def hf(
         batch=batch,
         seq_len=seq_len,
         inputs=None if inputs is None else str(inputs),
+        settings=tuple(set_ or ()),
     )
-    screen = Screen(as_json=as_json)
-    port(
-        origin,
-        to,
-        out,
-        verify=verify,
-        screen=screen,
-        dims=dims,
-        keep=keep,
-        overwrite=overwrite,
-    )
+    screen = Screen(as_json=as_json, verbose=verbose)
+    port(origin, Asked(to, out, dims, static, push, verify, keep, overwrite), screen)
 
 
 @app.command("torch")
@@ -126,9 +128,13 @@ def torch_(
         Path | None, typer.Option(help="Parameters to load, .safetensors.")
     ] = None,
     dims: DimsGiven = None,
+    static: Static = False,
+    set_: Settings = None,
+    push: Push = None,
     verify: Verify = True,
     keep: Keep = False,
     overwrite: Overwrite = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Port any torch module: the one that a factory of yours returns."""
@@ -137,19 +143,11 @@ def torch_(
     origin = TorchOrigin(
         factory,
         inputs=tuple(input_ or ()),
+        settings=tuple(set_ or ()),
         params=None if params is None else str(params),
     )
-    screen = Screen(as_json=as_json)
-    port(
-        origin,
-        to,
-        out,
-        verify=verify,
-        screen=screen,
-        dims=dims,
-        keep=keep,
-        overwrite=overwrite,
-    )
+    screen = Screen(as_json=as_json, verbose=verbose)
+    port(origin, Asked(to, out, dims, static, push, verify, keep, overwrite), screen)
 
 
 @app.command()
@@ -161,33 +159,41 @@ def verify(
     trust: Annotated[
         bool, typer.Option("--trust", help="Run the Python code of a folder of others.")
     ] = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a saved port with its source again."""
-    from ivyport.zoo.origin import origin_from_json
+    """Compare a saved port with its source again.
 
-    screen = Screen(as_json=as_json)
-    with screen.work() as progress:
+    Of a port that was trained since, the code is compared, with the source's weights in it.
+    """
+    screen = Screen(as_json=as_json, verbose=verbose)
+    with screen.work("the folder is as it was") as progress:
         check_port(folder)
         record = open_record(folder)
         # The factory of a source is code as well as the folder's own file.
         demand_trust(folder, file_of(folder, record), record, trust=trust)
-        origin = origin_from_json(record["source"])
-        if source is not None:
-            origin = dataclasses.replace(origin, model=source)
         progress("load")
-        built = origin.build()
+        built = rebuilt(folder, record["source"], source)
         ported = ivyport.load(folder, trust=trust, changed=True)
+        names = trained(ported)
         report = ivyport.verify(
             built.model,
             ported,
             kwargs=built.inputs,
             **built.weights(),
+            structure=bool(names),
             progress=progress,
         )
     if as_json:
-        screen.json({"folder": str(folder)} | verdict(report))
+        told = {"folder": str(folder), "trained": names}
+        screen.json(told | verdict(report))
     else:
+        if names:
+            screen.line(
+                f"weights have changed since the port: {len(names)} of "
+                f"{len(record['as_ported'])}. What follows compares the port's code, with the "
+                "source's weights in it."
+            )
         screen.parity(report)
     raise typer.Exit(code(report))
 
@@ -197,19 +203,26 @@ def weights_home(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="A saved port.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
 ) -> None:
-    """Send fine-tuned weights home: back to the source's names and layouts."""
+    """Send fine-tuned weights home: back to the source's names and layouts.
+
+    OUT is the folder that `save_pretrained` of the trained model, or `ivyport.save`, wrote.
+    """
     screen = Screen()
     with screen.work() as progress:
         check_port(folder)
-        from ivyport.weights.convert import send_home
-
-        send_home(folder, out, progress=progress.counter("weights"))
-        # transformers reads weights beside their configuration.
-        config = folder / "config.json"
-        if config.is_file() and not (out / "config.json").exists():
-            values = parsed(config, config.read_bytes())
-            write_json(out / "config.json", source_config(values))
+        progress("weights")
+        trained = ivyport.send_home(folder, out, progress=progress)
+        known = open_record(folder).get("as_ported") or {}
     screen.line(f"weights: {out}")
+    if trained:
+        screen.line(
+            f"{len(trained)} of {len(known)} weights were trained since the port"
+        )
+    elif known:
+        screen.line(
+            "note: no weight has changed since the port. Weights of a model that is trained "
+            "are in the folder that its save_pretrained writes"
+        )
 
 
 @zoo_app.command("list")

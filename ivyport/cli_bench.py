@@ -14,19 +14,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ivyport.cli_render import OK, Screen
+from ivyport.cli_render import INTERRUPTED, OK, Screen
 from ivyport.core.errors import InputError
 from ivyport.targets import require
 
 if TYPE_CHECKING:
+    from ivyport.bench.case import Case
     from ivyport.bench.engines import Engine
     from ivyport.bench.runner import Options, Results
     from ivyport.bench.suite import Entry
 
-INTERRUPTED = 130
 # A call takes a hundred times as long on a CPU, and the default suite has 16 models.
 RUNS = {"cpu": 30, "gpu": 100}
+# Three or four models on two cores, with all of torch's modes.
+BUDGET = 600.0
 COMPARE = "compare"
+# Columns that a narrow terminal does without, in this order.
+SPARE = ("mean", "peak MB", "max rel diff", "compile s", "p90", "p10")
 ALL_BASELINES = "eager,compile,compile:reduce-overhead,compile:max-autotune"
 
 
@@ -64,6 +68,14 @@ Patience = Annotated[
 Timeout = Annotated[
     float, typer.Option(min=1, help="Seconds for an engine to load and compile.")
 ]
+Budget = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        help="Seconds for the whole run: what is begun is cut short, "
+        "what is left is not begun. 0 is no limit.",
+    ),
+]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder of the result files.")]
 Name = Annotated[
     str, typer.Option(help="A word in the names of the result files.", metavar="WORD")
@@ -88,6 +100,7 @@ def bench(
     scan_layers: Scan = False,
     patience: Patience = 2.0,
     timeout: Timeout = 1800.0,
+    budget: Budget = BUDGET,
     out: Out = Path("results"),
     name: Name = "",
     as_json: Json = False,
@@ -122,7 +135,8 @@ def bench(
             raise InputError("--mode and --dtype must each name at least one.")
         seen = machine.check_gpu(device == "gpu")
         runs = RUNS[device] if runs is None else runs
-        options = _options(runs, rounds, threads, tf32, patience, timeout)
+        options = _options(runs, rounds, threads, tf32, patience, timeout, budget)
+        _foretell(entries, cases, engines, options)
         results = _results(device, options, engines, left_out)
         stem = out / _stem(device, name)
         progress("measure")
@@ -139,8 +153,34 @@ def _stem(device: str, name: str) -> str:
     return "_".join(part for part in ("bench", device, name, stamp) if part)
 
 
+def _foretell(
+    entries: list[Entry], cases: list[Case], engines: list[Engine], options: Options
+) -> None:
+    """Say about how long it will take, and what that means for a budget."""
+    from ivyport.bench.budget import estimate, in_words
+
+    seconds = estimate(entries, cases, engines, options.runs, options.rounds)
+    models = len({case.model for case in cases})
+    text = (
+        f"about {in_words(seconds)} for {models} model{'s' * (models > 1)} and "
+        f"{len(engines)} engines"
+    )
+    if options.budget and seconds > options.budget:
+        text += (
+            f"; the budget is {in_words(options.budget)}, so that rounds are cut short and "
+            f"models at the end are left out (--budget {seconds:.0f}, or 0 for all)"
+        )
+    print(text, file=sys.stderr)
+
+
 def _options(
-    runs: int, rounds: int, threads: int, tf32: bool, patience: float, timeout: float
+    runs: int,
+    rounds: int,
+    threads: int,
+    tf32: bool,
+    patience: float,
+    timeout: float,
+    budget: float,
 ) -> Options:
     from ivyport.bench.processes import Quiet
     from ivyport.bench.runner import Options
@@ -152,6 +192,7 @@ def _options(
         tf32=tf32,
         quiet=Quiet(patience=patience),
         timeout=timeout,
+        budget=budget,
     )
 
 
@@ -244,7 +285,7 @@ def _measure(
     try:
         runner.run(cases)
     except KeyboardInterrupt:
-        say("interrupted: the rows that are done are kept")
+        say(f"interrupted: the rows that are done are kept ({len(results.rows)})")
         ended = INTERRUPTED
     report.write(results, stem)
     if results.rows and not report.write_plots(results, stem):
@@ -254,18 +295,27 @@ def _measure(
 
 def _show(results: Results, stem: Path, screen: Screen) -> None:
     from ivyport.bench import report
+    from ivyport.bench.doubts import doubts
 
     if screen.as_json:
         screen.json(report.to_json(results))
         return
+    warnings = doubts(results.environment, results.rows)
     baselines = report.shown_baselines(results.rows)
-    table = _table(report.header(baselines)[1:], left=1)
-    for group in report.cases(results.rows):
-        table.add_row(f"[bold]{escape(report.case_name(group[0]))}[/]")
-        for row in group:
-            table.add_row(*map(escape, report.cells(row, group, baselines)[1:]))
-        table.add_section()
+    columns = report.header(baselines)
+    left_out: list[str] = []
+    table = _results_table(results, baselines, columns)
+    for name in SPARE:
+        if _fits(table, screen):
+            break
+        columns = [column for column in columns if column != name]
+        left_out.append(name)
+        table = _results_table(results, baselines, columns)
+    for text in warnings:
+        screen.line(f"warning: {text}")
     _print(table, screen)
+    if left_out:
+        screen.line(f"{', '.join(left_out)}: in {stem}.md, or in a wider terminal")
     for row in results.rows:
         if row.key in results.details:
             name = f"{report.case_name(row)}, {row.engine}"
@@ -275,6 +325,24 @@ def _show(results: Results, stem: Path, screen: Screen) -> None:
     screen.line(f"results: {stem}.json")
 
 
+def _results_table(
+    results: Results, baselines: Sequence[str], columns: Sequence[str]
+) -> Table:
+    """The rows case by case, with those columns; the case is a line of its own."""
+    from ivyport.bench import report
+
+    names = report.header(baselines)
+    kept = [index for index, name in enumerate(names) if name in columns[1:]]
+    table = _table([names[index] for index in kept], left=1)
+    for group in report.cases(results.rows):
+        table.add_row(f"[bold]{escape(report.case_name(group[0]))}[/]")
+        for row in group:
+            cells = report.cells(row, group, baselines)
+            table.add_row(*(escape(cells[index]) for index in kept))
+        table.add_section()
+    return table
+
+
 def _table(columns: Sequence[str], *, left: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for index, name in enumerate(columns):
@@ -282,6 +350,13 @@ def _table(columns: Sequence[str], *, left: int) -> Table:
         # "over compile:max-autotune" has a line of its own for its second word.
         table.add_column(name.replace(" ", "\n", 1), justify=justify, no_wrap=True)
     return table
+
+
+def _fits(table: Table, screen: Screen) -> bool:
+    """Whether a table is no wider than the terminal; a pipe takes any width."""
+    wide = Console(file=screen.out.file, width=500)
+    narrow = screen.out.is_terminal and not screen.verbose
+    return not narrow or wide.measure(table).maximum <= screen.out.width
 
 
 def _print(table: Table, screen: Screen) -> None:

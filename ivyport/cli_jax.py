@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from ivyport.cli_port import (
+    Asked,
     Batch,
     DimsGiven,
     Factory,
@@ -17,11 +18,16 @@ from ivyport.cli_port import (
     Keep,
     Out,
     Overwrite,
+    Push,
+    Settings,
+    Static,
     To,
+    Verbose,
     Verify,
     port,
 )
 from ivyport.cli_render import Screen
+from ivyport.zoo.jax_origin import HaikuFactoryOrigin, HaikuOrigin
 
 #: What `--weights` stands for without a file.
 PUBLISHED = "published"
@@ -49,7 +55,10 @@ def _with_value(args: list[str], option: str, value: str) -> list[str]:
 
 
 def haiku(
-    name: Annotated[str, typer.Argument(help="An entry of `ivyport zoo list`.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="An entry of `ivyport zoo list`, or pkg.module:function."),
+    ],
     to: To,
     variant: Annotated[
         str | None, typer.Option(help="One of the entry's variants.")
@@ -69,39 +78,42 @@ def haiku(
         list[str] | None,
         typer.Option(help="name=value, to replace a published size. Repeatable."),
     ] = None,
+    input_: Inputs = None,
     out: Out = None,
     batch: Batch = 2,
     dims: DimsGiven = None,
+    static: Static = False,
+    set_: Settings = None,
+    push: Push = None,
     verify: Verify = True,
     keep: Keep = False,
     overwrite: Overwrite = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
-    """Port a haiku model of the zoo: Perceiver IO, the nets of hk.nets."""
-    from ivyport.zoo.jax_origin import HaikuOrigin
+    """Port a haiku model of the zoo (Perceiver IO, the nets of hk.nets), or a function of yours.
 
+    A function is what hk.transform returns or takes; give its inputs with --input.
+    """
     if weights is not None and no_weights:
         raise typer.BadParameter("give --weights or --no-weights, not both")
-    pretrained = None if weights is None else True
-    origin = HaikuOrigin(
-        name,
-        variant=variant,
-        weights=False if no_weights else pretrained,
-        file=None if weights in (None, PUBLISHED) else weights,
-        sizes=tuple(size or ()),
-        batch=batch,
-    )
-    screen = Screen(as_json=as_json)
-    port(
-        origin,
-        to,
-        out,
-        verify=verify,
-        screen=screen,
-        dims=dims,
-        keep=keep,
-        overwrite=overwrite,
-    )
+    file = None if weights in (None, PUBLISHED) else weights
+    origin: HaikuOrigin | HaikuFactoryOrigin
+    if ":" in name:
+        if weights == PUBLISHED or variant is not None or size:
+            raise typer.BadParameter(
+                "--variant, --size and --weights without a FILE are for entries of the zoo"
+            )
+        settings = tuple(set_ or ())
+        origin = HaikuFactoryOrigin(name, tuple(input_ or ()), file, settings)
+    else:
+        if input_ or set_:
+            raise typer.BadParameter("--input and --set go with pkg.module:function")
+        own = False if no_weights else None if weights is None else True
+        sizes = tuple(size or ())
+        origin = HaikuOrigin(name, variant, own, file, sizes, batch)
+    screen = Screen(as_json=as_json, verbose=verbose)
+    port(origin, Asked(to, out, dims, static, push, verify, keep, overwrite), screen)
 
 
 def flax(
@@ -123,9 +135,13 @@ def flax(
         ),
     ] = None,
     dims: DimsGiven = None,
+    static: Static = False,
+    set_: Settings = None,
+    push: Push = None,
     verify: Verify = True,
     keep: Keep = False,
     overwrite: Overwrite = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Port any Flax module, linen or NNX: the one that a factory of yours returns."""
@@ -134,17 +150,9 @@ def flax(
     origin = FlaxOrigin(
         factory,
         inputs=tuple(input_ or ()),
+        settings=tuple(set_ or ()),
         params=None if params is None else str(params),
         params_key=params_key,
     )
-    screen = Screen(as_json=as_json)
-    port(
-        origin,
-        to,
-        out,
-        verify=verify,
-        screen=screen,
-        dims=dims,
-        keep=keep,
-        overwrite=overwrite,
-    )
+    screen = Screen(as_json=as_json, verbose=verbose)
+    port(origin, Asked(to, out, dims, static, push, verify, keep, overwrite), screen)

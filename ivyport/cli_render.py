@@ -28,10 +28,11 @@ from ivyport.core.shown import printable
 if TYPE_CHECKING:
     from ivyport.core.report import Report, ReportRow
 
-#: Exit codes: the port agrees; it does not; the request or the source is at fault; ivyport is.
-OK, DRIFT, FAULT, DEFECT = 0, 1, 2, 70
+#: Exit codes: the port agrees; it does not; the request or the source is at fault; ivyport or
+#: the user's factory is; Ctrl-C.
+OK, DRIFT, FAULT, DEFECT, INTERRUPTED = 0, 1, 2, 70, 130
 #: Stages whose progress counts bytes; every other one counts items.
-BYTE_STAGES = frozenset({"download", "weights", "save"})
+BYTE_STAGES = frozenset({"download", "weights", "save", "memory"})
 #: Lines of a message that are shown.
 SCREEN = 60
 #: Rows of one kind that a table shows; the worst come first.
@@ -84,11 +85,21 @@ class Stages:
         if done is not None:
             amount = _amount(stage, done, total)
             self._live.update(self._task, completed=done, total=total, amount=amount)
+            if stage == "memory" and done > (total or done):
+                self._console.print(
+                    f"warning: verifying needs about {decimal(done)} of memory, and "
+                    f"{decimal(total or 0)} are free: --no-verify ports without it",
+                    highlight=False,
+                )
 
-    def counter(self, stage: str) -> Callable[[int], None]:
-        """A callback that gets increments (bytes, say) and shows their sum so far."""
+    def counter(self, stage: str, begin: bool = True) -> Callable[[int], None]:
+        """A callback that gets increments (bytes, say) and shows their sum so far.
+
+        The stage begins at once, or with the first increment.
+        """
         done = 0
-        self(stage)
+        if begin:
+            self(stage)
 
         def add(amount: int) -> None:
             nonlocal done
@@ -117,19 +128,19 @@ def _amount(stage: str, done: int, total: int | None) -> str:
 class Screen:
     """One command's output: the result on stdout, everything else on stderr."""
 
-    def __init__(self, *, as_json: bool = False) -> None:
-        self.as_json = as_json
+    def __init__(self, *, as_json: bool = False, verbose: bool = False) -> None:
+        self.as_json, self.verbose = as_json, verbose
         # Names are shown as they are: `:x:` in one is no emoji.
         self.out = Console(soft_wrap=True, emoji=False)
         self.err = Console(stderr=True, emoji=False)
 
     @contextlib.contextmanager
-    def work(self) -> Iterator[Stages]:
+    def work(self, kept: str = "nothing was written") -> Iterator[Stages]:
         """Run a command's work: yields the progress callback, ends in an exit code.
 
         What libraries print meanwhile goes to stderr, so that stdout holds the result
         alone. An `IvyportError` becomes a panel and exit code 2, and is left to
-        propagate where IVYPORT_DEBUG=1 asks for its traceback.
+        propagate where IVYPORT_DEBUG=1 asks for its traceback. Ctrl-C says what is `kept`.
         """
         try:
             with contextlib.redirect_stdout(sys.stderr), Stages(self.err) as stages:
@@ -139,12 +150,22 @@ class Screen:
             if os.environ.get("IVYPORT_DEBUG") == "1":
                 raise
             raise typer.Exit(code_of(error)) from None
+        except KeyboardInterrupt:
+            if self.as_json:
+                self.json({"error": {"kind": "Interrupted", "message": kept}})
+            print(f"interrupted: {kept}", file=self.err.file)
+            raise typer.Exit(INTERRUPTED) from None
 
     def _error(self, error: IvyportError) -> None:
         kind = type(error).__name__
         if self.as_json:
             self.json({"error": {"kind": kind, "message": str(error)}})
-        body = escape(cut(printable(str(error))))
+        message = cut(printable(str(error)))
+        if not self.err.is_terminal:
+            # A pipe has no width: names and paths stay whole.
+            print(f"{kind}: {message}", file=self.err.file)
+            return
+        body = escape(message)
         self.err.print(Panel(body, title=kind, title_align="left", border_style="red"))
 
     def json(self, value: Mapping[str, Any]) -> None:
@@ -152,12 +173,17 @@ class Screen:
         print(json.dumps(value, indent=2))
 
     def line(self, text: str) -> None:
-        """Print a line of the result as it is, uncoloured and unwrapped."""
-        self.out.print(printable(text), highlight=False, markup=False)
+        """Print a line of the result, uncoloured; a terminal wraps it between words."""
+        text = printable(text)
+        for line in text.split("\n") if self.out.is_terminal else []:
+            print(_wrapped(line, self.out.width), file=self.out.file)
+        if not self.out.is_terminal:
+            self.out.print(text, highlight=False, markup=False)
 
     def parity(self, report: Report) -> None:
         """Print the parity table and the verdict."""
-        width = self.out.width if self.out.is_terminal else None
+        narrow = self.out.is_terminal and not self.verbose
+        width = self.out.width if narrow else None
         table = parity_table(report.rows, width)
         if width is None:
             lines = [line for row in report.rows for line in _lines(row, None)]
@@ -185,6 +211,19 @@ def cut(text: str) -> str:
     kept = SCREEN // 2
     left = len(lines) - 2 * kept
     return "\n".join([*lines[:kept], f"... {left} lines ...", *lines[-kept:]])
+
+
+def _wrapped(line: str, width: int) -> str:
+    """A line broken between words, further lines indented; names and paths stay whole."""
+    return textwrap.fill(
+        line,
+        width,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        drop_whitespace=True,
+    )
 
 
 def code_of(error: IvyportError) -> int:

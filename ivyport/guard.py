@@ -58,7 +58,7 @@ def guarded(call: Callable[P, R]) -> Callable[P, R]:
     def guarded_call(*args: P.args, **kwargs: P.kwargs) -> R:
         own: list[BaseException] = []
         if callable(kwargs.get("progress")):
-            kwargs["progress"] = _watched(kwargs["progress"], own)  # type: ignore[arg-type]
+            kwargs["progress"] = _watched(kwargs["progress"], own)  # type: ignore[arg-type]  # kwargs of a ParamSpec are opaque
         try:
             return call(*args, **kwargs)
         except GraphError as error:

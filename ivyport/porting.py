@@ -9,19 +9,23 @@ import importlib.util
 import re
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import ivyport
-from ivyport.core.arguments import labels, to_json
+from ivyport.core.arguments import labels, shapes, to_json
+from ivyport.core.dims import as_symbol
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
 from ivyport.core.rounding import roundings
 from ivyport.core.shown import listed
+from ivyport.core.tables import table_sizes
 from ivyport.saving import FORMAT
 from ivyport.sources import KINDS, Captured, Dims, Source
 from ivyport.targets import DESCRIBED
+from ivyport.weights.checksums import checksums
 from ivyport.weights.mapping import Row, WeightMap
 
 if TYPE_CHECKING:
@@ -47,7 +51,9 @@ class Port:
 
     `args` and `kwargs` are the example inputs; `free` the symbolic axes of each input. `record`
     is what ``port.json`` will say. `unused` are source tensors that the port keeps without using
-    them. `trains` are the modules, by their paths in the port, that start in train mode.
+    them. `trains` are the modules, by their paths in the port, that start in train mode. `beside`
+    are files that its folder gets too. `checked` is what was compared when it was made: a report,
+    or the same in words.
     """
 
     target: str
@@ -64,6 +70,8 @@ class Port:
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
     unused: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     trains: tuple[str, ...] = ()
+    beside: tuple[Path, ...] = ()
+    checked: Report | str | None = None
 
 
 def realize(target: str) -> Any:
@@ -122,17 +130,18 @@ def compile_port(
         n: captured.state[n] for n in mapped - tensors.keys() if n in captured.state
     }
     weights = WeightMap(tuple(rows), tuple(unused))
-    held = source.arrays(tensors, narrow=narrow, wide=unused)
-    notes += not_finite(rows, held)
+    arrays = source.arrays(tensors, narrow=narrow, wide=unused)
+    notes += not_finite(rows, arrays)
     trains, odd = other_modes(captured.trains, emitted.modules)
-    notes += odd
+    notes += [*odd, *_built_in(graph, captured.kwargs)]
     made = Port(
         target, emitted.source, emitted.cls, emitted.config, values, weights,
         emitted.modules, notes, {}, _free(graph), captured.args, captured.kwargs,
         source.arrays(unused, narrow=False), trains,
     )  # fmt: skip
     made.record = _record(source, graph, made, name)
-    return made, held
+    made.record["as_ported"] = checksums(weights.forward(arrays))
+    return made, arrays
 
 
 def not_finite(rows: Collection[Row], arrays: Mapping[str, Any]) -> list[str]:
@@ -202,6 +211,28 @@ def other_modes(
     ]
 
 
+def _built_in(graph: Graph, given: Mapping[str, Any]) -> list[str]:
+    """Notes about what the trace has built in of what the caller gave: constants and sizes."""
+    constants = [
+        f"{a.name}={textwrap.shorten(repr(a.structure), 60)}"
+        for a in graph.signature()
+        if a.is_constant and a.structure is not None and a.name in given
+    ]
+    found = []
+    if constants:
+        found.append(
+            f"Built in: {', '.join(constants)}. Another value is refused: port again for it."
+        )
+    fixed = [
+        f"{label} {_shape(value.type)}"
+        for value, label in labels(graph.signature()).items()
+        if value.type.shape and not any(map(as_symbol, value.type.shape))
+    ]
+    if fixed:
+        found.append(f"Of one size alone: {', '.join(fixed)}.")
+    return found
+
+
 def settled(emitted: Emitted, captured: Captured, target: str, name: str) -> list[Row]:
     """The rows under the names that the port's own state has."""
     backend = realize(target)
@@ -259,8 +290,6 @@ def tell(progress: Progress | None, stage: str) -> None:
 
 
 def _free(graph: Graph) -> dict[str, dict[int, str]]:
-    from ivyport.core.dims import as_symbol
-
     return {
         str(v.name): {a: s for a, d in enumerate(v.type.shape) if (s := as_symbol(d))}
         for v in graph.inputs
@@ -305,7 +334,7 @@ def _entry(key: str, text: str) -> str:
 
 
 def _shape(type_: Any) -> str:
-    from ivyport.modules.body import SYMBOL_NAMES
+    from ivyport.modules.checks import SYMBOL_NAMES
 
     names = [SYMBOL_NAMES.get(str(d), str(d)) for d in type_.shape]
     return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
@@ -338,6 +367,8 @@ def _record(
     package = {"torch": "torch", "haiku": "dm-haiku", "jax": "jax"}.get(
         source.kind, "flax"
     )
+    tables = table_sizes(graph)
+    sizes = shapes(graph.signature(), made.args, made.kwargs)
     return {
         "format": FORMAT,
         "ivyport": ivyport.__version__,
@@ -356,6 +387,8 @@ def _record(
                 "dtype": v.type.dtype,
                 "shape": _shape(v.type),
                 "at": label,
+                "example": sizes.get(v),
+                **({"below": tables[v]} if v in tables else {}),
             }
             for v, label in labels(graph.signature()).items()
         ],

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ivyport.core.errors import SourceError, WeightsError
-from ivyport.core.report import Report, ReportRow
 from ivyport.folder import manifest
 from ivyport.folder.manifest import FORMAT, PORT, read_port
 from ivyport.targets import DESCRIBED
 
+#: What the card says of a port whose outputs alone were compared.
+COMPARED = (
+    "When the port was made, its outputs on the example inputs were those of the source. "
+    "Gradients, other sizes and train mode were not compared: `ivyport.verify` does that."
+)
 CONFIG = "config.json"
 UNPORTED = "unported.safetensors"
 #: Settings by which transformers chooses a class of its own.
@@ -22,11 +26,11 @@ _CHOOSING = ("model_type", "architectures", "auto_map")
 _SOURCE = "ported_from"
 
 __all__ = [
+    "COMPARED",
     "CONFIG",
     "FORMAT",
     "PORT",
     "UNPORTED",
-    "card",
     "demand_unchanged",
     "file_of",
     "open_record",
@@ -115,65 +119,3 @@ def source_config(values: Mapping[str, Any]) -> dict[str, Any]:
     own = {key: value for key, value in values.items() if key != _SOURCE}
     own.pop("model_type", None)
     return {**own, **told}
-
-
-def card(record: dict[str, Any], source_file: str, report: Report | None) -> str:
-    """The model card: what was ported, how to load it, how it was checked."""
-    module = source_file.removesuffix(".py")
-    cls = record["class"]
-    source, target = record["source"], DESCRIBED[record["target"]]
-    name = source.get("id") or source.get("name") or cls
-    lines = [
-        f"# {cls} for {target.title}",
-        "",
-        f"Ported from {name} ({source['framework']}) by ivyport {record['ivyport']}.",
-        "",
-        "```python",
-        f"from {module} import {cls}",
-        "",
-        f'model = {cls}.from_pretrained(".")',
-        "```",
-        "",
-        f"The file needs {', '.join(target.packages[:-1])} and {target.packages[-1]}; "
-        "ivyport is not needed.",
-        "",
-        "| input | dtype | shape |",
-        "|---|---|---|",
-        *(
-            f"| `{i.get('at', i['name'])}` | {i['dtype']} | {i['shape']} |"
-            for i in record["inputs"]
-        ),
-        "",
-        "## Parity",
-        "",
-        *_parity(report),
-    ]
-    if record["notes"]:
-        lines += ["", "## Notes", "", *(f"- {note}" for note in record["notes"])]
-    return "\n".join(lines) + "\n"
-
-
-def _parity(report: Report | None) -> list[str]:
-    if report is None:
-        return ["Not verified."]
-    verdict = "holds" if report.passed else "DOES NOT HOLD"
-    lines = [
-        f"Parity with the source {verdict} ({report.precision}).",
-        "",
-        "| kind | compared | largest absolute error | largest relative error | tolerance |",
-        "|---|---|---|---|---|",
-    ]
-    for row in report.summary():
-        lines.append(
-            f"| {_kind(row)} | {row.name} | {row.max_abs:.1e} | {row.max_rel:.1e} | "
-            f"{row.tolerance:.0e} |"
-        )
-    if report.not_checked:
-        lines += ["", "Not checked:", "", *(f"- {text}" for text in report.not_checked)]
-    return lines
-
-
-def _kind(row: ReportRow) -> str:
-    """``output``, ``train step``, and whether the inputs were other ones than the traced."""
-    other = ", other inputs" if row.inputs == "second" else ""
-    return f"{row.kind.replace('_', ' ')}{other}"

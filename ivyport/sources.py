@@ -93,6 +93,9 @@ class Source(Protocol):
         With `narrow`, 64-bit ones become 32-bit but for those in `wide`.
         """
 
+    def tensors(self) -> dict[str, Any]:
+        """The framework's own tensors of its checkpoint by name, a tied one once."""
+
     def config(self) -> dict[str, Any]:
         """Its configuration as JSON data, {} for a source without one."""
 
@@ -124,7 +127,7 @@ class TorchSource:
 
         traced = to_graph(self.model, self.args, self.kwargs, dims=dims, train=train)
         bound = bind_inputs(self.model, self.args, self.kwargs or {})
-        tensors, state = traced.tensors, self._state()
+        tensors, state = traced.tensors, self.tensors()
         places, (args, kwargs) = {name: name for name in state}, bound.call()
         trains = {path: m.training for path, m in self.model.named_modules()}
         return Captured(
@@ -133,9 +136,9 @@ class TorchSource:
 
     @property
     def nbytes(self) -> int:
-        return sum(getattr(value, "nbytes", 0) for value in self._state().values())
+        return sum(getattr(value, "nbytes", 0) for value in self.tensors().values())
 
-    def _state(self) -> dict[str, Any]:
+    def tensors(self) -> dict[str, Any]:
         seen: set[int] = set()
         result = {}
         for key, value in self.model.state_dict(keep_vars=True).items():
@@ -197,7 +200,7 @@ class JaxSource:
         traced = to_graph(
             self.model, self.args, self.kwargs, **self.given, dims=dims, train=train
         )
-        state = {**self.opened.parameters, **self.opened.buffers}
+        state = self.tensors()
         return Captured(
             traced.graph, dict(traced.tensors), state, dict(traced.places), self.args,
             dict(self.kwargs or {}), traced.notes, self.opened.trains(),
@@ -213,8 +216,10 @@ class JaxSource:
 
     @property
     def nbytes(self) -> int:
-        held = {**self.opened.parameters, **self.opened.buffers}
-        return sum(getattr(value, "nbytes", 0) for value in held.values())
+        return sum(getattr(value, "nbytes", 0) for value in self.tensors().values())
+
+    def tensors(self) -> dict[str, Any]:
+        return {**self.opened.parameters, **self.opened.buffers}
 
 
 class _Arrays(Mapping[str, np.ndarray]):

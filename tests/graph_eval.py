@@ -5,6 +5,7 @@ The reference of `tests.emission_fuzz`. It knows the operations that the fuzz dr
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,22 +15,40 @@ from ivyport.core.dims import Dim, as_symbol, evaluate
 from ivyport.core.dtype import to_numpy
 from ivyport.core.ir import Graph, NewAxis, Node, Scalar, Slice, Value, map_structure
 
-Sizes = dict[str, int]
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Sizes by name, and whether floats are computed in float64."""
+
+    by_name: dict[str, int]
+    wide: bool
+
+    def array(self, made: Any, dtype: str) -> np.ndarray:
+        """What an operation made, in its dtype."""
+        wide = self.wide and dtype == "float32"
+        return np.asarray(made, to_numpy("float64" if wide else dtype))
 
 
 def evaluate_graph(
-    graph: Graph, arrays: dict[str, np.ndarray]
+    graph: Graph, arrays: dict[str, np.ndarray], *, wide: bool = False
 ) -> tuple[Any, dict[str, np.ndarray]]:
-    """The outputs, in their structure, and the new values of updated buffers by path."""
+    """The outputs, in their structure, and the new values of updated buffers by path.
+
+    With `wide` everything is computed in float64.
+    """
+    if wide:
+        arrays = {
+            k: v.astype("f8") if v.dtype == "f4" else v for k, v in arrays.items()
+        }
     known: dict[Value, Any] = {v: arrays[str(v.name)] for v in graph.inputs}
     known |= {p.value: arrays[path] for path, p in graph.params.items()}
-    sizes = {
+    by_name = {
         str(as_symbol(dim)): size
         for value in graph.inputs
         for dim, size in zip(value.type.shape, known[value].shape, strict=True)
         if as_symbol(dim)
     }
-    _nodes(graph, known, sizes)
+    _nodes(graph, known, Sizes(by_name, wide))
     updates = {path: known[value] for path, value in graph.updates.items()}
     return map_structure(lambda v: known[v], graph.outputs), updates
 
@@ -50,19 +69,19 @@ def _nodes(graph: Graph, known: dict[Value, Any], sizes: Sizes) -> None:
             found = RULES[node.op](*operands, **attrs)
             made = found if len(node.outputs) > 1 else [found]
         for value, array in zip(node.outputs, made, strict=True):
-            known[value] = np.asarray(array, to_numpy(value.type.dtype))
+            known[value] = sizes.array(array, value.type.dtype)
             _demand_shape(node, value, known[value], sizes)
 
 
 def _demand_shape(node: Node, value: Value, array: np.ndarray, sizes: Sizes) -> None:
-    shape = tuple(evaluate(d, sizes) for d in value.type.shape)
+    shape = tuple(evaluate(d, sizes.by_name) for d in value.type.shape)
     assert array.shape == shape, f"{node.op}: {value.type}, {array.shape}"
 
 
 def _number(value: Any, sizes: Sizes) -> Any:
     """Attributes and scalars with symbolic sizes as numbers."""
     if isinstance(value, Dim):
-        return evaluate(value, sizes)
+        return evaluate(value, sizes.by_name)
     if isinstance(value, tuple):
         return tuple(_number(v, sizes) for v in value)
     return value

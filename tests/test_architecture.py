@@ -76,12 +76,16 @@ UNITS = {
     "verification": unit(f"{ENGINE} frontends.jax", ARRAYS | TORCH | JAX, TORCH | JAX),
     "guard": unit("core", frozenset()),
     "saving": unit("core folder targets", frozenset()),
+    "card": unit("core targets", frozenset()),
+    "structure": unit("core made porting sources weights", frozenset({"numpy"})),
+    "made": unit("core folder weights saving porting", frozenset()),
     "api": unit(
-        "core folder guard weights verification saving sources porting targets __init__",
+        "card core folder guard made structure weights verification saving sources "
+        "porting targets __init__",
         TORCH | JAX,
     ),
     "zoo": unit(
-        "core weights targets api zoo.haiku __init__",
+        "core folder weights targets api zoo.haiku __init__",
         ARRAYS
         | TORCH
         | JAX
@@ -93,8 +97,8 @@ UNITS = {
         ARRAYS | TORCH | JAX | {"transformers", "matplotlib", "psutil"},
     ),
     "cli": unit(
-        f"{ENGINE} folder saving api zoo zoo.haiku bench targets cli_bench cli_jax "
-        "cli_port cli_render __init__",
+        f"{ENGINE} folder saving structure api zoo zoo.haiku bench targets cli_bench "
+        "cli_jax cli_port cli_render __init__",
         frozenset({"typer"}),
     ),
     "cli_port": unit(

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,15 @@ class Net(torch.nn.Module):
 
     def forward(self, x):
         return self.second(self.first(x))
+
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = torch.nn.Linear(16, 4)
+
+    def forward(self, x, factor=1.0, mode="sum"):
+        y = self.up(x) * factor
+        return y.mean(-1) if mode == "mean" else y.sum(-1)
 
 def build():
     print("a factory that prints")
@@ -120,7 +130,7 @@ def test_a_wrong_command_line_is_exit_code_2(args):
         ),
         (
             ("torch", "cli_factories:Nett", "--to", "jax", "--input", INPUT),
-            "no 'Nett' there, only: Block, Net, build",
+            "no 'Nett' there, only: Block, Net, Scaled, build",
         ),
         (("verify", "."), "no ported model there (no port.json)"),
         (("weights", "home", "absent", "-o", "x"), "absent: no ported model there"),
@@ -187,7 +197,8 @@ def test_the_table_names_the_worst_rows(here):
     code, out, err = run(*args)
     assert code == 0, err
     assert "parity holds" in out
-    assert str(Path("ported/net/modeling_net.py")) in out
+    assert "source:  cli_factories:build\n" in out
+    assert "port:    " + str(Path("ported/net/modeling_net.py")) in out
     assert "verify" in err  # the stages, and what the factory prints
     assert "a factory that prints" in err
 
@@ -209,18 +220,50 @@ def test_a_saved_port_verifies_again(ported, monkeypatch):
     assert json.loads(out)["passed"] is True
 
 
-def test_a_drifting_port_is_exit_code_1_and_names_the_module(here, ported):
+def test_a_port_that_differs_is_exit_code_1_and_names_the_module(here, ported):
     import shutil
 
     copy = here / "copy"
+    shutil.copytree(ported[0], copy)
+    [file] = copy.glob("modeling_*.py")
+    text = file.read_text()
+    changed = text.replace("self.up(self.norm(x))", "self.up(self.norm(x)) + 0.5")
+    assert changed != text
+    file.write_text(changed)
+    code, _, err = run("verify", copy)
+    assert code == 2  # the code is no longer what was emitted
+    assert "--trust" in err
+    code, out, _ = run("verify", copy, "--trust")
+    assert code == 1
+    assert "the first module that drifts: first" in out
+    assert "weights have changed" not in out
+
+
+def test_a_port_that_was_trained_is_said_to_be_and_its_code_is_compared(
+    here, ported, monkeypatch
+):
+    """From another folder than the one that it was made in, and with a name from there."""
+    import shutil
+
+    copy = ported[0].parent / "copy"
     shutil.copytree(ported[0], copy)
     tensors = load_file(copy / "model.safetensors")
     [name] = [n for n in tensors if "second" in n and "up" in n and "bias" in n]
     tensors[name] = tensors[name] + np.float32(0.5)
     save_file(tensors, copy / "model.safetensors")
-    code, out, _ = run("verify", copy)
-    assert code == 1
-    assert "the first module that drifts: second.up" in out
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    monkeypatch.delitem(sys.modules, "cli_factories", raising=False)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(here)])
+    code, out, err = run("verify", copy)
+    assert code == 0, err
+    first = out.splitlines()[0]
+    assert first.startswith("weights have changed since the port: 1 of 12.")
+    assert "parity holds" in out
+    code, out, _ = run("verify", copy, "--json")
+    assert code == 0
+    assert json.loads(out)["trained"] == [name]
+    assert json.loads(out)["report"]["notes"][0].startswith("weights have changed")
 
 
 def test_weights_go_home_bit_for_bit(here, ported):
@@ -235,6 +278,52 @@ def test_weights_go_home_bit_for_bit(here, ported):
     home = load_file(file)
     assert home.keys() == source.keys()
     assert all(np.array_equal(home[name], source[name]) for name in source)
+
+
+def test_settings_and_static_sizes_are_built_in_and_said(here):
+    args = ("torch", "cli_factories:Scaled", "--to", "torch", "--input", INPUT)
+    settings = ("--set", "factor=3.0", "--set", "mode=mean")
+    code, out, err = run(*args, *settings, "--static", "-o", "out")
+    assert code == 0, err
+    record = json.loads((here / "out/port.json").read_text())
+    assert record["free"] == {"x": {}}
+    assert record["inputs"][0]["shape"] == "(2, 16)"
+    for said in ("factor=3.0", "mode='mean'"):
+        assert any(said in note for note in record["notes"]), record["notes"]
+        assert said in out
+        assert said.replace("'", "") in (here / "out/README.md").read_text().replace(
+            "'", ""
+        ).replace("\\", "")
+    code, out, err = run("verify", "out")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--set", "factor"), "NAME=VALUE is due"),
+        (("--set", "x=1"), "--set x: that is an input already"),
+        (("--set", "a=1", "--set", "a=2"), "--set a is given twice"),
+        (("--static", "--dims", "x=batch"), "--static fixes every size"),
+    ],
+)
+def test_settings_that_do_not_read_are_refused(here, args, message):
+    given = ("torch", "cli_factories:Scaled", "--to", "torch", "--input", INPUT)
+    code, _, err = run(*given, *args)
+    assert code == 2
+    assert message in err
+
+
+def test_ctrl_c_says_what_was_kept_and_is_no_parity_failure(here, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ivyport.api.compile_port", interrupted)
+    args = ("torch", "cli_factories:build", "--to", "torch", "--input", INPUT)
+    code, _, err = run(*args, "-o", "out")
+    assert code == 130
+    assert "interrupted: out is as it was" in err
+    assert not (here / "out").exists()
 
 
 def test_params_are_loaded_into_the_source(here):
@@ -340,3 +429,73 @@ def test_the_parity_table_is_whole_in_a_pipe():
     [note] = [line for line in lines if "(1024, 64)" in line]
     assert note.count("a note") == 20
     assert "not checked: gradients: of nothing" in lines
+
+
+def _screen(width: int | None, **options: bool) -> tuple[Screen, Any]:
+    import io
+
+    from rich.console import Console
+
+    screen, file = Screen(**options), io.StringIO()
+    terminal = width is not None
+    screen.out = Console(
+        file=file, width=width, force_terminal=terminal, soft_wrap=True
+    )
+    screen.err = Console(file=file, width=width, force_terminal=terminal)
+    return screen, file
+
+
+def test_lines_are_wrapped_between_words_in_a_terminal_and_whole_in_a_pipe():
+    text = f"note: the weights of {LONG} are kept aside, for the computation needs none of them"
+    screen, file = _screen(80)
+    screen.line(text)
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 + len("  ")
+    assert any(LONG in line for line in lines)
+    assert len(lines) > 1
+    screen, file = _screen(None)
+    screen.line(text)
+    assert file.getvalue() == f"{text}\n"
+
+
+def test_whole_names_are_shown_where_they_are_asked_for():
+    from ivyport.core.report import Report, ReportRow
+
+    row = ReportRow(LONG, "gradient", "(1024, 64)", 1e-8, 1e-9, 1e-4, True, "")
+    screen, file = _screen(80, verbose=True)
+    screen.parity(Report((row,)))
+    assert LONG in file.getvalue()
+
+
+def test_errors_are_whole_lines_in_a_pipe_and_a_panel_in_a_terminal():
+    import typer
+
+    from ivyport.core.errors import InputError
+
+    for width, framed in ((None, False), (80, True)):
+        screen, file = _screen(width)
+        with pytest.raises(typer.Exit), screen.work():
+            raise InputError(f"{LONG} is wrong " * 3)
+        shown = file.getvalue()
+        assert ("╭" in shown) == framed
+        if not framed:
+            assert f"InputError: {LONG} is wrong {LONG} is wrong" in shown
+
+
+def test_what_verification_needs_is_said_before_it_and_a_warning_where_it_is_too_much(
+    here,
+):
+    from ivyport.cli_render import Stages
+    from ivyport.core import memory
+
+    assert memory.needed(2 * 10**9) > 3 * memory.needed(10**8)
+    assert memory.available() > 10**8
+    args = ("torch", "cli_factories:Scaled", "--to", "torch", "--input", INPUT)
+    code, _, err = run(*args, "-o", "out")
+    assert code == 0
+    assert re.search(r"memory +0\.0 s +\d[\d.]* GB of", err)
+    assert err.index("memory") < err.index("verify")
+    screen, file = _screen(None)
+    with Stages(screen.err) as stages:
+        stages("memory", 9 * 10**9, 4 * 10**9)
+    assert "warning: verifying needs about 9.0 GB" in file.getvalue()

@@ -143,6 +143,53 @@ def test_a_net_without_published_weights(here):
     assert "mlp has no published weights: pass --weights FILE, or --no-weights" in err
 
 
+OWN = """
+import haiku as hk
+import jax.numpy as jnp
+
+def forward(x, scale):
+    x = hk.Linear(5)(x) * scale
+    return hk.LayerNorm(-1, True, True)(x)
+
+def made():
+    return hk.transform(lambda x: hk.nets.MLP([4, 3])(x))
+
+def nothing():
+    return 3
+"""
+
+
+def test_a_haiku_function_of_ones_own(here):
+    (here / "own_haiku.py").write_text(OWN)
+    args = ("haiku", "own_haiku:forward", *TO, *INPUT, "--set", "scale=2.0")
+    code, out, err = run(*args, "-o", "out")
+    assert code == 0, err
+    assert "the weights are random" in out
+    assert "scale=2.0" in out
+    code, _, err = run("verify", "out")
+    assert code == 0, err
+    code, out, _ = run("haiku", "own_haiku:made", *TO, *INPUT, "--no-verify")
+    assert code == 0
+    assert "source:  own_haiku:made" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("own_haiku:nothing", *INPUT), "own_haiku:nothing gives int"),
+        (("own_haiku:made",), "no example inputs: give"),
+        (("own_haiku:made", *INPUT, "--weights"), "are for entries of the zoo"),
+        (("own_haiku:made", *INPUT, "--variant", "x"), "are for entries of the zoo"),
+        (("mlp", *INPUT), "go with pkg.module:function"),
+    ],
+)
+def test_refusals_of_haiku_functions(here, args, said):
+    (here / "own_haiku.py").write_text(OWN)
+    code, _, err = run("haiku", *args, *TO, "-o", "out")
+    assert code == 2
+    assert said in err.replace(" │ │ ", " ")
+
+
 def test_weights_from_a_pickle(here):
     model = ENTRIES["mlp"].build(sizes={"channels": 6, "layers": (5, 4)})
     params, _ = model.draw(3)

@@ -18,9 +18,13 @@ from tests.modules.emission import statements
 DATA = Path(__file__).parent / "data"
 ALLOWED = {
     "dataclasses",
+    "functools",
     "hashlib",
     "json",
+    "os",
     "pathlib",
+    "secrets",
+    "shutil",
     "typing",
     "jax",
     "flax",
@@ -101,6 +105,7 @@ def test_bert_base_is_as_short_as_by_hand():
     source = emitted(config, cls="BertModel")
     by_hand = (DATA / "modeling_minilm_handwritten.py").read_text()
     without = ("saved_files", "demand_saved", "load_weights")
+    without += ("save_pretrained", "write_pretrained", "write_weights")
     assert statements(source, without) <= 1.5 * statements(by_hand)
     classes = [n.name for n in ast.parse(source).body if isinstance(n, ast.ClassDef)]
     assert classes.count("BertLayer") == 1

@@ -21,10 +21,14 @@ from tests.modules.emission import classes, family, methods  # noqa: E402
 
 ALLOWED = {
     "dataclasses",
+    "functools",
     "hashlib",
     "json",
     "math",
+    "os",
     "pathlib",
+    "secrets",
+    "shutil",
     "typing",
     "torch",
     "numpy",

@@ -21,6 +21,7 @@ PORT_FAILED = "port_failed"
 NOT_INSTALLED = "not_installed"
 NO_DEVICE = "no_device"  # this engine's framework sees no GPU
 TIMEOUT = "timeout"
+NO_TIME = "no_time"  # the budget was spent
 NOT_APPLICABLE = "not_applicable"  # no layers to scan
 FAILED = "failed"
 STATUSES: tuple[str, ...] = (
@@ -32,6 +33,7 @@ STATUSES: tuple[str, ...] = (
     NOT_INSTALLED,
     NO_DEVICE,
     TIMEOUT,
+    NO_TIME,
     NOT_APPLICABLE,
     FAILED,
 )
@@ -106,7 +108,8 @@ class Row:
     device's on a GPU, else the process's resident memory after its weights were loaded.
     `max_rel_diff` is the largest difference from torch in float32 on the CPU, as a part of
     the largest value. `speedup_vs_best_torch` is the median of the fastest torch engine
-    over this one's.
+    over this one's. `others` are the cores that other processes kept busy meanwhile, None where
+    that is unknown.
     """
 
     model: str
@@ -126,6 +129,7 @@ class Row:
     max_rel_diff: float | None = None
     speedup_vs_best_torch: float | None = None
     status: str = OK
+    others: float | None = None
 
     @classmethod
     def of(cls, case: Case, engine: str, status: str = OK) -> Row:

@@ -66,9 +66,8 @@ def describe(*, device: str, threads: int, tf32: bool) -> dict[str, Any]:
 
 def cores() -> int:
     """The cores that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)  # of Linux alone
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def processor() -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ivyport.bench.case import FIELDS, KEY, OK, Row
+from ivyport.bench.doubts import MARK, doubts, is_disturbed
 from ivyport.bench.engines import COMPARED, FLAX
 from ivyport.bench.runner import Results, Rounds
 from ivyport.bench.timer import geometric_mean, quartiles_of_ratios
@@ -83,13 +84,19 @@ def read(file: Path) -> tuple[dict[str, Any], list[Row], dict[Key, Rounds]]:
         raise InputError(f"{file}: no such file. Give the .json of a benchmark run.")
     try:
         data = json.loads(file.read_text("utf-8"))
-        rows = [Row(**{n: row[n] for n in FIELDS}) for row in data["rows"]]
+        rows = [_row(row) for row in data["rows"]]
         environment = dict(data["environment"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file} is no result of `ivyport bench` ({type(error).__name__}: {error})."
         ) from error
     return environment, rows, read_samples(file.with_suffix(".csv"))
+
+
+def _row(held: dict[str, Any]) -> Row:
+    """A row of a file; those of earlier versions have no `others`."""
+    held = {"others": None} | held
+    return Row(**{name: held[name] for name in FIELDS})
 
 
 def results_of(file: Path) -> Results:
@@ -183,6 +190,8 @@ def cells(row: Row, of_case: Sequence[Row], baselines: Sequence[str]) -> list[st
         else:
             over.append(f"{(other.median_ms or 0) / (row.median_ms or 1):.2f}")
     times = [_ms(row.median_ms), _ms(row.mean_ms), _ms(row.p10_ms), _ms(row.p90_ms)]
+    if is_disturbed(row):
+        times[0] += MARK
     compiled = "" if row.compile_s is None else f"{row.compile_s:.1f}"
     peak = "" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}"
     return [*head, *times, *over, compiled, peak, difference]
@@ -213,6 +222,8 @@ def overall(rows: Sequence[Row]) -> list[str]:
         own = [r for r in rows if _setting(r) == setting]
         engine, device, mode, dtype, batch = setting
         head = f"{engine}, {device}, {mode}, {dtype}, batch {batch}"
+        if any(is_disturbed(r) for r in own):
+            head += " (on a loaded machine)"
         torch = [r.speedup_vs_best_torch for r in own]
         lines += _mean(head, "the best torch mode", torch)
         if flax:
@@ -246,7 +257,10 @@ def page(results: Results) -> str:
     """The Markdown page: overall, the table, what failed, what it was measured on."""
     rows = results.rows
     baselines = shown_baselines(rows)
-    lines = ["# Latency of ports", "", *(f"- {line}" for line in overall(rows)), ""]
+    lines = ["# Latency of ports", ""]
+    for text in doubts(results.environment, rows):
+        lines += [f"**Warning:** {text}.", ""]
+    lines += [*(f"- {line}" for line in overall(rows)), ""]
     body = [cells(row, group, baselines) for group in cases(rows) for row in group]
     lines += [markdown_table(header(baselines), body, left=2), ""]
     spread = _spread(results)

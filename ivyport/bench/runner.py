@@ -19,8 +19,10 @@ from typing import Any
 
 from ivyport.bench import environment as machine
 from ivyport.bench import suite
+from ivyport.bench.budget import Clock, case_seconds, model_seconds
 from ivyport.bench.case import (
     NO_DEVICE,
+    NO_TIME,
     NOT_INSTALLED,
     PARITY,
     PORT_FAILED,
@@ -40,6 +42,10 @@ from ivyport.bench.processes import (
 )
 from ivyport.bench.timer import is_steady, summary
 
+# CPU time is counted in ticks of 10 ms: what others used beside a shorter turn is unknown.
+TICKS_S = 0.2
+MIN_ROUNDS = 3  # of a case that is begun, whatever the budget
+_COSTLY = {"compile": 1, "compile:reduce-overhead": 2, "compile:max-autotune": 3}
 Say = Callable[[str], None]
 Rounds = list[list[float]]  # seconds of calls, a list a round
 
@@ -51,6 +57,8 @@ class Options:
     runs: timed calls of an engine, spread over `rounds`. warm_calls: at most, until they
     are steady. timeout: seconds for a step or the loading of an engine.
     memory: bytes that engines may hold at once; None for what is free.
+    budget: seconds for the whole run, 0 for no limit. Rounds are cut short and cases left
+    out, but never the first case's first rounds.
     """
 
     runs: int = 100
@@ -62,6 +70,7 @@ class Options:
     timeout: float = 1800.0
     memory: int | None = None
     work: Path | None = None
+    budget: float = 0.0
 
     def counts(self) -> list[int]:
         """The calls of each round; their sum is `runs`."""
@@ -94,6 +103,7 @@ class _Running:
     row: Row
     first_call_s: float
     rounds: Rounds = dataclasses.field(default_factory=list)
+    others: list[float] = dataclasses.field(default_factory=list)
 
 
 class Runner:
@@ -114,13 +124,18 @@ class Runner:
         self._engines, self._options, self._results = engines, options, results
         self._keep, self._say = keep, say
         self._seen = {"torch", "jax"} if seen is None else seen
+        self._clock = Clock(options.budget)
+        self._to_do = 0
 
     def run(self, cases: Sequence[Case]) -> None:
         """Measure every case; rows of engines that fail say how."""
+        self._to_do = len(cases)
         for (name, dtype, mode), group in groupby(
             cases, key=lambda case: (case.model, case.dtype, case.mode)
         ):
             members = list(group)
+            if not self._has_time(members):
+                continue
             folder = Path(
                 tempfile.mkdtemp(prefix="ivyport-bench-", dir=self._options.work)
             )
@@ -128,6 +143,25 @@ class Runner:
                 self._model(self._entries[name], dtype, mode, members, folder)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _has_time(self, cases: list[Case]) -> bool:
+        """Whether a model can be built and its first case timed; where not, rows say so."""
+        entry, runs = self._entries[cases[0].model], min(MIN_ROUNDS, self._options.runs)
+        needed = model_seconds(entry, self._engines)
+        needed += case_seconds(entry, cases[0], self._engines, runs, MIN_ROUNDS)
+        if not any(row.median_ms for row in self._results.rows):
+            return True
+        if self._clock.left() >= needed:
+            return True
+        for case in cases:
+            self._refuse(case, list(self._engines), NO_TIME, self._spent())
+        self._to_do -= len(cases)
+        return False
+
+    def _spent(self) -> str:
+        return (
+            f"the budget of {self._options.budget:.0f} s was spent; --budget gives more"
+        )
 
     # ---- one model
 
@@ -165,6 +199,7 @@ class Runner:
                 else:
                     able.append(engine)
             self._case(case, able, folder, size.folder, built[size.folder])
+            self._to_do -= 1
 
     def _usable(self, engine: Engine, cases: list[Case]) -> bool:
         """Whether an engine can run here; where not, its rows say why."""
@@ -235,12 +270,19 @@ class Runner:
         built: dict[str, float],
     ) -> None:
         running: list[_Running] = []
+        share = self._clock.left() / max(1, self._to_do)
+        until = time.monotonic() + share
         try:
-            for engine in engines:
+            # The costly modes of torch.compile come last, and are what a budget leaves out.
+            for engine in sorted(engines, key=lambda e: _COSTLY.get(e.name, 0)):
+                late = time.monotonic() > until and len(running) > 1
+                if late and engine.name in _COSTLY:
+                    self._refuse(case, [engine], NO_TIME, self._spent())
+                    continue
                 found = self._start(case, engine, folder, inputs, built)
                 if found is not None:
                     running.append(found)
-            self._interleave(case, running)
+            self._interleave(case, running, until)
             for one in running:
                 self._finish(one)
         finally:
@@ -275,7 +317,7 @@ class Runner:
         }
         worker = Worker(engine.name, job, inputs, environment(case.device, folder))
         try:
-            found = worker.ready(options.timeout)
+            found = worker.ready(min(options.timeout, max(60.0, self._clock.left())))
             row = Row.of(case, engine.name)
             row.max_rel_diff = _finite(found["difference"])
             wrong = _mismatch(found, built, case, options.tf32)
@@ -301,10 +343,16 @@ class Runner:
         while len(times) < self._options.warm_calls and not is_steady(times):
             times += one.worker.run(1, self._options.timeout)["seconds"]
 
-    def _interleave(self, case: Case, running: list[_Running]) -> None:
-        """The rounds; each starts with another engine, so that no place is favoured."""
+    def _interleave(self, case: Case, running: list[_Running], until: float) -> None:
+        """The rounds; each starts with another engine, so that no place is favoured.
+
+        At the moment `until` they end, if there were enough.
+        """
         counts = self._options.counts()
         for index, count in enumerate(counts):
+            if index >= MIN_ROUNDS and time.monotonic() > until:
+                self._say(f"    {index} of {len(counts)} rounds: {self._spent()}")
+                break
             shift = index % max(1, len(running))
             for one in running[shift:] + running[:shift]:
                 try:
@@ -341,12 +389,17 @@ class Runner:
                 best = (others, list(reply["seconds"]))
             if others <= quiet.cores:
                 break
+        if wall >= TICKS_S:
+            one.others.append(best[0])
         return best[1]
 
     def _finish(self, one: _Running) -> None:
         times = [seconds for times in one.rounds for seconds in times]
         row = one.row
         row.runs = len(times)
+        if one.others and row.device == "cpu":
+            others = min(statistics.median(one.others), float(machine.cores()))
+            row.others = round(others, 2)
         for name, value in summary(times).items():
             setattr(row, name, value)
         if one.engine.name != EAGER and one.engine.name != "torch":

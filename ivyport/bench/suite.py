@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ivyport.bench.case import Case
 from ivyport.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -185,6 +186,13 @@ def default_suite(
         else:
             chosen.append(entry)
     return chosen, left_out
+
+
+def call_seconds(entry: Entry, case: Case, cores: int = 2) -> float:
+    """About how long a call takes on the case's device."""
+    length = 1.0 if case.seq_len is None else case.seq_len / 128
+    work = entry.gflop * case.batch * length * (3 if case.mode == "train" else 1)
+    return max(0.001, work / _GFLOPS_PER_CORE[case.device] / cores)
 
 
 def resident_bytes(entry: Entry, dtype: str, mode: str) -> int:

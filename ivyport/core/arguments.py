@@ -117,3 +117,33 @@ def labels(arguments: Iterable[Argument]) -> dict[Value, str]:
     for argument in arguments:
         visit(argument.structure, argument.name)
     return found
+
+
+def shapes(
+    arguments: Sequence[Argument], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[Value, list[int]]:
+    """The sizes of the tensors in an example call, as far as it has them where they belong."""
+    found: dict[Value, list[int]] = {}
+
+    def visit(item: Any, given: Any) -> None:
+        if isinstance(item, Value):
+            if hasattr(given, "shape"):
+                found[item] = [int(size) for size in given.shape]
+        elif isinstance(item, Record):
+            for name, inner in item.fields:
+                visit(inner, getattr(given, name, None))
+        elif isinstance(item, Mapping):
+            for key, inner in item.items():
+                visit(inner, given.get(key) if isinstance(given, Mapping) else None)
+        elif isinstance(item, tuple | list) and isinstance(given, tuple | list):
+            for inner, part in zip(item, given, strict=False):
+                visit(inner, part)
+
+    for position, argument in enumerate(arguments):
+        if argument.kind == "variadic":
+            visit(argument.structure, tuple(args[position:]))
+        elif argument.name in kwargs:
+            visit(argument.structure, kwargs[argument.name])
+        elif argument.kind == "positional" and position < len(args):
+            visit(argument.structure, args[position])
+    return found

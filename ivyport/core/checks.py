@@ -55,12 +55,14 @@ class Check:
         left, right: integers or symbolic sizes.
         relation: one of `RELATIONS`.
         line: where the source asked, None where it is not known.
+        trained: whether train mode alone asked.
     """
 
     left: DimLike
     relation: str
     right: DimLike
     line: Line | None = None
+    trained: bool = False
 
     def holds(self, sizes: Mapping[str, int]) -> bool | None:
         """Whether sizes by symbol satisfy it; None where they leave it open."""
@@ -80,7 +82,8 @@ class Check:
         """A JSON object: both sides as arithmetic on names of sizes, and the line."""
         found = {"left": str(self.left), "relation": self.relation}
         line = {"line": str(self.line)} if self.line else {}
-        return {**found, "right": str(self.right), **line}
+        mode = {"mode": "train"} if self.trained else {}
+        return {**found, "right": str(self.right), **line, **mode}
 
     @classmethod
     def from_json(cls, value: Mapping[str, str]) -> Check:
@@ -90,7 +93,8 @@ class Check:
         True
         """
         left, right = (_parsed(value[side]) for side in ("left", "right"))
-        return cls(left, value["relation"], right)
+        trained = value.get("mode") == "train"
+        return cls(left, value["relation"], right, trained=trained)
 
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[DimLike, DimLike], DimLike]] = {
@@ -125,4 +129,5 @@ def _size(node: ast.expr) -> DimLike:
 def assumption(check: Check) -> str:
     """A note of what a port checks, with the source's line."""
     at = f", for the source asks at {check.line}" if check.line else ""
-    return f"Sizes are taken with {check}, which the port checks{at}."
+    mode = " in train mode" if check.trained else ""
+    return f"Sizes are taken with {check}{mode}, which the port checks{at}."

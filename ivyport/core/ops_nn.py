@@ -318,7 +318,7 @@ def _pooled(
             # torch drops a last window that would start in the padding on the right.
             length = x.shape[axis] + lo
             known = isinstance(size, int) and isinstance(length, int)
-            if known and (size - 1) * stride[i] >= length:  # type: ignore[operator]
+            if known and (size - 1) * stride[i] >= length:  # type: ignore[operator]  # ints, says `known`
                 size = size - 1
             shape[axis] = size
         else:

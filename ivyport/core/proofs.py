@@ -47,8 +47,38 @@ def at_least(a: DimLike, b: DimLike, bounds: Bounds) -> bool:
     """Whether ``a >= b`` is proved within `bounds`."""
     rest = a - b
     low = Fraction(rest) if isinstance(rest, int) else _lowest(rest, bounds)
+    if low is None and isinstance(rest, Dim):
+        low = _lowest_factored(rest, bounds)
     # Sizes are integers: more than -1 is 0 or more.
     return low is not None and low > -1
+
+
+def _lowest_factored(dim: Dim, bounds: Bounds) -> Fraction | None:
+    """A lower bound of ``B*T - 2*B + 1``, which is one of ``B`` times one of ``T - 2``, and 1."""
+    constant = sum(c for m, c in dim.terms if not m)
+    common, inner = _common(dim - constant)
+    if not common or isinstance(inner, int):
+        return None
+    outer, low = _product(common, bounds)[0], _lowest(inner, bounds)
+    if outer is None or low is None or low <= -1:
+        return None
+    return outer * math.ceil(low) + constant
+
+
+def _common(dim: DimLike) -> tuple[tuple[str, ...], DimLike]:
+    """The sizes that all terms have as a factor, and the rest."""
+    if isinstance(dim, int):
+        return (), dim
+    common: list[str] = []
+    rest: DimLike = dim
+    while isinstance(rest, Dim):
+        first, *others = (m for m, _ in rest.terms)
+        found = [a for a in first if isinstance(a, str) and all(a in m for m in others)]
+        if not found:
+            break
+        common.append(found[0])
+        rest = rest // symbol(found[0])
+    return tuple(common), rest
 
 
 def _lowest(dim: Dim, bounds: Bounds) -> Fraction | None:
@@ -207,6 +237,13 @@ class Reduced:
             found[name] = -(-low // n), None if high is None else high // n
         return found
 
+    def follows(self, check: Check, other: Check) -> bool:
+        """Whether `check` holds where `other` does, for both are bounds of one sum."""
+        if not {check.relation, other.relation} <= _FLIPPED.keys():
+            return False
+        slack = _slack(check) - _slack(other)
+        return at_least(self._plain(slack), 0, self._bounds())
+
     def implies(self, check: Check) -> bool:
         """Whether `check` holds wherever these conditions do."""
         left, right = self._plain(check.left), self._plain(check.right)
@@ -232,6 +269,11 @@ def reduced(checks: Iterable[Check], names: Iterable[str]) -> Reduced:
             lines.setdefault((multiple[0], "%"), check.line)
         else:
             rest.setdefault((check.left, check.relation, check.right), check)
+    for key, check in list(rest.items()):
+        left, right = settled(check.left, bounds), settled(check.right, bounds)
+        plain = _normal(Check(left, check.relation, right, check.line))
+        if all(_tighten(c, bounds, lines) for c in plain):
+            del rest[key]
     for name, n in multiples.items():
         low, high = bounds[name]
         bounds[name] = n * -(-low // n), None if high is None else n * (high // n)
@@ -248,13 +290,45 @@ def reduced(checks: Iterable[Check], names: Iterable[str]) -> Reduced:
     for name, n in multiples.items():
         if bounds[name][0] != bounds[name][1]:
             found.checks.append(Check(symbol(name) % n, "==", 0, lines[name, "%"]))
-    found.checks.extend(c for c in rest.values() if not found.implies(c))
+    open_ = [c for c in rest.values() if not found.implies(c)]
+    found.checks.extend(c for c in open_ if not _covered(c, open_, found))
     return found
+
+
+def by_mode(evaluated: Reduced, both: Reduced) -> list[Check]:
+    """The checks of a port: of every call, and those that train mode adds to them."""
+    known = evaluated.checks
+    more = [
+        dataclasses.replace(check, trained=True)
+        for check in both.checks
+        if not evaluated.implies(check)
+        and not any(_same(check, c) or evaluated.follows(check, c) for c in known)
+    ]
+    return [*known, *more]
+
+
+def _same(one: Check, other: Check) -> bool:
+    return str(one) == str(other)
+
+
+def _covered(check: Check, others: list[Check], known: Reduced) -> bool:
+    """Whether another of the conditions says as much: ``B*T < 50`` says ``B*T <= 60`` too."""
+    for other in others:
+        if other is check:
+            break
+        if known.follows(check, other):
+            return True
+    later = others[others.index(check) + 1 :]
+    return any(known.follows(check, o) and not known.follows(o, check) for o in later)
 
 
 def _normal(check: Check) -> list[Check]:
     """The same condition without common factors; several that say what it says."""
     rest = check.left - check.right
+    _, inner = _common(rest)
+    if inner != rest:
+        # Sizes are more than 0: B*T >= 2*B says that T >= 2.
+        return _normal(Check(inner, check.relation, 0, check.line))
     if check.relation == "==" and isinstance(rest, Dim):
         pin = _pinned(rest)
         if pin is not None:
@@ -264,7 +338,59 @@ def _normal(check: Check) -> list[Check]:
         divided = _divisible(rest)
         if divided is not None:
             return [Check(divided[0] % divided[1], "==", 0, check.line)]
-    return [check]
+    if check.relation in _FLIPPED and isinstance(rest, Dim):
+        bound = _without_division(rest, check.relation)
+        if bound is not None:
+            return _normal(Check(*bound, check.line))
+    return [balanced(check)]
+
+
+def _without_division(rest: Dim, relation: str) -> tuple[DimLike, str, int] | None:
+    """``c * (over // by) + d >= 0`` as a bound of `over`; likewise for the other relations."""
+    constant = sum(c for m, c in rest.terms if not m)
+    varying = [(m, c) for m, c in rest.terms if m]
+    if len(varying) != 1 or len(varying[0][0]) != 1:
+        return None
+    ((atom,), factor) = varying[0]
+    if not isinstance(atom, Func) or atom.op != "floordiv":
+        return None
+    over, by = atom.args
+    if not isinstance(by, int) or by <= 0:
+        return None
+    relation = relation if factor > 0 else _FLIPPED[relation]
+    edge = Fraction(-constant, factor)
+    if relation in (">", ">="):
+        least = math.floor(edge) + 1 if relation == ">" else math.ceil(edge)
+        return over, ">=", least * by
+    most = math.ceil(edge) - 1 if relation == "<" else math.floor(edge)
+    return over, "<=", most * by + by - 1
+
+
+def sides(rest: DimLike) -> tuple[DimLike, DimLike]:
+    """What is added and what is subtracted in a size: ``(L + 1, 12)`` for ``L - 12 + 1``.
+
+    >>> sides(symbol("L") - 2 * symbol("B"))
+    (L, 2*B)
+    """
+    plus: DimLike = 0
+    minus: DimLike = 0
+    for monomial, coefficient in rest.terms if isinstance(rest, Dim) else [((), rest)]:
+        term = Dim(((monomial, abs(coefficient)),)) if monomial else abs(coefficient)
+        if coefficient > 0:
+            plus = plus + term
+        else:
+            minus = minus + term
+    return plus, minus
+
+
+def balanced(check: Check) -> Check:
+    """The same condition without subtraction: ``L + R >= 12`` for ``R >= -L + 12``."""
+    left, right = sides(check.left - check.right)
+    relation = check.relation
+    if isinstance(left, int):
+        left, right = right, left
+        relation = _FLIPPED.get(relation, relation)
+    return Check(left, relation, right, check.line)
 
 
 def _pinned(rest: Dim) -> tuple[DimLike, int, int] | None:
@@ -381,6 +507,13 @@ def _tighten(
             high, lines[name, "<="] = most, check.line
     bounds[name] = low, high
     return True
+
+
+def _slack(check: Check) -> DimLike:
+    """What is 0 or more where an inequality holds."""
+    larger = check.relation in (">", ">=")
+    rest = check.left - check.right if larger else check.right - check.left
+    return rest - (1 if check.relation in ("<", ">") else 0)
 
 
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}

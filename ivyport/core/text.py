@@ -26,7 +26,10 @@ def render(graph: Graph, *, types: bool = True) -> str:
         lines.append(
             f"  dim {symbol} in [{lower}, {'inf' if upper is None else upper}]"
         )
-    lines += [f"  check {check}" for check in graph.checks]
+    lines += [
+        f"  check {check}{' in train mode' if check.trained else ''}"
+        for check in graph.checks
+    ]
     for value in graph.inputs:
         names[value] = f"%{value.name}"
         lines.append(f"  input {names[value]}: {value.type}")

@@ -97,7 +97,7 @@ def refill(
             return items
         copied = copy.copy(value)
         if not hasattr(copied, "__setitem__"):
-            return type(value)(items)  # type: ignore[call-arg]
+            return type(value)(items)  # type: ignore[call-arg]  # a container of the user's own
         for key, item in items.items():
             copied[key] = item
         return copied

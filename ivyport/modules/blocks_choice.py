@@ -103,11 +103,17 @@ class Choices(Blocks):
         self.body.statements = []
 
     def _assign(self, pairs: Sequence[tuple[str, ast.expr]]) -> None:
-        """All at once: what is assigned may be read by the others."""
+        """One after the other; all at once where what is assigned is read by the others."""
         changed = [
             (n, e) for n, e in pairs if not (isinstance(e, ast.Name) and e.id == n)
         ]
         if not changed:
+            return
+        assigned = {n for n, _ in changed}
+        if not any(_reads(e) & (assigned - {n}) for n, e in changed):
+            # What this branch lacks comes last.
+            changed.sort(key=lambda pair: isinstance(pair[1], ast.Constant))
+            self.body.statements += [pyast.assign(pyast.name(n), e) for n, e in changed]
             return
         names: list[ast.expr] = [pyast.name(n) for n, _ in changed]
         exprs = [e for _, e in changed]
@@ -135,6 +141,10 @@ class Choices(Blocks):
         for value, name in zip(block.end.outputs, block.names, strict=True):
             if name != "_":
                 self.variables.take_over(value, name)
+
+
+def _reads(expr: ast.expr) -> set[str]:
+    return {n.id for n in ast.walk(expr) if isinstance(n, ast.Name)}
 
 
 def _if(test: ast.expr, then: list[ast.stmt], otherwise: list[ast.stmt]) -> ast.stmt:

@@ -102,7 +102,7 @@ class Functions(Choices):
         body, exprs = self.body, self.body.owner.exprs
         functions: list[Any] = [pyast.name(str(n)) for n in block.lists]
         if block.style in ("cond", "if"):
-            which = body.expr(block.begin.inputs[0])  # type: ignore[arg-type]
+            which = body.expr(block.begin.inputs[0])  # type: ignore[arg-type]  # a condition is a tensor
             if block.style == "if":
                 return exprs.call("jax.lax.cond", which, *functions)
             return exprs.call("jax.lax.switch", which, functions)

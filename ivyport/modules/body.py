@@ -39,6 +39,14 @@ ROLES = {
 }
 
 
+def _attended(node: Node) -> dict[Value, str]:
+    """What attention calls its operands."""
+    if node.op != "attention":
+        return {}
+    pairs = zip(node.inputs, ("query", "key", "value"), strict=False)
+    return {x: name for x, name in pairs if isinstance(x, Value)}
+
+
 def _nothing(_: Body) -> tuple[list[ast.stmt], list[ast.stmt]]:
     return [], []
 
@@ -248,9 +256,9 @@ class Body:
                 else [x for x in item.inputs if isinstance(x, Value)]
             )
             self.variables.count(operands)
-            if isinstance(item, CallNode):
-                for value, name in item.names.items():
-                    self.wanted.setdefault(value, []).append(name)
+            names = item.names if isinstance(item, CallNode) else _attended(item)
+            for value, name in names.items():
+                self.wanted.setdefault(value, []).append(name)
         self.variables.count(self.call.outputs)
         for param, value in self.call.updates:
             self.variables.count([value])
@@ -440,10 +448,10 @@ class Body:
             self.statements.append(loop)
             return
         if again is None:
-            self.outer = ast.For(ANY, ast.Tuple([]), [loop], [], lineno=0)
-            self.statements[-1] = self.outer
-            self.rounds[self.outer] = 1
-        self.rounds[self.outer] += 1
+            self.outer = again = ast.For(ANY, ast.Tuple([]), [loop], [], lineno=0)
+            self.statements[-1] = again
+            self.rounds[again] = 1
+        self.rounds[again] += 1
 
     def _carry(self, initial: Value, final: Value) -> str:
         """The loop variable that starts as `initial`; a copy if `initial` is needed later."""

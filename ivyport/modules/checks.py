@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import keyword
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,10 @@ from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
 from ivyport.core.checks import Check, Line
 from ivyport.core.dims import Dim, DimLike, as_symbol, symbol, symbols
+from ivyport.core.dtype import is_int
 from ivyport.core.ir import Graph, Value
+from ivyport.core.proofs import sides
+from ivyport.core.tables import table_sizes
 
 if TYPE_CHECKING:
     from ivyport.modules.body import Body
@@ -20,15 +24,17 @@ SYMBOL_NAMES = {"batch": "B", "seq": "S", "decoder_seq": "T", "samples": "L"}
 
 
 def shapes_check(graph: Graph, body: Body) -> list[ast.stmt]:
-    """``check_shapes(ids=(ids, "B S"), ...)``: ranks, constant sizes, sizes that are equal."""
+    """``check_shapes(ids=(ids, "int B S"), ...)``: ranks, constant sizes, sizes that are equal."""
     letters = _letters(graph)
-    exprs = body.owner.exprs
+    exprs, rows = body.owner.exprs, table_sizes(graph)
     checked = {}
     for value, argument in zip(body.call.inputs, body.arguments, strict=True):
         axes = " ".join(
             _axis(size, letters, f"{argument}_{axis}")
             for axis, size in enumerate(value.type.shape)
         )
+        if value in rows and is_int(value.type.dtype):
+            axes = f"int {axes}".rstrip()
         item = [pyast.name(argument), ast.Constant(axes)]
         item += [ast.Constant(text) for text in _reasons(graph, value)]
         name = body.call.names.get(value, "")
@@ -48,16 +54,26 @@ def sizes_checks(graph: Graph, body: Body) -> list[ast.stmt]:
     """One ``check_sizes(T % 2 == 0, ...)`` a condition, and sizes that others give."""
     exprs = body.owner.exprs
     whole, exprs.spell_dim = exprs.spell_dim, partial(_spell_symbol, body)
-    made = [_sizes_check(check, exprs) for check in graph.checks]
+    made = [_sizes_check(c, exprs) for c in graph.checks if not c.trained]
+    trained = [_sizes_check(c, exprs) for c in graph.checks if c.trained]
     for value, argument in zip(body.call.inputs, body.arguments, strict=True):
         for axis, size in enumerate(value.type.shape):
             if isinstance(size, Dim) and as_symbol(size) is None:
                 shape = pyast.attribute(pyast.name(argument), "shape")
                 received = pyast.subscript(shape, ast.Constant(axis))
-                condition = exprs.binary("==", received, size)
-                made.append(_condition(condition, symbols(size), None, exprs))
+                made.append(_derived(f"{argument}_{axis}", received, size, exprs))
+    if trained:
+        made.append(ast.If(body.owner.training(), trained, []))
     exprs.spell_dim = whole
     return made
+
+
+def _derived(own: str, received: ast.expr, size: Dim, exprs: Exprs) -> ast.stmt:
+    """``right.shape[1] + L == 12`` for a size that others give."""
+    plus, minus = sides(size)
+    left = received if minus == 0 else exprs.binary("+", received, minus)
+    condition = exprs.binary("==", left, plus)
+    return _condition(condition, symbols(size), None, exprs, {own: received})
 
 
 def _spell_symbol(body: Body, size: Dim) -> ast.expr | None:
@@ -70,19 +86,24 @@ def _sizes_check(check: Check, exprs: Exprs) -> ast.stmt:
 
 
 def _condition(
-    condition: ast.expr, names: set[str], line: Line | None, exprs: Exprs
+    condition: ast.expr,
+    names: set[str],
+    line: Line | None,
+    exprs: Exprs,
+    more: Mapping[str, ast.expr] | None = None,
 ) -> ast.stmt:
     given = {}
     for name in sorted(names):
         expr = exprs.const(symbol(name))
         given[expr.id if isinstance(expr, ast.Name) else name] = expr
+    given |= more or {}
     texts = [ast.unparse(condition), *([line.short()] if line else [])]
     return _check(exprs.rt("check_sizes", condition, *texts), given)
 
 
 def _letters(graph: Graph) -> dict[str, str]:
     """What each symbol is called: short names where they are not taken."""
-    return {s: SYMBOL_NAMES.get(s, s) for s in graph.dims}
+    return {s: "int_" if s == "int" else SYMBOL_NAMES.get(s, s) for s in graph.dims}
 
 
 def _axis(size: DimLike, letters: dict[str, str], own: str) -> str:

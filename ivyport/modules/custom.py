@@ -79,6 +79,12 @@ class _Owner:
     def dropout(self, call: CallNode, position: int, rate: float) -> ast.expr:
         raise GraphError("a function with its own derivative draws random numbers")
 
+    def stream(self) -> ast.expr | None:
+        return None
+
+    def rolls(self, run: Run) -> bool:
+        return False
+
     def container(self, run: Run) -> ast.expr:
         raise GraphError("a function with its own derivative has modules")
 

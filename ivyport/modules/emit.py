@@ -12,13 +12,14 @@ from ivyport.backends.pyast import Exprs
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Param, Value
 from ivyport.modules.body import Body
-from ivyport.modules.classes import ClassDef, Library, Where
+from ivyport.modules.classes import ClassDef, Library
 from ivyport.modules.config import ConfigFields, plausible, words
 from ivyport.modules.formulas import Formula, Formulas
 from ivyport.modules.framework import Target
 from ivyport.modules.frozen import Frozen, first_index
 from ivyport.modules.instances import Instance
 from ivyport.modules.layout import Group, Key, Layout
+from ivyport.modules.literals import Where
 from ivyport.modules.places import places, spelled
 from ivyport.modules.runs import Run
 from ivyport.modules.signature import Signature

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ivyport.backends import pyast
+from ivyport.backends import pyast, writing
 from ivyport.backends.pyast import Exprs
 from ivyport.core.ir import ByMode, Graph, Record, Value, leaves
 from ivyport.modules import folds
@@ -103,9 +103,7 @@ class FileEmitter:
             "SharedDropout",
             "Unset",
             "freeze",
-            "load_pretrained",
-            "saved_files",
-            "config_values",
+            *LOADING,
         }  # made for single operations, too
         sources = pyast.helper_sources(self.layers, kinds)
         kinds_of = (ast.ClassDef, ast.FunctionDef)
@@ -150,7 +148,9 @@ class FileEmitter:
         config = self._config_name(name) if needs_config else None
         for cls in classes:
             _annotate_config(cls, config)
-        classes[-1].body.append(self._from_pretrained(name, config))
+        classes[-1].body += self._loading(name, config)
+        if config:
+            _keep_config(classes[-1])
         aliases = [pyast.assign(f"_{n}", pyast.name(n)) for n in sorted(hidden)]
         body = self._assemble([*functions, *classes], config, aliases)
         paths = self._paths()
@@ -254,17 +254,17 @@ class FileEmitter:
         )
         return ast.ClassDef(name, [], [], fields, [decorator])
 
-    def _from_pretrained(self, name: str, config: str | None) -> ast.stmt:
-        """The class method that loads a saved folder."""
+    def _loading(self, name: str, config: str | None) -> list[ast.stmt]:
+        """The methods that load a saved folder and write one."""
         with_config, without = self.framework.construct
         make = with_config if config else without
-        tree = ast.parse(_LOADING[bool(config)].format(make=make)).body[0]
+        tree = ast.parse(_METHODS[bool(config)].format(make=make))
         for node in ast.walk(tree):
             if isinstance(node, ast.Name) and node.id == "Config":
                 node.id = str(config)
             if isinstance(node, ast.Constant) and node.value == "Model":
                 node.value = name
-        return tree
+        return tree.body
 
     # ---- the file
 
@@ -274,9 +274,11 @@ class FileEmitter:
         config: str | None,
         aliases: list[ast.stmt],
     ) -> list[ast.stmt]:
-        loading = {"load_pretrained", "saved_files"}
-        loading |= {"config_values"} if config else set()
-        layers = pyast.helper_sources(self.layers, {*self.target.classes, *loading})
+        loading = set(LOADING) - set([] if config else ["config_values"])
+        layers = [
+            *pyast.helper_sources(writing, loading),
+            *pyast.helper_sources(self.layers, {*self.target.classes, *loading}),
+        ]
         helpers = pyast.helper_sources(self.runtime, self.exprs.helpers)
         body: list[ast.stmt] = []
         if config:
@@ -321,7 +323,11 @@ class FileEmitter:
         return rows
 
 
-_LOADING = {
+# Functions that every file has.
+LOADING = (
+    "load_pretrained", "saved_files", "save_pretrained", "config_values", "write_pretrained",
+)  # fmt: skip
+_METHODS = {
     True: '''
 @classmethod
 def from_pretrained(cls, folder: str, changed: bool = False) -> "Model":
@@ -333,6 +339,10 @@ def from_pretrained(cls, folder: str, changed: bool = False) -> "Model":
     fields = [field.name for field in dataclasses.fields(Config)]
     config = Config(**config_values(files, fields))
     return load_pretrained({make}, files)
+
+def save_pretrained(self, folder: str) -> None:
+    """Write the model to `folder`, for `from_pretrained` and for ivyport."""
+    save_pretrained(self, folder, __file__, dataclasses.asdict(self.config))
 ''',
     False: '''
 @classmethod
@@ -342,8 +352,22 @@ def from_pretrained(cls, folder: str, changed: bool = False) -> "Model":
     With `changed`, files may be other ones than those that were saved.
     """
     return load_pretrained({make}, saved_files(folder, changed))
+
+def save_pretrained(self, folder: str) -> None:
+    """Write the model to `folder`, for `from_pretrained` and for ivyport."""
+    save_pretrained(self, folder, __file__, {{}})
 ''',
 }
+
+
+def _keep_config(cls: ast.ClassDef) -> None:
+    """``self.config = config``, which `save_pretrained` writes."""
+    made = next(
+        s for s in cls.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"
+    )
+    base = [s for s in made.body if isinstance(s, ast.Expr)]  # super().__init__()
+    kept = pyast.assign("self.config", pyast.name("config"))
+    made.body.insert(1 if made.body[:1] == base[:1] and base else 0, kept)
 
 
 def _annotate_config(cls: ast.ClassDef, config: str | None) -> None:
@@ -352,7 +376,10 @@ def _annotate_config(cls: ast.ClassDef, config: str | None) -> None:
             node.annotation = pyast.name(config)
 
 
-STANDARD = ("dataclasses", "hashlib", "itertools", "json", "math", "pathlib")
+STANDARD = (
+    "dataclasses", "functools", "hashlib", "itertools", "json", "math", "os", "pathlib",
+    "secrets", "shutil",
+)  # fmt: skip
 
 
 def _imports(body: list[ast.stmt], framework: Framework) -> list[ast.stmt]:

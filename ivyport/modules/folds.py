@@ -18,7 +18,7 @@ def transforms(param: Param) -> tuple[Transform, ...]:
     Raises `GraphError` for a fold of no known kind (a defect).
     """
     # Folds are read backwards: the last one gives the type, which has static sizes.
-    shape = tuple(int(d) for d in param.type.shape)  # type: ignore[arg-type]
+    shape = tuple(int(d) for d in param.type.shape)  # type: ignore[arg-type]  # weights have no symbols
     found: list[Transform] = []
     pending = _selects_first(list(param.folds))
     while pending:

@@ -132,7 +132,7 @@ def _triangle(array: np.ndarray) -> Formula | None:
     ):
         mask = triangle(np.ones(square.shape, bool), diagonal)
         if (square[mask] == value).all() and not square[~mask].any():
-            return Formula(kind, _number(value), diagonal)  # type: ignore[arg-type]
+            return Formula(kind, _number(value), diagonal)  # type: ignore[arg-type]  # mypy takes `kind` for any str
     return None
 
 
@@ -153,17 +153,36 @@ def spelled(
             made = exprs.binary("/", 1.0, exprs.binary("**", formula.number, power))
         alone = len(shape.elts) == 1
         return made if alone else exprs.method(made, "reshape", shape)
-    filled = exprs.call(f"{module}.full", shape, formula.number, dtype=dtype)
+    filled = _filled(exprs, formula.number, shape, dtype)
     if formula.kind == "full":
         return filled
     diagonal = formula.diagonal or pyast.OMIT
     return exprs.call(f"{module}.{formula.kind}", filled, diagonal)
 
 
+def _filled(exprs: Exprs, number: Any, shape: ast.expr, dtype: ast.expr) -> ast.expr:
+    """``torch.zeros((6,))``, ``torch.ones((6,))`` or ``torch.full((6,), 0.5)``.
+
+    Layers of torch have its default dtype, those of Flax float32 whatever JAX's default is.
+    """
+    module = exprs.dtype_prefix
+    usual = module == "torch" and ast.dump(dtype) == ast.dump(exprs.dtype("float32"))
+    kind = pyast.OMIT if usual else dtype
+    if repr(number) in ("0", "0.0", "1", "1.0"):
+        return exprs.call(
+            f"{module}.{('zeros', 'ones')[int(number)]}", shape, dtype=kind
+        )
+    kind = pyast.OMIT if usual and isinstance(number, float) else dtype
+    return exprs.call(f"{module}.full", shape, number, dtype=kind)
+
+
 def _double(exprs: Exprs, size: ast.expr) -> ast.expr:
     if isinstance(size, ast.Constant) and isinstance(size.value, int):
         return ast.Constant(2 * size.value)
-    half = isinstance(size, ast.BinOp) and isinstance(size.op, ast.FloorDiv)
-    if half and ast.dump(size.right) == ast.dump(ast.Constant(2)):
+    if (
+        isinstance(size, ast.BinOp)
+        and isinstance(size.op, ast.FloorDiv)
+        and ast.dump(size.right) == ast.dump(ast.Constant(2))
+    ):
         return size.left
     return exprs.binary("*", 2, size)

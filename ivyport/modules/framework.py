@@ -132,7 +132,7 @@ class Framework:
         runtime: the module of helper functions and the one of helper classes; loads the
             framework.
         naming: which names its modules refuse; loads the framework.
-        load_file: the statement that imports safetensors' reader.
+        load_file: the statement that imports safetensors' reader and writer.
         construct: the expression that builds the model ``cls``, with and without
             configuration.
     """

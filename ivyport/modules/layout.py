@@ -13,7 +13,9 @@ from typing import Any
 from ivyport.backends import pyast
 from ivyport.modules.instances import Instance
 
-RESERVED = frozenset({"training", "rngs", "config"})
+RESERVED = frozenset(
+    {"training", "rngs", "config", "from_pretrained", "save_pretrained"}
+)
 Key = int | str
 
 

@@ -87,7 +87,7 @@ def shape(node: Node, position: int) -> tuple[int, ...]:
     """The static shape of an operand that is a parameter."""
     value = node.inputs[position]
     assert isinstance(value, Value)
-    return tuple(int(d) for d in value.type.shape)  # type: ignore[arg-type]
+    return tuple(int(d) for d in value.type.shape)  # type: ignore[arg-type]  # weights have no symbols
 
 
 def rank(node: Node) -> int:

@@ -8,8 +8,9 @@ from typing import Any
 
 from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
-from ivyport.modules.classes import Library, Where
+from ivyport.modules.classes import Library
 from ivyport.modules.instances import Instance, LayerSpec
+from ivyport.modules.literals import Where
 from ivyport.weights.transform import Permute
 
 # By argument of a layer: the parameters, in the layer's own layout, and the axis of that size.

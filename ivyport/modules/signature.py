@@ -69,7 +69,8 @@ class Signature:
 
     def parameters(self, variables: Mapping[str, str]) -> ast.arguments:
         """The method's parameters; `variables` are their names by those of the source."""
-        positional, defaults = [ast.arg("self")], []
+        positional = [ast.arg("self")]
+        defaults: list[ast.expr] = []
         keyword: list[ast.arg] = []
         keyword_defaults: list[ast.expr | None] = []
         variadic = None
@@ -133,7 +134,7 @@ class Signature:
     def _unpacked(
         self,
         matched: ast.expr,
-        given: ast.Name,
+        given: ast.expr,
         item: Any,
         values: Mapping[Value, str],
         read: set[str],

@@ -313,8 +313,8 @@ class Torch:
         return pyast.assign(buffer, self.exprs.method(new, "detach"))
 
     def array(self, argument: ast.expr) -> ast.expr | None:
-        """Nothing: torch's functions take tensors and say so."""
-        return None
+        """``torch.as_tensor(x)``: numpy's arrays are taken as in a port to JAX."""
+        return self.exprs.call("torch.as_tensor", argument)
 
     def read(self, expr: ast.expr) -> ast.expr:
         """``self.weight``: parameters are tensors."""
@@ -412,6 +412,6 @@ FRAMEWORK = Framework(
     target=Torch,
     runtime=_runtime,
     naming=_naming,
-    load_file="from safetensors.torch import load_file",
+    load_file="from safetensors.torch import load_file, save_file",
     construct=("lambda: cls(config)", "cls"),
 )

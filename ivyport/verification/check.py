@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,11 +16,17 @@ from ivyport.verification import compare, drift
 from ivyport.verification.choose import port_side, source_side
 from ivyport.verification.compare import Entry, Flat
 from ivyport.verification.outputs import Outputs
-from ivyport.verification.sides import PortFails, SourceSide
+from ivyport.verification.sides import PortFails, PortSide, SourceSide
 from ivyport.verification.tolerance import DEFAULT, Tolerances
+from ivyport.verification.train_mode import SEEDS, fixed_outputs
 
 ENTRY = Entry("output")
 PRECISION = "full precision"
+OTHER_DRAWS = (
+    "it changes from call to call, by Python's random, numpy's or a clock: the port has what "
+    "they gave in the trace as a constant. Draw with the framework's own random functions, or "
+    "take the number as an argument"
+)
 
 
 def check(
@@ -42,7 +49,7 @@ def check(
     changed, and no random generator moves. The arguments are those of `run`.
 
     Returns:
-        What was not compared, and why; the port's notes have it.
+        Why nothing was compared, if so; the port's notes have it.
 
     Raises:
         InputError: the source itself raises on the inputs.
@@ -55,6 +62,7 @@ def check(
     theirs = port_side(ported, arguments)
     with ours.precise(), theirs.precise():
         expected = accepted(ours, None)
+        outside = ours.drew_outside()
         inputs = ours.arrays()
         theirs.silent = ours.drops
         try:
@@ -63,22 +71,46 @@ def check(
             rows = outputs.rows(actual, expected, ENTRY, None)
         except PortFails as error:
             rows = [compare.failed("forward", ENTRY, str(error))]
-        notes = []
+        if outside:
+            # Both sides may have drawn the same by chance: generators are put back.
+            rows = [_suspected(ours, row) for row in rows]
+        drawn = [r for r in rows if not r.passed and drawn_anew(ours, r.name)]
+        if drawn:
+            names = {row.name for row in drawn}
+            rows = [row for row in rows if row.name not in names]
+            rows += _drawn(ours, theirs, inputs, names, outputs)
         failing = [row for row in rows if not row.passed]
-        if failing:
-            drawn = [r for r in rows if not r.passed and drawn_anew(ours, r.name)]
-            rows = [row for row in rows if row not in drawn]
-            notes += [
-                f"output {row.name!r} is not compared: the source draws it anew in each call"
-                for row in drawn
-            ]
-            failing = [row for row in failing if row not in drawn]
         if failing:
             limit = max(row.tolerance for row in failing)
             limit = limit or tolerance.of("float32").output
             found = drift.first_drift(ours, theirs, inputs, modules, limit)
             raise parity_error(Report(tuple(rows), found, PRECISION))
-    return notes
+    return []
+
+
+def _suspected(source: SourceSide, row: ReportRow) -> ReportRow:
+    """A row that does not pass where its output is another one in another call."""
+    drawn = row.passed and drawn_anew(source, row.name)
+    return dataclasses.replace(row, passed=False) if drawn else row
+
+
+def _drawn(
+    source: SourceSide,
+    port: PortSide,
+    inputs: Mapping[str, Any],
+    names: set[str],
+    outputs: Outputs,
+) -> list[ReportRow]:
+    """Outputs that differ from call to call, with every random draw fixed."""
+    entry = Entry("output", note="with every random draw fixed")
+    try:
+        found = fixed_outputs(source, port, inputs)
+    except PortFails as error:
+        return [compare.failed("forward", entry, str(error))]
+    if found is None:
+        return [compare.failed(name, entry, OTHER_DRAWS) for name in sorted(names)]
+    rows = outputs.compared(*found, entry)
+    return [row for row in rows if row.name in names]
 
 
 def accepted(source: SourceSide, inputs: Mapping[str, Any] | None) -> Flat:
@@ -108,12 +140,13 @@ def not_runnable(source: SourceSide, error: Exception) -> InputError:
 
 def drawn_anew(source: SourceSide, name: str) -> bool:
     """Whether an output of the source differs from call to call, dropout aside."""
-    first, second = (source.forward(seed=seed).outputs.arrays() for seed in (1, 2))
-    if name not in first or name not in second:
+    calls = [source.forward(seed=seed).outputs.arrays() for seed in SEEDS]
+    if any(name not in call for call in calls):
         return False
-    a, b = np.asarray(first[name]), np.asarray(second[name])
-    return a.shape != b.shape or not np.array_equal(
-        a, b, equal_nan=a.dtype.kind in "fc"
+    first, *others = [np.asarray(call[name]) for call in calls]
+    return not all(
+        np.array_equal(first, other, equal_nan=first.dtype.kind in "fc")
+        for other in others
     )
 
 

@@ -33,10 +33,12 @@ from ivyport.verification.jax_calls import (
     with_arrays,
 )
 from ivyport.verification.jax_dropout import without_dropout
+from ivyport.verification.jax_noise import fixed
 from ivyport.verification.sides import (
     Activation,
     Lazy,
     NoGradients,
+    Noise,
     Result,
     WeightsOf,
 )
@@ -52,12 +54,23 @@ class JaxSide:
         source: opened on the traced inputs.
         reopen: opens it on other ones.
         wide: run it in float64.
+        quantile: what every random draw gives; dropout keeps everything then.
     """
 
-    def __init__(self, source: Source, reopen: Reopen, *, wide: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        reopen: Reopen,
+        *,
+        wide: bool = False,
+        quantile: float | None = None,
+    ) -> None:
+        #: Of a source that draws nothing can be left out.
+        self.partly = False
         self._source = source
         self._reopen = reopen
         self._wide = wide
+        self._quantile = quantile
         with float64(wide):
             self._parameters = _held(source.parameters, wide)
             self._buffers = _held(source.buffers, wide)
@@ -99,9 +112,30 @@ class JaxSide:
 
     def widened(self) -> JaxSide:
         """The same source and inputs in float64."""
-        wide = JaxSide(self._source, self._reopen, wide=True)
-        wide._statistics, wide._random = self._statistics, self._random
-        return wide
+        return self._other(wide=True, quantile=self._quantile, random=self._random)
+
+    def fixed(self, quantile: float) -> JaxSide:
+        """The same source and inputs, with every random draw at one quantile."""
+        return self._other(wide=self._wide, quantile=quantile, random=None)
+
+    def _other(
+        self, *, wide: bool, quantile: float | None, random: bool | None
+    ) -> JaxSide:
+        other = JaxSide(self._source, self._reopen, wide=wide, quantile=quantile)
+        other._statistics, other._random = self._statistics, random
+        return other
+
+    def drew_outside(self) -> bool:
+        """False: what is compiled draws by JAX alone."""
+        return False
+
+    def noisy(self) -> Noise:
+        """Where train mode draws random numbers beside dropout."""
+        if not self._source.has_train:
+            return ""
+        if self._random is None:
+            self._random = self._is_random(self.forward(train=True).outputs)
+        return "everywhere" if self._random else ""
 
     def arrays(self, kwargs: Mapping[str, Any] | None = None) -> dict[str, Array]:
         """The arrays inside of `kwargs`, by default the traced ones."""
@@ -200,15 +234,20 @@ class JaxSide:
 
         with float64(self._wide):
             named = given(self.arrays(), self._wide)
-            jax.eval_shape(run, self._parameters, self._buffers, named)
+            arguments = (self._parameters, self._buffers, named)
+            jax.eval_shape(run, *arguments)
+            if self._rates:
+                # Loops are run in Python, so that each of their steps counts.
+                with jax.disable_jit():
+                    jax.eval_shape(lambda *x: run(*x), *arguments)
         return self._rates
 
     def unlike(self) -> str:
-        """What of train mode cannot be compared, in words."""
+        """Why train mode cannot be run, in words."""
         if not self._source.has_train:
             return ""
         try:
-            outputs = self.forward(train=True).outputs
+            self.forward(train=True)
         # Train mode is the source's own affair: a model may be for inference alone.
         except Exception as error:  # noqa: BLE001
             brief = str(error).strip().partition("\n")[0]
@@ -216,10 +255,6 @@ class JaxSide:
                 "train mode is not compared: the source raises "
                 f"{type(error).__name__}: {brief}"
             )
-        if self._random is None:
-            self._random = self._is_random(outputs)
-        if self._random:
-            return "train mode is not compared: the source draws random numbers beside dropout"
         return ""
 
     def gradients(self, weights_of: WeightsOf, *, train: bool = False) -> Result:
@@ -313,7 +348,7 @@ class JaxSide:
         rng: Any,
     ) -> tuple[Arrays, Arrays]:
         """Output arrays by path and buffers after the call; `static` gets the rest."""
-        with without_dropout() as rates:
+        with without_dropout(scaled=self._quantile is not None) as rates:
             raw, after = self._source.apply(
                 parameters, buffers, inputs, train=train, rng=rng
             )
@@ -348,7 +383,12 @@ class JaxSide:
             key = (kind, train, str(shapes))
             if key not in self._compiled:
                 static = Flat()
-                jitted = jax.jit(lambda *args: run(*args, static))
+
+                def whole(*args: Arrays) -> tuple[Arrays, Arrays]:
+                    return run(*args, static)
+
+                steady = self._quantile
+                jitted = jax.jit(whole if steady is None else fixed(whole, steady))
                 compiled = jitted.lower(*arguments).compile()
                 self._compiled[key] = Compiled(compiled, static)
             program = self._compiled[key]

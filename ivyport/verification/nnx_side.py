@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -33,6 +33,7 @@ from ivyport.verification.jax_calls import (
     with_arrays,
 )
 from ivyport.verification.jax_dropout import without_dropout
+from ivyport.verification.jax_noise import fixed
 from ivyport.verification.sides import Lazy, PortFails, Record, Result, located
 from ivyport.verification.watch import Watcher
 
@@ -58,6 +59,7 @@ class NNXSide:
         self._compiled: dict[bool, Compiled] = {}
         self._programs: dict[Any, Compiled] = {}
         self._wide = False
+        self._quantile: float | None = None
         #: The names of the emitted file, where its helpers are.
         self._emitted = inspect.unwrap(type(model).__call__).__globals__
 
@@ -77,6 +79,12 @@ class NNXSide:
             other.values = {n: widen(v) for n, v in self.values.items()}
         return other
 
+    def fixed(self, quantile: float) -> NNXSide:
+        """The same port with every random draw at one quantile."""
+        other = copy.copy(self)
+        other._quantile, other._compiled, other._programs = quantile, {}, {}
+        return other
+
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
         """Everything that makes or runs arrays of the port."""
@@ -94,9 +102,19 @@ class NNXSide:
 
     def rates(self, inputs: Mapping[str, Array], *, train: bool) -> list[float]:
         """The rate of each dropout that draws in a call, as it is traced."""
+        rates = self._traced_rates(inputs, train)
+        if rates:
+            # Loops are run in Python, so that each of their steps counts.
+            with jax.disable_jit():
+                rates = self._traced_rates(inputs, train)
+        return rates
+
+    def _traced_rates(self, inputs: Mapping[str, Array], train: bool) -> list[float]:
         with self._running(), self._silenced() as rates:
-            values, arrays = self.values, given(inputs, self._wide)
-            jax.eval_shape(lambda *x: self._run(*x, Flat(), train)[0], values, arrays)
+            arrays = given(inputs, self._wide)
+            jax.eval_shape(
+                lambda v, x: self._run(v, x, Flat(), train)[0], self.values, arrays
+            )
         return rates
 
     def draws(
@@ -137,7 +155,7 @@ class NNXSide:
         silent: bool,
     ) -> Result:
         def run(values: Arrays, arrays: Arrays) -> tuple[Arrays, Arrays]:
-            with self._silenced() if silent else nullcontext():
+            with self._silenced() if silent or self._quantile else nullcontext():
                 return self._run(values, arrays, static, train)
 
         with self._running():
@@ -146,7 +164,7 @@ class NNXSide:
             values = {**self.values, **(state or {})}
             if (key := (train, silent, shapes)) not in self._programs:
                 static = Flat()
-                lowered = jax.jit(run).lower(values, named)
+                lowered = jax.jit(self._steady(run)).lower(values, named)
                 self._programs[key] = Compiled(lowered.compile(), static)
             program = self._programs[key]
             arrays, after = program.executable(values, named)
@@ -196,7 +214,11 @@ class NNXSide:
             trained: Arrays, rest: Arrays, inputs: Arrays, weights: Arrays
         ) -> tuple[Any, tuple[Arrays, Arrays]]:
             values = {**rest, **trained}
-            arrays, buffers = self._apply(values, inputs, static, train=train)
+
+            def whole(values: Arrays, inputs: Arrays) -> tuple[Arrays, Arrays]:
+                return self._apply(values, inputs, static, train=train)
+
+            arrays, buffers = self._steady(whole)(values, inputs)
             return scalar_of(arrays, weights), (arrays, buffers)
 
         static = Flat()
@@ -241,10 +263,15 @@ class NNXSide:
         return flat.arrays(), {n: after[n].get_value() for n in sorted(kept)}
 
     def _dropout(self, train: bool) -> AbstractContextManager[Any]:
-        return self._silenced() if train or self.silent else nullcontext()
+        silenced = train or self.silent or self._quantile is not None
+        return self._silenced() if silenced else nullcontext()
 
     def _silenced(self) -> AbstractContextManager[list[float]]:
-        return without_dropout(self._emitted)
+        return without_dropout(self._emitted, scaled=self._quantile is not None)
+
+    def _steady(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        """`run` of arrays, with its draws fixed where they are to be."""
+        return run if self._quantile is None else fixed(run, self._quantile)
 
     def _merge(self, values: Arrays) -> nnx.Module:
         state = nnx.from_flat_state(

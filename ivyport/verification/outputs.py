@@ -45,7 +45,12 @@ class Outputs:
         inputs: Mapping[str, Array] | None,
     ) -> list[ReportRow]:
         """One row an output of eval mode; `inputs` are None for the traced ones."""
-        rows = compare_outputs(
+        rows = self.compared(actual, expected, entry)
+        return self._settled(rows, expected, entry, inputs)
+
+    def compared(self, actual: Flat, expected: Flat, entry: Entry) -> list[ReportRow]:
+        """The same, in the precision that both sides have."""
+        return compare_outputs(
             actual,
             expected,
             entry,
@@ -53,7 +58,6 @@ class Outputs:
             narrow=self.port.narrows,
             through=self.through,
         )
-        return self._settled(rows, expected, entry, inputs)
 
     def _settled(
         self,

@@ -28,11 +28,12 @@ from ivyport.verification.beyond import beyond
 from ivyport.verification.check import drawn_anew, not_runnable
 from ivyport.verification.choose import port_side, source_side
 from ivyport.verification.compare import Array, Entry, Flat
-from ivyport.verification.modes import dropout_rows, noise_rows, trained_rows
+from ivyport.verification.modes import dropout_rows, trained_rows
 from ivyport.verification.outputs import Outputs
 from ivyport.verification.second import Bounds, Free, Sizes, fresh, plans, sizes_of
 from ivyport.verification.sides import (
     NoGradients,
+    NotFixed,
     PortFails,
     PortRefuses,
     PortSide,
@@ -40,21 +41,15 @@ from ivyport.verification.sides import (
     SourceSide,
 )
 from ivyport.verification.tolerance import DEFAULT, Tolerances
-from ivyport.verification.training import (
-    AFTER,
-    SEED,
-    TRAIN,
-    Pair,
-    comparable,
-    draw_weights,
-    settle,
-)
+from ivyport.verification.train_mode import QUANTILES, TrainMode, fixed_outputs
+from ivyport.verification.training import SEED, Pair, comparable, draw_weights, settle
 from ivyport.weights.mapping import WeightMap
 
 #: Called with the stage's name, how many of its steps are done, and how many it has.
 Progress = Callable[[str, int, int], None]
 
 STEPS = 5
+KEPT = "with dropout of eval mode that keeps everything"
 
 
 def run(
@@ -147,6 +142,8 @@ class _Verification:
     rows: list[ReportRow] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     unchecked: list[str] = dataclasses.field(default_factory=list)
+    #: Outputs that the source draws anew in each call.
+    drawn: set[str] = dataclasses.field(default_factory=set)
     drift: str | None = None
     done: int = 0
 
@@ -161,7 +158,7 @@ class _Verification:
             dims = self._other_sizes(inputs, second, free, bounds)
             self.rows += trained_rows(self.source, self.port, self.weight_map)
             self.rows += dropout_rows(self.source, self.port, inputs, self.known)
-            self._train_mode(inputs)
+            self._train_mode().compare(inputs)
         self.progress("verify", STEPS, STEPS)
         if self.drift is None:
             self.drift = drift.first_gradient_drift(self.rows, self.weight_map)
@@ -206,10 +203,17 @@ class _Verification:
             return False
         self._step()
         self._outputs(actual.outputs, expected.outputs, Entry("output"), inputs)
+        self._keeping(inputs)
         self._unweighted(expected)
         self._eagerly(expected.outputs, inputs)
+        pair = self._pair
+        if self.drawn:
+            found = self._with_draws_fixed(inputs)
+            if found is None:
+                return True
+            pair, expected, actual = found
         if comparable(actual.outputs, expected):
-            weights, pair = expected.weights, self._pair
+            weights = expected.weights
             rows = pair.eval_rows(inputs, expected, actual)
             del expected, actual
             self.rows += settle(rows, pair, inputs, weights, train=False)
@@ -217,6 +221,22 @@ class _Verification:
             self.unchecked.append("gradients: outputs have other shapes")
         self._step()
         return True
+
+    def _with_draws_fixed(
+        self, inputs: Mapping[str, Array]
+    ) -> tuple[Pair, Result, Result] | None:
+        """Gradients of outputs that are drawn: of both sides with every draw fixed."""
+        pair = dataclasses.replace(
+            self._pair,
+            source=self.source.fixed(QUANTILES[0]),
+            port=self.port.fixed(QUANTILES[0]),
+        )
+        try:
+            expected = pair.source.gradients(draw_weights)
+            return pair, expected, pair.port.gradients(inputs, expected.weights)
+        except (NotFixed, PortFails) as error:
+            self.unchecked.append(f"gradients of outputs that are drawn: {error}")
+            return None
 
     def _untrained(self, inputs: Mapping[str, Array]) -> bool:
         """Outputs alone, of a source without gradients; whether the port ran."""
@@ -251,7 +271,13 @@ class _Verification:
             return
         if actual is not None:
             rows = self._compared(actual.outputs, expected, entry, None)
+            rows = [row for row in rows if row.name not in self.drawn]
             self.rows += [worst(rows)] if rows else []
+
+    def _train_mode(self) -> TrainMode:
+        return TrainMode(
+            self._pair, self.known, self.through, self.rows, self.notes, self.unchecked
+        )
 
     @property
     def _pair(self) -> Pair:
@@ -286,14 +312,47 @@ class _Verification:
         rows = self._compared(actual, expected, entry, inputs)
         failing = [row for row in rows if not row.passed]
         drawn = {row.name for row in failing if drawn_anew(self.source, row.name)}
-        self.unchecked += [
-            f"output {name!r}: the source draws it anew in each call" for name in drawn
-        ]
+        self._drawn(drawn, entry, inputs)
         rows = [row for row in rows if row.passed or row.name not in drawn]
         self.rows += [worst(rows)] if one and len(rows) > 1 else rows
         failing = [row for row in failing if row.name not in drawn]
         if failing:
             self._localise(inputs, max(row.tolerance for row in failing))
+
+    def _keeping(self, inputs: Mapping[str, Array]) -> None:
+        """A row for dropout of eval mode that keeps everything, and scales as it does."""
+        if not self.source.drops:
+            return
+        try:
+            found = fixed_outputs(self.source, self.port, inputs)
+        except PortFails as error:
+            self._failed("forward", Entry("output", note=KEPT), str(error), inputs)
+            return
+        if found is None:
+            self.unchecked.append("dropout of eval mode: where it drops")
+            return
+        compared = Outputs(self.source, self.port, self.tolerance, self.through)
+        rows = compared.compared(*found, Entry("output", note=KEPT))
+        self.rows += [worst(rows)] if rows else []
+
+    def _drawn(
+        self, names: set[str], entry: Entry, inputs: Mapping[str, Array]
+    ) -> None:
+        """Outputs that the source draws anew in each call, with every draw fixed."""
+        if not names:
+            return
+        self.drawn |= names
+        found = fixed_outputs(self.source, self.port, inputs)
+        if found is None:
+            self.unchecked += [
+                f"output {name!r}: the source draws it anew in each call"
+                for name in sorted(names)
+            ]
+            return
+        compared = Outputs(self.source, self.port, self.tolerance, self.through)
+        fixed = dataclasses.replace(entry, note="with every random draw fixed")
+        rows = compared.compared(*found, fixed)
+        self.rows += [row for row in rows if row.name in names]
 
     def _failed(
         self, name: str, entry: Entry, problem: str, inputs: Mapping[str, Array]
@@ -413,85 +472,3 @@ class _Verification:
             self._failed("forward", entry, str(error), second)
             return
         self._outputs(actual.outputs, expected, entry, second)
-
-    # ---- train mode
-
-    def _train_mode(self, inputs: Mapping[str, Array]) -> None:
-        """What training depends on where train mode computes something else."""
-        unlike = self.source.unlike()
-        if unlike and not unlike.startswith("train mode is not compared"):
-            self.rows += noise_rows(self.source, self.port, inputs)
-            if self._noisy(inputs):
-                unlike = (
-                    "train mode is not compared: both sides draw random numbers in it"
-                )
-        if unlike:
-            self.unchecked.append(unlike)
-        if unlike.startswith("train mode is not compared"):
-            return
-        trained = self.source.forward(train=True)
-        evaluated = self.source.forward()
-        if not self.source.has_statistics() and not self._differ(trained, evaluated):
-            self._train_outputs(inputs, trained.outputs)
-            return
-        try:
-            expected = self.source.gradients(draw_weights, train=True)
-        except NoGradients as error:
-            self.unchecked.append(f"gradients in train mode: {error}")
-            self._train_outputs(inputs, trained.outputs)
-            return
-        weights, pair = expected.weights, self._pair
-        try:
-            actual = self.port.gradients(inputs, weights, train=True)
-            rows = pair.train_rows(inputs, expected, actual)
-        except PortFails as error:
-            self.rows.append(compare.failed("forward", TRAIN, str(error)))
-            return
-        del expected, actual
-        rows = settle(rows, pair, inputs, weights, train=True)
-        # The gradients of eval mode have a row each already, and so has the first call.
-        for group in (
-            [row for row in rows if row.name.startswith("gradient of ")],
-            [row for row in rows if _is_later(row)],
-        ):
-            rows = [row for row in rows if row not in group]
-            self.rows += [worst(group)] if group else []
-        self.rows += rows
-
-    def _noisy(self, inputs: Mapping[str, Array]) -> bool:
-        """Whether the port draws in train mode beside its dropout."""
-        try:
-            return self.port.draws(inputs, train=True, silent=True)
-        except PortFails:
-            return False
-
-    def _differ(self, trained: Result, evaluated: Result) -> bool:
-        """Whether train mode gives other outputs than eval mode, dropout aside."""
-        rows = compare.compare_outputs(
-            trained.outputs,
-            evaluated.outputs,
-            TRAIN,
-            lambda dtype: self.tolerance.of(dtype).output,
-        )
-        return not all(row.passed for row in rows)
-
-    def _train_outputs(self, inputs: Mapping[str, Array], expected: Flat) -> None:
-        """The outputs in train mode alone: nothing is written and nothing else differs."""
-        try:
-            actual = self.port.forward(inputs, train=True).outputs
-        except PortFails as error:
-            self.rows.append(compare.failed("forward", TRAIN, str(error)))
-            return
-        rows = compare.compare_outputs(
-            actual,
-            expected,
-            TRAIN,
-            lambda dtype: self.tolerance.of(dtype).gradient,
-            narrow=self.port.narrows,
-            through=self.through,
-        )
-        self.rows += [worst(rows)] if rows else []
-
-
-def _is_later(row: ReportRow) -> bool:
-    return ", call " in row.note or row.note.startswith(AFTER.note)

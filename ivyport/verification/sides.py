@@ -10,7 +10,7 @@ import dataclasses
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ivyport.verification.compare import Array, Flat
 
@@ -18,6 +18,8 @@ from ivyport.verification.compare import Array, Flat
 WeightsOf = Callable[[Flat], Mapping[str, Array]]
 #: Called with a source's module path, which call of it, and the arrays it returns.
 Record = Callable[[str, int, list[Array]], None]
+#: What draws beside dropout: nothing, modules that do nothing else, or the model itself.
+Noise = Literal["", "modules", "everywhere"]
 
 
 #: The helpers of emitted code that refuse other sizes than a port was made for.
@@ -34,6 +36,10 @@ class PortRefuses(PortFails):
 
 class NoGradients(ValueError):
     """The source has outputs but no gradients; the message says why."""
+
+
+class NotFixed(Exception):
+    """A random draw cannot be fixed; the message says which."""
 
 
 class Lazy(Mapping[str, Array]):
@@ -102,6 +108,8 @@ class SourceSide(Protocol):
     owner: Mapping[str, str]
     #: Whether the last call in eval mode would have dropped: dropout is always off here.
     drops: bool
+    #: Whether train mode leaves out what draws, so that the rest of it can be compared.
+    partly: bool
 
     def precise(self) -> AbstractContextManager[None]:
         """Full precision in float32, for as long as the source runs."""
@@ -114,6 +122,19 @@ class SourceSide(Protocol):
 
     def widened(self) -> SourceSide:
         """The same source and inputs in float64."""
+
+    def fixed(self, quantile: float) -> SourceSide:
+        """The same source and inputs, with every random draw at one quantile.
+
+        Its dropout keeps everything, and scales as it does. Calls raise NotFixed where
+        something draws that cannot be fixed.
+        """
+
+    def drew_outside(self) -> bool:
+        """Whether the last call drew by Python's `random` or numpy's."""
+
+    def noisy(self) -> Noise:
+        """Where train mode draws random numbers beside dropout."""
 
     def abstract(self) -> str:
         """What has shapes and no values, in words; '' where everything can be computed."""
@@ -128,7 +149,7 @@ class SourceSide(Protocol):
         """The rate of each dropout that draws in a call."""
 
     def unlike(self) -> str:
-        """What of train mode cannot be compared, in words; '' where all of it can."""
+        """Why train mode cannot be run, in words; '' where it can."""
 
     def forward(
         self,
@@ -180,6 +201,9 @@ class PortSide(Protocol):
 
     def widened(self) -> PortSide:
         """The same port in float64."""
+
+    def fixed(self, quantile: float) -> PortSide:
+        """The same port with every random draw at one quantile, as `SourceSide.fixed`."""
 
     def trains(self) -> set[str]:
         """The names, as `owner` has them, of the parameters that the port trains."""
@@ -252,6 +276,8 @@ def located(*libraries: str) -> Iterator[None]:
     """
     try:
         yield
+    except NotFixed:
+        raise
     # The port is generated code: any failure of it is a finding, reported as such.
     except Exception as error:
         others = [f"/{name}/" for name in (*libraries, "ivyport/verification")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -104,8 +105,9 @@ class Weights:
         kwargs: Mapping[str, Any],
         prepare: Callable[[nn.Module], None],
         state: Mapping[str, torch.Tensor] | None = None,
+        around: AbstractContextManager[Any] | None = None,
     ) -> tuple[Any, Tensors]:
-        """The raw outputs, and the buffers after the call.
+        """The raw outputs, and the buffers after the call; `around` is entered for the call.
 
         `prepare` sets modes on the model, which is put back afterwards. `state` are the
         buffers before the call, by default the model's own.
@@ -121,9 +123,10 @@ class Weights:
         mode = _Promote() if self._wide else contextlib.nullcontext()
         with preserved(self.model), same_random(self.model), quiet(), mode:
             prepare(self.model)
-            result = functional_call(
-                self.model, given, tuple(args), dict(kwargs), tie_weights=False
-            )
+            with around or contextlib.nullcontext():
+                result = functional_call(
+                    self.model, given, tuple(args), dict(kwargs), tie_weights=False
+                )
         # The call leaves in `given` what a forward assigned instead of writing to it.
         return result, {name: given[name].detach() for name in buffers}
 
@@ -186,13 +189,18 @@ def differentiate(raw: Any, leaves: Tensors, weights: Mapping[str, Array]) -> La
         made = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     return lazy(
         {
-            name: torch.zeros_like(leaf).detach() if grad is None else grad
+            # Of an embedding with `sparse=True` torch gives the rows that were read alone.
+            name: torch.zeros_like(leaf).detach() if grad is None else _dense(grad)
             for (name, leaf), grad in zip(leaves.items(), made, strict=True)
         }
     )
 
 
-class _Promote(TorchFunctionMode):  # type: ignore[misc]  # torch has no types
+def _dense(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+class _Promote(TorchFunctionMode):
     """Lets a model whose code names float32 run in float64: products are promoted."""
 
     def __torch_function__(

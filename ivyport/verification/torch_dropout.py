@@ -7,6 +7,7 @@ this holds in both modes. No code of the model is changed.
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,22 +18,25 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from ivyport.verification.sides import NotFixed
+
 _FUNCTIONAL = {
     F.dropout,
     F.dropout1d,
     F.dropout2d,
     F.dropout3d,
-    F.alpha_dropout,
-    F.feature_alpha_dropout,
 }
+_FUNCTIONAL_ALPHA = {F.alpha_dropout, F.feature_alpha_dropout}
+_ALPHA = {*_FUNCTIONAL_ALPHA, torch.alpha_dropout, torch.feature_alpha_dropout}
+_SELU = (
+    1.7580993408473766  # scale * alpha of the self-normalising ELU, arXiv:1706.02515
+)
 _DROPOUTS = {
     *_FUNCTIONAL,
     torch.dropout,
     torch.dropout_,
     torch.native_dropout,
-    torch.alpha_dropout,
     torch.feature_dropout,
-    torch.feature_alpha_dropout,
 }
 #: Functions that drop inside: the position and name of their rate, and of their flag.
 _INSIDE: Mapping[Any, tuple[tuple[int, str], tuple[int, str] | None]] = {
@@ -41,15 +45,20 @@ _INSIDE: Mapping[Any, tuple[tuple[int, str], tuple[int, str] | None]] = {
 }
 
 
-class Dropout(TorchFunctionMode):  # type: ignore[misc]  # torch has no types
+class Dropout(TorchFunctionMode):
     """Records the rate of every dropout that draws, and switches it off where `silent`.
 
-    `rates` are in the order of the calls.
+    Where `kept`, every dropout keeps all that it is given: what it scales by is left, which
+    tells a network with a dropout from one without. `rates` are in the order of the calls.
+
+    Raises:
+        NotFixed: a recurrent module drops between its layers where `kept`.
     """
 
-    def __init__(self, *, silent: bool) -> None:
+    def __init__(self, *, silent: bool, kept: bool = False) -> None:
         super().__init__()
         self.silent = silent
+        self.kept = kept
         self.rates: list[float] = []
 
     def recurrent(self, model: nn.Module) -> None:
@@ -61,6 +70,9 @@ class Dropout(TorchFunctionMode):  # type: ignore[misc]  # torch has no types
             if isinstance(module, nn.RNNBase):
                 if module.training and module.dropout:
                     self.rates += [float(module.dropout)] * (module.num_layers - 1)
+                    if self.kept and module.num_layers > 1:
+                        kind = type(module).__name__
+                        raise NotFixed(f"torch's {kind} drops between its layers")
                 if self.silent:
                     module.dropout = 0.0
 
@@ -72,25 +84,91 @@ class Dropout(TorchFunctionMode):  # type: ignore[misc]  # torch has no types
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
+        if func in _ALPHA:
+            # A port draws and computes it, so that it is noise and no dropout.
+            return self._alpha(func, args, kwargs)
         if func in _DROPOUTS:
-            flag = "training" if func in _FUNCTIONAL else "train"
-            rate = _argument(args, kwargs, 1, "p", 0.5)
-            if _argument(args, kwargs, 2, flag, True) and rate:
-                self.rates.append(float(rate))
-            if self.silent:
-                same = args[0] if args else kwargs["input"]
-                return (same, None) if func is torch.native_dropout else same
-        elif func in _INSIDE:
+            return self._dropout(func, args, kwargs)
+        if func in _INSIDE:
             (position, name), switch = _INSIDE[func]
             rate = _argument(args, kwargs, position, name, 0.0)
-            if rate and (switch is None or _argument(args, kwargs, *switch, True)):
+            drops = rate and (switch is None or _argument(args, kwargs, *switch, True))
+            if drops:
                 self.rates.append(float(rate))
-            if self.silent:
+            if drops and self.kept and func is F.multi_head_attention_forward:
+                with _attention_keeps():
+                    return func(*args, **kwargs)
+            if self.silent or self.kept:
                 if len(args) > position:
                     args = (*args[:position], 0.0, *args[position + 1 :])
                 else:
                     kwargs[name] = 0.0
+            if drops and self.kept:
+                return func(*args, **kwargs) * _scale(rate)
         return func(*args, **kwargs)
+
+    def _dropout(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        flag = "training" if func in _FUNCTIONAL else "train"
+        rate = _argument(args, kwargs, 1, "p", 0.5)
+        drops = bool(_argument(args, kwargs, 2, flag, True) and rate)
+        if drops:
+            self.rates.append(float(rate))
+        if not self.silent and not self.kept:
+            return func(*args, **kwargs)
+        same = args[0] if args else kwargs["input"]
+        if drops and self.kept:
+            made = same * _scale(rate)
+            inplace = func is torch.dropout_ or (
+                func in _FUNCTIONAL and _argument(args, kwargs, 3, "inplace", False)
+            )
+            same = same.copy_(made) if inplace else made
+        return (same, None) if func is torch.native_dropout else same
+
+    def _alpha(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        flag = "training" if func in _FUNCTIONAL_ALPHA else "train"
+        rate = _argument(args, kwargs, 1, "p", 0.5)
+        if not self.kept or not rate or not _argument(args, kwargs, 2, flag, False):
+            return func(*args, **kwargs)
+        x = args[0] if args else kwargs["input"]
+        made = _kept_alpha(x, rate)
+        inplace = func in _FUNCTIONAL_ALPHA and _argument(
+            args, kwargs, 3, "inplace", False
+        )
+        return x.copy_(made) if inplace else made
+
+
+def _scale(rate: float) -> float:
+    return 1 / (1 - rate) if rate < 1 else 0.0
+
+
+def _kept_alpha(x: torch.Tensor, rate: float) -> torch.Tensor:
+    """What the dropout that keeps mean and variance makes of what it keeps."""
+    if rate >= 1:
+        return torch.zeros_like(x)
+    a = 1 / math.sqrt((_SELU**2 * rate + 1) * (1 - rate))
+    return x * a + _SELU * a * rate
+
+
+@contextlib.contextmanager
+def _attention_keeps() -> Iterator[None]:
+    """The functions that torch's own multi-head attention drops with keep everything."""
+    whole, own = F.scaled_dot_product_attention, F.dropout
+
+    def attention(q: Any, k: Any, v: Any, mask: Any, rate: float, *rest: Any) -> Any:
+        return whole(q, k, v, mask, 0.0, *rest) * _scale(rate)
+
+    def dropout(x: torch.Tensor, p: float = 0.5, *_: Any) -> torch.Tensor:
+        return x * _scale(p)
+
+    try:
+        vars(F).update(scaled_dot_product_attention=attention, dropout=dropout)
+        yield
+    finally:
+        vars(F).update(scaled_dot_product_attention=whole, dropout=own)
 
 
 def _argument(
@@ -110,6 +188,23 @@ def same_random(model: nn.Module) -> Iterator[None]:
     devices = {t.device.index for t in tensors if t.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(d for d in devices if d is not None)):
         yield
+
+
+class Outside:
+    """Whether a stretch of code draws by Python's `random` or numpy's."""
+
+    def __init__(self) -> None:
+        self.drew = False
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """The stretch of code."""
+        numpy_state, python_state = np.random.get_state(), random.getstate()
+        try:
+            yield
+        finally:
+            moved = repr(np.random.get_state()) != repr(numpy_state)
+            self.drew = moved or random.getstate() != python_state
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ivyport.verification.compare import Flat, differ
+from ivyport.verification.sides import Noise
 from ivyport.verification.torch_dropout import seeded
 
 #: Of batch norms: nothing depends on it unless they average cumulatively.
@@ -38,6 +39,13 @@ class TrainMode:
         self._model = model
         self._drawing: set[nn.Module] = set()
         self._watching = False
+
+    @property
+    def noise(self) -> Noise:
+        """Where something draws beside dropout."""
+        if self.random:
+            return "everywhere"
+        return "modules" if self._drawing else ""
 
     def enter(self) -> None:
         """Set the flags; call it where the model is put back afterwards."""

@@ -24,6 +24,7 @@ from ivyport.verification.torch_calls import (
     trained_names,
 )
 from ivyport.verification.torch_dropout import Dropout, seeded
+from ivyport.verification.torch_noise import drawing
 from ivyport.verification.watch import Watcher
 
 
@@ -40,7 +41,10 @@ class TorchPort:
         arguments: Described | None = None,
         *,
         wide: bool = False,
+        quantile: float | None = None,
     ) -> None:
+        self._wide = wide
+        self._quantile = quantile
         self._model = model
         self._arguments = arguments
         self._weights = Weights(model, _tied(model), wide)
@@ -59,7 +63,14 @@ class TorchPort:
 
     def widened(self) -> TorchPort:
         """The same port in float64."""
-        other = TorchPort(self._model, self._arguments, wide=True)
+        return self._other(wide=True, quantile=self._quantile)
+
+    def fixed(self, quantile: float) -> TorchPort:
+        """The same port with every random draw at one quantile."""
+        return self._other(wide=self._wide, quantile=quantile)
+
+    def _other(self, *, wide: bool, quantile: float | None) -> TorchPort:
+        other = TorchPort(self._model, self._arguments, wide=wide, quantile=quantile)
         other.silent = self.silent
         return other
 
@@ -170,15 +181,17 @@ class TorchPort:
     ) -> tuple[Any, Tensors]:
         def prepare(model: nn.Module) -> None:
             model.train(train)
-            dropout.recurrent(model)
+            active.recurrent(model)
 
         tensors = {
             name: self._weights.convert(from_array(array).to(self._device))
             for name, array in inputs.items()
         }
         args, kwargs = call(self._arguments, tensors)
-        dropout = dropout or Dropout(silent=train or self.silent)
-        with dropout:
+        fixed = self._quantile is not None
+        silent = (train or self.silent) and not fixed
+        active = dropout or Dropout(silent=silent, kept=fixed)
+        with active, drawing(self._quantile):
             return self._weights.call(parameters, args, kwargs, prepare, state)
 
 

@@ -22,6 +22,7 @@ from ivyport.verification.sides import (
     Activation,
     Lazy,
     NoGradients,
+    Noise,
     Result,
     WeightsOf,
 )
@@ -34,8 +35,9 @@ from ivyport.verification.torch_calls import (
     lazy,
     trained_names,
 )
-from ivyport.verification.torch_dropout import Dropout, seeded
+from ivyport.verification.torch_dropout import Dropout, Outside, seeded
 from ivyport.verification.torch_modes import TrainMode, is_counter
+from ivyport.verification.torch_noise import drawing
 
 #: A cache object cannot be an output of the port; records keep the outputs' names.
 _SWITCHES = {"use_cache": False, "return_dict": True}
@@ -45,6 +47,9 @@ T = TypeVar("T")
 class TorchSide:
     """Runs `model` on example inputs; tensors are named as the port's record names them."""
 
+    #: Where the model draws, its batch norms alone are in train mode.
+    partly = True
+
     def __init__(
         self,
         model: nn.Module,
@@ -52,14 +57,18 @@ class TorchSide:
         args: Sequence[Any] = (),
         *,
         wide: bool = False,
+        quantile: float | None = None,
     ) -> None:
         self.model = model
+        self._wide = wide
+        self._quantile = quantile
         self.inputs = bind_inputs(model, args, kwargs)
         aliases = tensor_aliases(model)
         tied = {other: name for name, others in aliases.items() for other in others}
         self._weights = Weights(model, tied, wide)
         self.owner: Mapping[str, str] = self._weights.owner
         self.drops = False
+        self._outside = Outside()
         self._statistics: bool | None = None
         self._train_mode: TrainMode | None = None
         #: Classes of outputs that are neither tensors nor constants.
@@ -71,10 +80,28 @@ class TorchSide:
 
     def widened(self) -> TorchSide:
         """The same model and inputs in float64."""
+        return self._other(wide=True, quantile=self._quantile)
+
+    def fixed(self, quantile: float) -> TorchSide:
+        """The same model and inputs, with every random draw at one quantile."""
+        other = self._other(wide=self._wide, quantile=quantile)
+        # Nothing has to be kept out of train mode any more.
+        other._train_mode = TrainMode(self.model)
+        return other
+
+    def _other(self, *, wide: bool, quantile: float | None) -> TorchSide:
         args, kwargs = self.inputs.call()
-        other = TorchSide(self.model, kwargs, args, wide=True)
+        other = TorchSide(self.model, kwargs, args, wide=wide, quantile=quantile)
         other._statistics, other._train_mode = self._statistics, self._train_mode
         return other
+
+    def drew_outside(self) -> bool:
+        """Whether the last call drew by Python's `random` or numpy's."""
+        return self._outside.drew
+
+    def noisy(self) -> Noise:
+        """Where train mode draws random numbers beside dropout."""
+        return self._in_train_mode().noise
 
     def abstract(self) -> str:
         """What has shapes and no values, in words; '' where everything can be computed."""
@@ -154,16 +181,9 @@ class TorchSide:
         return self._inferred(call, self._weights.parameters)
 
     def unlike(self) -> str:
-        """What of train mode cannot be compared, in words."""
-        mode = self._in_train_mode()
-        if mode.fails:
-            return f"train mode is not compared: {mode.fails}"
-        if mode.random:
-            return (
-                "the source draws random numbers in train mode beside its dropout: only "
-                "its batch norms are compared in train mode"
-            )
-        return ""
+        """Why train mode cannot be run, in words."""
+        fails = self._in_train_mode().fails
+        return f"train mode is not compared: {fails}" if fails else ""
 
     def _in_train_mode(self) -> TrainMode:
         if self._train_mode is None:
@@ -244,7 +264,7 @@ class TorchSide:
             model.eval()
             if mode is not None:
                 mode.enter()
-            dropout.recurrent(model)
+            active.recurrent(model)
 
         convert = self._weights.convert
         leaves = {
@@ -256,11 +276,15 @@ class TorchSide:
         # Copies of the containers, too: the model may write to them.
         args, kwargs = self.inputs.refilled(leaves).call()
         mode = self._in_train_mode() if train else None
-        dropout = dropout or Dropout(silent=True)
-        with dropout:
-            result = self._weights.call(parameters, args, kwargs, prepare, state)
+        fixed = self._quantile is not None
+        active = dropout or Dropout(silent=not fixed, kept=fixed)
+        with active, drawing(self._quantile):
+            watching = self._outside.watching()
+            result = self._weights.call(
+                parameters, args, kwargs, prepare, state, watching
+            )
         if not train:
-            self.drops = bool(dropout.rates)
+            self.drops = bool(active.rates)
         return result
 
     def _outputs(self, raw: Any) -> Flat:

@@ -103,34 +103,62 @@ def send_home(
     _refuse_same(folder, Path(out_folder))
     weight_map, files = _read_record(folder / PORT)
     held = folder if files is None else weights_file(folder, files)
+    left: Tensors = {}
+    if UNPORTED in files if files is not None else (folder / UNPORTED).is_file():
+        left = _unported(folder / UNPORTED, weight_map)
     with TensorStore.open(held) as port:
-        weight_map.check_target(port.specs())
-        made = weight_map.source_specs(port.specs())
-        names = weight_map.home_names(
-            include_aliases=include_aliases, include_constants=False
-        )
-        pending = [
-            _pending(
-                name,
-                made[base],
-                partial(weight_map.read_source, base, port),
-                partial(release, port, *weight_map.targets_of(base)),
-                dtype,
-            )
-            for name, base in names
-        ]
-        if UNPORTED in files if files is not None else (folder / UNPORTED).is_file():
-            pending += _unported(folder / UNPORTED, weight_map, dtype)
-        return write(
+        return send_tensors_home(
+            port,
+            weight_map,
+            left,
             out_folder,
-            pending,
-            max_shard_bytes=max_shard_bytes,
+            dtype=dtype,
+            include_aliases=include_aliases,
             metadata=metadata,
+            max_shard_bytes=max_shard_bytes,
             progress=progress,
         )
 
 
-def _unported(file: Path, weight_map: WeightMap, dtype: str | None) -> list[Pending]:
+def send_tensors_home(
+    port: Tensors,
+    weight_map: WeightMap,
+    left: Tensors,
+    out_folder: str | os.PathLike[str],
+    *,
+    dtype: str | None = None,
+    include_aliases: bool = False,
+    metadata: Mapping[str, str] | None = HOME_METADATA,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    progress: Callable[[int], None] | None = None,
+) -> list[Path]:
+    """`send_home` of a port's tensors by name, with those of the source that are not in it."""
+    weight_map.check_target(specs_of(port))
+    made = weight_map.source_specs(specs_of(port))
+    names = weight_map.home_names(
+        include_aliases=include_aliases, include_constants=False
+    )
+    pending = [
+        _pending(
+            name,
+            made[base],
+            partial(weight_map.read_source, base, port),
+            partial(release, port, *weight_map.targets_of(base)),
+            dtype,
+        )
+        for name, base in names
+    ]
+    pending += _verbatim(left, specs_of(left), dtype)
+    return write(
+        out_folder,
+        pending,
+        max_shard_bytes=max_shard_bytes,
+        metadata=metadata,
+        progress=progress,
+    )
+
+
+def _unported(file: Path, weight_map: WeightMap) -> TensorStore:
     store = TensorStore.open(file)
     strange = sorted(set(store.names()) - set(weight_map.unused))
     if strange:
@@ -138,7 +166,7 @@ def _unported(file: Path, weight_map: WeightMap, dtype: str | None) -> list[Pend
             f"{file} has {len(strange)} tensors that the port's weight map does not "
             f"list as unused, the first of them {strange[0]!r}: it is from another port"
         )
-    return _verbatim(store, store.specs(), dtype)
+    return store
 
 
 def _verbatim(

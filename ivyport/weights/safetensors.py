@@ -105,7 +105,7 @@ def dtype_name(dtype: object) -> str:
     if isinstance(dtype, str):
         return dtype
     try:
-        return np.dtype(dtype).name  # type: ignore[call-overload]
+        return np.dtype(dtype).name  # type: ignore[call-overload]  # whatever numpy takes
     except TypeError as error:
         raise WeightsError(
             f"{dtype!r} is not a numpy dtype; pass arrays that numpy reads exactly "

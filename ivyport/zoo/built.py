@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 
@@ -16,6 +17,7 @@ class Built:
     record: what `port.json` says of the source; `origin_from_json` reads it.
     notes: remarks for the user.
     dims: names of the free axes of each input, None to let the tracer find them.
+    beside: files that the port's folder gets too, such as those of a tokenizer.
     params, state, rng: weights and randomness of a model that does not hold its own.
     """
 
@@ -25,6 +27,7 @@ class Built:
     record: dict[str, Any]
     notes: tuple[str, ...] = ()
     dims: dict[str, dict[int, str | None]] | None = None
+    beside: tuple[Path, ...] = ()
     params: Any = None
     state: Any = None
     rng: Any = None

@@ -79,7 +79,7 @@ def _reader(path: Path) -> Callable[[Path], Any]:
 
 
 def _read_msgpack(path: Path) -> Any:
-    import msgpack  # type: ignore[import-untyped]
+    import msgpack  # type: ignore[import-untyped]  # it has no types
     from flax.serialization import msgpack_restore
 
     # Flax builds arrays from bytes here, and calls nothing that the file names; msgpack
@@ -105,7 +105,7 @@ def _read_orbax(path: Path) -> Any:
         )
     try:
         import jax
-        import orbax.checkpoint as ocp  # type: ignore[import-not-found,unused-ignore]
+        import orbax.checkpoint as ocp  # type: ignore[import-not-found,unused-ignore]  # not in every environment
     except ImportError as error:
         raise DependencyError(
             f"--params {path} is read by orbax: pip install orbax-checkpoint"

@@ -41,8 +41,9 @@ def build(spec: str) -> linen.Module | nnx.Module:
     kinds = (linen.Module, nnx.Module)
     factory = find_factory(spec)
     with theirs(spec):
-        ready = isinstance(factory, kinds) or not callable(factory)
-        made = factory if ready else factory()
+        made = factory
+        if callable(factory) and not isinstance(factory, kinds):
+            made = factory()
     if not isinstance(made, kinds):
         raise SourceError(
             f"{spec} gives {type(made).__name__}, expected a flax.linen.Module, a "

@@ -23,6 +23,7 @@ from ivyport.core.budget import VARIABLE, scale
 from ivyport.core.errors import DependencyError, SourceError
 from ivyport.core.shown import printable, shown
 from ivyport.zoo import hf_configs, hf_hub
+from ivyport.zoo.hf_beside import files_beside, told_by_card
 from ivyport.zoo.hf_inputs import dims, example_inputs, second_inputs
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class HFSource:
 
     `name` is safe in identifiers and file names. `origin` goes into a port's
     `port.json`: it holds JSON values and no path of this machine. `files` are the
-    safetensors files of the weights, or None for random weights. `notes` are remarks
-    for the user.
+    safetensors files of the weights, or None for random weights. `beside` are the files of
+    tokenizer and processor that come along. `notes` are remarks for the user.
     """
 
     model: PreTrainedModel
@@ -74,6 +75,7 @@ class HFSource:
     origin: dict[str, Any]
     files: list[Path] | None
     notes: list[str] = field(default_factory=list)
+    beside: list[Path] = field(default_factory=list)
 
 
 def load(
@@ -112,6 +114,7 @@ def load(
         source = _random(config, found.id, cls, wanted, seed)
         source.name = found.name
         source.origin["revision"] = found.revision
+        source.beside = files_beside(found.folder)
         return source
     return _pretrained(found, config, cls, wanted, seed)
 
@@ -259,7 +262,12 @@ def _pretrained(
     notes += more + _settle_padding(model)
     model.config.name_or_path = found.id
     origin = _origin(found.id, model, found.revision, None)
-    return HFSource(model.eval(), model.config, found.name, origin, files, notes)
+    if told := told_by_card(found.folder):
+        origin["card"] = told
+    beside = files_beside(found.folder)
+    return HFSource(
+        model.eval(), model.config, found.name, origin, files, notes, beside
+    )
 
 
 def _random(
@@ -283,6 +291,7 @@ def _origin(
         "kind": "hf",
         "id": model_id,
         "class": type(model).__name__,
+        "model_type": model.config.model_type,
         "revision": revision,
         "transformers": transformers.__version__,
         "dtype": str(model.dtype).removeprefix("torch."),

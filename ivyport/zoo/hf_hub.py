@@ -1,7 +1,8 @@
 """Finding a Hugging Face model's files: a local folder, the hub's cache, or the hub.
 
-The rest of `ivyport.zoo.hf` sees a folder only. Only `config.json` and safetensors
-files are ever fetched, and nothing in a folder is executed.
+The rest of `ivyport.zoo.hf` sees a folder only. Only `config.json`, safetensors files and
+the data of tokenizers and processors (`hf_beside.NAMES`) are ever fetched, and nothing in a
+folder is executed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ivyport.core.errors import DependencyError, SourceError
+from ivyport.zoo.hf_beside import CARD, NAMES
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -245,9 +247,10 @@ def _patterns(weights: bool, files: list[str] | None = None) -> list[str]:
     """What to fetch; a repository with one file and with shards gives the one file."""
     if not weights:
         return [CONFIG_FILE]
+    beside = [name for name in (*NAMES, CARD) if name in (files or ())]
     if files is not None and WEIGHTS_FILE in files:
-        return [CONFIG_FILE, WEIGHTS_FILE]
-    return [CONFIG_FILE, INDEX_FILE, SHARD_PATTERN]
+        return [CONFIG_FILE, WEIGHTS_FILE, *beside]
+    return [CONFIG_FILE, INDEX_FILE, SHARD_PATTERN, *beside]
 
 
 def _cached(model_id: str, weights: bool, revision: str | None) -> Path | None:

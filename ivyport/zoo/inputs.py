@@ -10,6 +10,7 @@ An input is written `name=dtype[dims]`, with an exclusive upper bound for intege
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
@@ -59,6 +60,7 @@ class InputSpec:
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
         """An array of this dtype and shape, drawn from `rng`."""
+        drawn: np.ndarray
         if self.dtype.kind in "biu":
             drawn = rng.integers(0, self.high or 2, self.shape)
         else:
@@ -176,3 +178,51 @@ def given_dims(texts: Iterable[str]) -> dict[str, dict[int, str | None]]:
             if part
         )
     return found
+
+
+def given_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """``use_cache=False`` as ``{"use_cache": False}``: arguments that are no tensors.
+
+    A value is a literal of Python, or text.
+
+    Raises:
+        InputError: a text is not of that form, or a name is given twice.
+
+    >>> given_settings(["use_cache=False", "mode=mean", "sizes=(2, 3)"])
+    {'use_cache': False, 'mode': 'mean', 'sizes': (2, 3)}
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, mark, value = text.partition("=")
+        name = name.strip()
+        if not mark or not name.isidentifier():
+            raise InputError(
+                f"--set {text!r}: NAME=VALUE is due, such as use_cache=False"
+            )
+        if name in found:
+            raise InputError(f"--set {name} is given twice.")
+        found[name] = _literal(value.strip())
+    return found
+
+
+def _literal(text: str) -> Any:
+    words = {"true": True, "false": False, "null": None, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def with_settings(inputs: Mapping[str, Any], texts: Iterable[str]) -> dict[str, Any]:
+    """Example inputs and the values of ``--set``, by name.
+
+    Raises:
+        InputError: as `given_settings` does, or a name is that of an input.
+    """
+    given = given_settings(texts)
+    both = sorted(given.keys() & inputs.keys())
+    if both:
+        raise InputError(f"--set {both[0]}: that is an input already.")
+    return {**inputs, **given}

@@ -11,7 +11,7 @@ from ivyport.core.errors import InputError, SourceError
 from ivyport.targets import require
 from ivyport.zoo.built import Built, origin_to_json
 from ivyport.zoo.hf_hub import safe_name
-from ivyport.zoo.inputs import sample_inputs
+from ivyport.zoo.inputs import sample_inputs, with_settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +91,52 @@ class HaikuOrigin:
 
 
 @dataclasses.dataclass(frozen=True)
+class HaikuFactoryOrigin:
+    """A haiku function of the user's own, `pkg.module:name`, and texts for its inputs.
+
+    `params` is a file of weights as the zoo's entries take it; without one they are drawn.
+    """
+
+    kind: ClassVar[str] = "haiku-function"
+
+    model: str
+    inputs: tuple[str, ...]
+    params: str | None = None
+    settings: tuple[str, ...] = ()
+    seed: int = 0
+
+    def build(self, progress: Callable[[int], None] | None = None) -> Built:
+        """Find the function, load or draw its parameters, draw its inputs.
+
+        Raises `SourceError`, `WeightsError`, `InputError` or `DependencyError`.
+        """
+        require("haiku")
+        arrays = sample_inputs(self.inputs, seed=self.seed)
+        flags = with_settings({}, self.settings)
+        from ivyport.zoo.haiku import checkpoints, own
+        from ivyport.zoo.haiku.model import HaikuModel
+
+        model = HaikuModel(own.build(self.model), arrays, flags)
+        notes: tuple[str, ...] = ()
+        if self.params is None:
+            params, state = model.draw(self.seed)
+            notes = ("the weights are random: --weights FILE gives your own",)
+        else:
+            path = Path(self.params)
+            params, state = checkpoints.load(path, *model.specs(), what=self.model)
+        return Built(
+            model.transformed,
+            with_settings(arrays, self.settings),
+            safe_name(self.model.rpartition(":")[2]),
+            origin_to_json(self),
+            notes,
+            params=params,
+            state=state,
+            rng=self.seed,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class FlaxOrigin:
     """A factory of the user's own, `pkg.module:factory`, and texts for its inputs.
 
@@ -104,6 +150,7 @@ class FlaxOrigin:
     inputs: tuple[str, ...]
     params: str | None = None
     params_key: str | None = None
+    settings: tuple[str, ...] = ()
     seed: int = 0
 
     def build(self, progress: Callable[[int], None] | None = None) -> Built:
@@ -112,7 +159,9 @@ class FlaxOrigin:
         Raises `SourceError`, `WeightsError`, `InputError` or `DependencyError`.
         """
         require("flax")
-        arrays = sample_inputs(self.inputs, seed=self.seed)
+        arrays = with_settings(
+            sample_inputs(self.inputs, seed=self.seed), self.settings
+        )
         from ivyport.zoo import flax_factory
 
         if self.params_key is not None and self.params is None:

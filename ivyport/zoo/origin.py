@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from ivyport.core.errors import SourceError
 from ivyport.targets import require
 from ivyport.zoo.built import Built, origin_to_json
 from ivyport.zoo.hf_hub import safe_name
-from ivyport.zoo.inputs import read_inputs, sample_inputs, to_torch
-from ivyport.zoo.jax_origin import FlaxOrigin, HaikuOrigin
+from ivyport.zoo.inputs import read_inputs, sample_inputs, to_torch, with_settings
+from ivyport.zoo.jax_origin import FlaxOrigin, HaikuFactoryOrigin, HaikuOrigin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,7 @@ class HFOrigin:
     batch: int = 2
     seq_len: int | None = None
     inputs: str | None = None
+    settings: tuple[str, ...] = ()
     seed: int = 0
 
     def build(self, progress: Callable[[int], None] | None = None) -> Built:
@@ -60,13 +61,15 @@ class HFOrigin:
                 source, batch=self.batch, seq_len=self.seq_len, seed=self.seed
             )
             dims = hf.dims(source, inputs)
+        inputs = with_settings(inputs, self.settings)
         # The commit and the class that were found, not the names that led to them.
         pinned = dataclasses.replace(
             self, cls=source.origin["class"], revision=source.origin["revision"]
         )
         record = source.origin | origin_to_json(pinned)
         notes = tuple(source.notes)
-        return Built(source.model, inputs, source.name, record, notes, dims)
+        beside = tuple(source.beside)
+        return Built(source.model, inputs, source.name, record, notes, dims, beside)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +81,7 @@ class TorchOrigin:
     model: str
     inputs: tuple[str, ...]
     params: str | None = None
+    settings: tuple[str, ...] = ()
     seed: int = 0
 
     def build(self, progress: Callable[[int], None] | None = None) -> Built:
@@ -92,14 +96,13 @@ class TorchOrigin:
         module = torch_factory.build(self.model, seed=self.seed)
         if self.params is not None:
             torch_factory.load_params(module, Path(self.params))
-        name = safe_name(type(module).__name__)
-        return Built(module, to_torch(arrays), name, origin_to_json(self))
+        name = safe_name(torch_factory.class_name(module))
+        inputs = with_settings(to_torch(arrays), self.settings)
+        return Built(module, inputs, name, origin_to_json(self))
 
 
-Origin = HFOrigin | TorchOrigin | HaikuOrigin | FlaxOrigin
-_KINDS: dict[str, type[Origin]] = {
-    origin.kind: origin for origin in (HFOrigin, TorchOrigin, HaikuOrigin, FlaxOrigin)
-}
+Origin = HFOrigin | TorchOrigin | HaikuOrigin | HaikuFactoryOrigin | FlaxOrigin
+_KINDS: dict[str, type[Origin]] = {origin.kind: origin for origin in get_args(Origin)}
 
 
 def origin_from_json(record: Mapping[str, Any]) -> Origin:

@@ -37,6 +37,14 @@ def build(spec: str, *, seed: int) -> torch.nn.Module:
     return made
 
 
+def class_name(module: torch.nn.Module) -> str:
+    """The name of a module's class as it was written: that of a compiled or scripted one, too."""
+    inner = getattr(module, "_orig_mod", module)  # torch.compile
+    return str(
+        getattr(inner, "original_name", type(inner).__name__)
+    )  # torch.jit.script
+
+
 def load_params(module: torch.nn.Module, path: Path) -> None:
     """Copy the tensors of a safetensors file into `module`, strictly.
 

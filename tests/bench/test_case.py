@@ -13,7 +13,7 @@ from ivyport.core.errors import InputError
 SCHEMA = (
     "model", "engine", "mode", "batch", "seq_len", "dtype", "device", "runs",
     "median_ms", "mean_ms", "p10_ms", "p90_ms", "compile_s", "peak_memory_mb",
-    "max_rel_diff", "speedup_vs_best_torch", "status",
+    "max_rel_diff", "speedup_vs_best_torch", "status", "others",
 )  # fmt: skip
 # What the benchmark promises to cover, as parts of the entries' class names.
 PROMISED = (

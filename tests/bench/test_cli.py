@@ -82,6 +82,31 @@ def test_the_environment_is_described():
     assert str(Path.home()) not in text
 
 
+@pytest.mark.parametrize(("width", "whole"), [(80, False), (200, True), (None, True)])
+def test_the_table_fits_the_terminal_and_says_what_it_leaves_out(width, whole):
+    import io
+    import re
+
+    from rich.console import Console
+
+    from ivyport.cli_bench import _show
+    from ivyport.cli_render import Screen
+
+    screen, file = Screen(), io.StringIO()
+    terminal = width is not None
+    screen.out = Console(
+        file=file, width=width, force_terminal=terminal, soft_wrap=True
+    )
+    _show(results(), Path("results/bench"), screen)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())
+    table = [line for line in shown.splitlines() if re.match(r" *(eager|jax) ", line)]
+    assert table
+    assert (max(map(len, table)) <= 80) or whole
+    assert ("mean" in shown.split("geometric")[0]) == whole
+    assert ("in a wider terminal" in " ".join(shown.split())) != whole
+    assert "4.0" in shown
+
+
 @pytest.mark.slow
 def test_a_whole_run(tmp_path):
     arguments = ["tiny:bert", "--seq-len", "8", "--baseline", "eager,compile", "--json"]
@@ -113,7 +138,7 @@ def test_an_interrupted_run_keeps_its_rows(tmp_path):
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
         assert process.wait(60) == 130
-    assert "interrupted: the rows that are done are kept" in rest
+    assert "interrupted: the rows that are done are kept (2)" in rest
     [file] = tmp_path.glob("*.json")
     data = json.loads(file.read_text())
     assert [(r["model"], r["engine"]) for r in data["rows"]] == [

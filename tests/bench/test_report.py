@@ -10,6 +10,7 @@ import pytest
 from ivyport.bench import report
 from ivyport.bench.case import FIELDS, Case, Row
 from ivyport.bench.compare import compare, differences
+from ivyport.bench.doubts import doubts
 from ivyport.bench.runner import Results, speed_up
 from ivyport.bench.timer import summary
 from ivyport.core.errors import InputError
@@ -103,8 +104,10 @@ def test_plots_are_pictures(tmp_path):
     files = report.write_plots(results(), tmp_path / "bench")
     assert [f.name for f in files] == ["bench_speedup.png", "bench_latency.png"]
     for file in files:
-        assert file.read_bytes().startswith(b"\x89PNG")
-        assert file.stat().st_size > 4000
+        data = file.read_bytes()
+        assert data.startswith(b"\x89PNG")
+        assert int.from_bytes(data[16:20], "big") >= 1200  # wide enough for a report
+        assert len(data) > 4000
     assert report.write_plots(Results(dict(ENVIRONMENT)), tmp_path / "none") == []
 
 
@@ -166,3 +169,72 @@ def test_a_result_is_read_back_as_it_was(tmp_path):
     again = report.results_of(file)
     assert report.to_json(again) == json.loads(file.read_text())
     assert report.page(again) == report.page(found)
+
+
+def disturbed():
+    """The same with other processes beside the port."""
+    found = results()
+    for row in found.rows:
+        row.others = 1.4 if row.engine == "jax" else 0.1
+    return found
+
+
+def test_a_loaded_machine_is_said_in_the_page_the_table_and_the_means():
+    found = disturbed()
+    page = report.page(found)
+    assert "**Warning:** the machine was loaded: beside 2 of 6 rows (marked !)" in page
+    assert "up to 1.4 of 2 cores busy" in page
+    [line] = [x for x in page.splitlines() if x.startswith("| gpt2, 1 x128 | jax | 4")]
+    assert line.split("|")[3].strip().endswith("!")
+    assert all("on a loaded machine" in line for line in report.overall(found.rows))
+    assert "Warning" not in report.page(results())
+
+
+def test_a_loaded_machine_is_said_in_the_plots(monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    from ivyport.bench import plots
+
+    texts = []
+    write = Figure.text
+
+    def text(self, x, y, shown, *args, **kwargs):
+        texts.append(shown)
+        return write(self, x, y, shown, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "text", text)
+    assert plots.speedup(disturbed())
+    shown = " ".join(texts)
+    assert "Warning: the machine was loaded" in shown
+    assert "a processor, forward, float32, batch 1, length 128, 2 threads" in shown
+    texts.clear()
+    assert plots.latency(results())
+    assert "Warning" not in " ".join(texts)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"threads": 4}, "4 threads shared 2 cores"),
+        ({"threads": 1}, "every engine had 1 of 2 cores"),
+        ({"variables": {"OMP_NUM_THREADS": "1"}}, "OMP_NUM_THREADS was 1"),
+        ({"variables": {"XLA_FLAGS": "--xla"}}, "XLA_FLAGS was set: --xla"),
+        ({"load_before": (1.9, 0.1, 0.1)}, "1.9 processes on 2 cores"),
+        ({"variables": {"OMP_NUM_THREADS": "2"}}, ""),
+    ],
+)
+def test_oddly_set_threads_and_load_are_doubts(changes, said):
+    found = doubts(ENVIRONMENT | changes, results().rows)
+    assert len(found) == bool(said)
+    assert said in "".join(found)
+
+
+def test_intervals_are_those_of_rounds():
+    from ivyport.bench import plots
+
+    found = results(spread=0.2)
+    [row] = [r for r in found.rows if r.engine == "jax" and r.model == "gpt2"]
+    low, high = plots._interval(found, row)
+    assert low < row.speedup_vs_best_torch < high
+    assert high - low > 0.02

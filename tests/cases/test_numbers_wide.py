@@ -91,11 +91,57 @@ def test_a_hash_with_a_factor_beyond_32_bits() -> None:
     check_to_jax(hashed, IDS)
 
 
-def test_a_hash_into_many_buckets_is_noted() -> None:
-    model = Hashed(100_003).eval()
-    (note,) = _notes(model, IDS)
-    assert "64 bits" in note
-    assert "test_numbers_wide.py" in note
+@pytest.mark.parametrize(
+    "buckets", [46_341, 65_536, 100_003, 1_000_003, 2**24, 30_000_001, 2**30]
+)
+def test_a_hash_into_many_buckets_is_right_and_not_noted(buckets: int) -> None:
+    def hashed(ids: Any) -> Any:
+        return (ids * 2654435761 + 12345) % buckets, (ids * ids - 3 * ids) % buckets
+
+    assert _notes(hashed, IDS) == []
+    check_to_jax(hashed, IDS)
+
+
+def test_a_hash_that_needs_64_bits_is_refused() -> None:
+    with pytest.raises(UnsupportedOpsError, match=r"modulo 2147483647 needs 64 bits"):
+        _notes(lambda ids: (ids * 48271) % (2**31 - 1), IDS)
+    # Of numbers that stay small nothing is refused.
+    assert _notes(lambda ids: (ids % 8 * 48271) % (2**31 - 1), IDS) == []
+
+
+def _in_a_loop(modulus: int | None) -> tuple[list[str], Any, Any]:
+    """Notes on a congruential generator in a loop, whose state has no bounds; port, source."""
+
+    def step(state: Any, _: Any) -> Any:
+        state = state * 16807 + 7
+        return (state if modulus is None else state % modulus), state[0] * 0
+
+    def net(state: Any) -> Any:
+        return jax.lax.scan(step, state, None, length=5)[0]
+
+    state = np.array([1, 999, 123_456])
+    with jax.enable_x64(True):
+        notes = for_target(ivyport.trace(net, (jnp.asarray(state),)), "jax")
+        port = ivyport.transpile(net, "jax", (jnp.asarray(state),), verify=False)
+        wanted = np.asarray(net(jnp.asarray(state)))
+    return notes, np.asarray(port(state)), wanted
+
+
+def test_arithmetic_in_loops() -> None:
+    notes, found, wanted = _in_a_loop(1_000_003)
+    np.testing.assert_array_equal(found, wanted)
+    assert not any("64 bits" in note for note in notes)
+    notes, _, _ = _in_a_loop(None)
+    assert any("64 bits" in note and "test_numbers_wide.py" in note for note in notes)
+
+
+def test_factors_that_float16_does_not_hold() -> None:
+    """torch has a number beside a float16 tensor in float32, and rounds the product."""
+
+    def scaled(x: Any) -> Any:
+        return x * 1e6, x / 1e6 * 1e5, x * 1e-8 * 1e4, x * 0.5
+
+    check_to_jax(scaled, torch.tensor([1e-4, -0.03, 0.0, 60.0]).half())
 
 
 def test_integers_that_32_bits_cannot_say_are_refused() -> None:

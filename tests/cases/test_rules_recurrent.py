@@ -132,7 +132,7 @@ def test_time_and_batch_are_free() -> None:
     """Another number of steps and of rows, the step's names, and no loop unrolled."""
     source, args = ROWS["tagger-lstm"]
     port, text = ported(source.eval(), "jax", args, train=False)
-    assert 'check_shapes(ids=(ids, "B S"))' in text
+    assert 'check_shapes(ids=(ids, "int B S"))' in text
     assert "i, f, g, o = jnp.split(" in text
     assert "h, c = carry" in text
     for shape in ((1, 1), (5, 11)):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import random
+import time
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import torch
 from flax import linen
 from torch import nn
 
 import ivyport
+from ivyport.core.errors import ParityError
 from ivyport.core.report import Report
 
 X = torch.randn(3, 6, generator=torch.manual_seed(0))
@@ -145,6 +150,101 @@ def test_what_a_port_of_eval_mode_lacks_is_found() -> None:
     failing = {row.name for row in report.rows if not row.passed}
     assert "dropout in train mode" in failing
     assert "mean" in failing
+
+
+@pytest.mark.parametrize("to", ["torch", "jax"])
+def test_sparse_gradients_of_an_embedding(to: str) -> None:
+    source = nn.Sequential(nn.Embedding(9, 6, sparse=True), nn.Linear(6, 2))
+    report = full(source, torch.tensor([[1, 2], [8, 2]]), to=to)
+    assert report.passed, report
+    assert sum(row.kind == "gradient" for row in report.rows) == 3
+
+
+def test_an_argument_that_the_source_writes_to() -> None:
+    class Doubled(nn.Module):
+        def forward(self, x):
+            x.mul_(2)
+            x[0] += 1
+            return x + 1
+
+    given = X.clone()
+    port = ivyport.transpile(Doubled().eval(), "jax", (given.clone(),))
+    assert ivyport.verify(Doubled().eval(), port, args=(given.clone(),)).passed
+    array = given.numpy().copy()
+    assert torch.equal(torch.tensor(array), given)
+    port(array)
+    assert (array == given.numpy()).all()
+
+
+class Outside(nn.Module):
+    """Numbers of Python's generators and clocks, which a trace has as constants."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.lin, self.kind = nn.Linear(6, 6), kind
+
+    def forward(self, x):
+        h = self.lin(x)
+        if self.kind == "random":
+            return h * random.random()
+        if self.kind == "numpy":
+            return h + float(np.random.rand())
+        if self.kind == "branch":
+            return h if np.random.rand() < 0.5 else -h
+        return h + time.time() % 1
+
+
+@pytest.mark.parametrize("kind", ["random", "numpy", "branch", "time"])
+def test_numbers_from_outside_are_refused(kind: str) -> None:
+    state = random.getstate()
+    with pytest.raises(ParityError, match=r"Python's random, numpy's or a clock"):
+        ivyport.transpile(Outside(kind).eval(), "torch", (X,))
+    assert random.getstate() == state
+
+
+def test_draws_from_outside_that_change_nothing() -> None:
+    class Timed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(6, 6)
+
+        def forward(self, x):
+            random.random()
+            return self.lin(x)
+
+    ivyport.transpile(Timed().eval(), "torch", (X,))
+
+
+@pytest.mark.parametrize("to", ["torch", "jax"])
+def test_a_row_of_bert_that_attends_to_nothing(to: str) -> None:
+    from transformers import BertConfig, BertModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    source = BertModel(BertConfig(vocab_size=30, intermediate_size=32, **sizes)).eval()
+    ids = torch.tensor([[3, 7, 9, 0], [4, 0, 0, 0]])
+    mask = torch.tensor([[1, 1, 1, 0], [0, 0, 0, 0]])
+    given = {"input_ids": ids, "attention_mask": mask}
+    port = ivyport.transpile(source, to, kwargs=given)
+    report = ivyport.verify(source, port)
+    assert report.passed, report
+    assert report.not_checked == ()
+    assert {"gradient", "output", "train_step"} <= {row.kind for row in report.rows}
+
+
+def test_the_card_says_what_was_compared(tmp_path: Path) -> None:
+    source = nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 2)).eval()
+    ids = torch.tensor([[1, 2], [8, 2]])
+    texts = {}
+    for how in ("full", "outputs", False):
+        port = ivyport.transpile(source, "jax", (ids,), verify=how)
+        ivyport.save(port, tmp_path / str(how))
+        texts[how] = (tmp_path / str(how) / "README.md").read_text()
+    assert "Parity with the source holds" in texts["full"]
+    assert (tmp_path / "full" / "parity.json").is_file()
+    assert "its outputs on the example inputs were those" in texts["outputs"]
+    assert not (tmp_path / "outputs" / "parity.json").exists()
+    assert "Not verified" in texts[False]
+    assert all("`input` from 0 to 8" in text for text in texts.values())
 
 
 def test_the_report_says_what_it_did_not_check() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from ivyport.core.checks import Check
 from ivyport.core.dims import evaluate, maximum, minimum, symbol
-from ivyport.core.proofs import equal_from, implied, reduced, settled
+from ivyport.core.proofs import by_mode, equal_from, implied, reduced, settled
 
 B, T = symbol("B"), symbol("T")
 EXPRESSIONS = [T, T // 2, (T + 1) // 2, 2 * T - 1, T * B, T % 3, maximum(T // 2, 1),
@@ -46,6 +46,27 @@ def test_settled_keeps_the_value() -> None:
         ([Check(T // 2, "<=", T), Check(T, "<=", 512)], ["T <= 512"]),
         ([Check(T // 8, "==", 8), Check(T % 8, "==", 0)], ["T == 64"]),
         ([Check(T, "==", 3 * (T // 3))], ["(T%3) == 0"]),
+        ([Check((T + 1) // 2 - 1, ">=", 2), Check(T, ">=", 3)], ["T >= 5"]),
+        ([Check((((T - 10) // 5 + 1) - 3) // 2, ">=", 1)], ["T >= 30"]),
+        ([Check(-(T // 4), ">", -3), Check(2 * (T // 4), "<", 9)], ["T <= 11"]),
+        ([Check(12 - B, ">=", T), Check(T + B, "<", 15)], ["B+T <= 12"]),
+        ([Check(T * B, "<", 60), Check(T * B, "<=", 49)], ["B*T <= 49"]),
+        ([Check(T * B, "<", 50), Check(T * B, "<=", 49)], ["B*T < 50"]),
+        ([Check(T * B, ">", 20), Check(T * B + T, ">", 18)], ["B*T > 20"]),
+        ([Check(B * (T // 4), ">=", 2 * B), Check(T, ">=", 6)], ["T >= 8"]),
+        (
+            [Check(T, ">=", 12), Check(8 * B * (T // 4) - 16 * B, "!=", 0)],
+            ["T >= 12"],
+        ),
+        ([Check(T, ">=", 12), Check(B * (T // 4) - 2 * B, "!=", -1)], ["T >= 12"]),
+        (
+            [Check(T, ">=", 5), Check(maximum(1, (T + 3) // 4 - 1), ">", 1)],
+            ["T >= 9"],
+        ),
+        (
+            [Check(T - 9, "!=", 0), Check(B * T - 3 * B, "!=", 2)],
+            ["T != 9", "B*T != 3*B+2"],
+        ),
     ],
 )
 def test_reduced(checks: list[Check], found: list[str]) -> None:
@@ -55,6 +76,18 @@ def test_reduced(checks: list[Check], found: list[str]) -> None:
         sizes = {"B": b, "T": t}
         wanted = all(check.holds(sizes) for check in checks)
         assert all(check.holds(sizes) for check in made.checks) == wanted, sizes
+
+
+def test_checks_of_train_mode_alone() -> None:
+    asked = [Check(B * T, ">", 20), Check(T, "!=", 6), Check(T % 2, "==", 0)]
+    evaluated = reduced(asked, ["B", "T"])
+    both = reduced([*asked, Check(B, ">=", 2), Check(T, ">=", 1)], ["B", "T"])
+    found = by_mode(evaluated, both)
+    assert [str(c) for c in found if not c.trained] == [
+        str(c) for c in evaluated.checks
+    ]
+    assert [str(c) for c in found if c.trained] == ["B >= 2"]
+    assert Check.from_json(found[-1].to_json()).trained
 
 
 def test_equal_from_a_bound_on() -> None:

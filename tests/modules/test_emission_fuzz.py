@@ -36,8 +36,16 @@ def unformatted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyast, "format_source", lambda text: text)
 
 
+#: Seeds of graphs with an output that float32 does not settle.
+unsettled: set[int] = set()
+
+
 def check(graph: Graph, target: str, seed: int = 0) -> str:
-    """Demand of the emitted model what the graph gives, call after call; its source."""
+    """Demand of the emitted model what the graph gives, call after call; its source.
+
+    Where sorting or a branch follows what differs by rounding alone, float32 settles nothing:
+    an output is not compared where the graph itself gives another one in float64 (`unsettled`).
+    """
     arrays = draw(graph, {"batch": 3}, seed)
     names = [str(v.name) for v in graph.inputs]
     emitted = emit_graph(copy.deepcopy(graph), target=target)
@@ -49,9 +57,15 @@ def check(graph: Graph, target: str, seed: int = 0) -> str:
         expected, updates = evaluate_graph(graph, arrays)
         with torch.no_grad():
             found = model(*given)
-        pairs = zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
-        for ours, theirs in pairs:
-            np.testing.assert_allclose(as_numpy(ours), theirs, rtol=2e-3, atol=2e-3)
+        exact = jax.tree.leaves(evaluate_graph(graph, arrays, wide=True)[0])
+        theirs = jax.tree.leaves(expected)
+        for mine, right, wide in zip(
+            jax.tree.leaves(found), theirs, exact, strict=True
+        ):
+            if np.allclose(right, wide, rtol=1e-4, atol=1e-4):
+                np.testing.assert_allclose(as_numpy(mine), right, rtol=2e-3, atol=2e-3)
+            else:
+                unsettled.add(seed)
         arrays.update(updates if model_trains else {})
 
     model_trains = not graph.trained
@@ -66,19 +80,32 @@ def check(graph: Graph, target: str, seed: int = 0) -> str:
     return emitted.source
 
 
+def check_many(seeds: range, target: str) -> None:
+    """Check one graph a seed; all but a few have outputs that float32 settles."""
+    for seed in seeds:
+        check(Model(seed).graph(), target, seed)
+    assert len(unsettled & set(seeds)) <= len(seeds) // 10
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("seed", [1291, 2250, 2280])
+def test_graphs_that_are_hardly_settled(seed: int, target: str) -> None:
+    """A rank decides about them: of 2280 the reference is off by 0.01 from float64."""
+    check(Model(seed).graph(), target, seed)
+    assert (seed in unsettled) == (seed == 2280)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("start", range(0, 200, 20))
 def test_random_models(start: int, target: str) -> None:
-    for seed in range(start, start + 20):
-        check(Model(seed).graph(), target, seed)
+    check_many(range(start, start + 20), target)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("start", range(1000, 3000, 50))
 def test_many_random_models(start: int, target: str) -> None:
-    for seed in range(start, start + 50):
-        check(Model(seed).graph(), target, seed)
+    check_many(range(start, start + 50), target)
 
 
 # ---- the fuzz finds the faults that it is for
@@ -116,16 +143,11 @@ FAULTS = {
 }
 
 
-def check_many(seeds: range) -> None:
-    for seed in seeds:
-        check(Model(seed).graph(), "torch", seed)
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Variables, *FAULTS[fault])
     with pytest.raises((AssertionError, RuntimeError, UnboundLocalError)):
-        check_many(range(400))
+        check_many(range(400), "torch")
 
 
 # ---- what it found

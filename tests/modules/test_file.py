@@ -247,8 +247,9 @@ def test_every_class_has_a_constructor_a_call_and_no_more(name: str) -> None:
         assert found[0] == "__init__", cls.name
         assert found[1] == "__call__", cls.name
         rest = {m for m in found[2:] if not re.fullmatch(r"call_\d", m)}
-        assert rest <= {"from_pretrained"}, cls.name
-    assert "from_pretrained" in methods(classes(family(name).source)[family(name).cls])
+        assert rest <= {"from_pretrained", "save_pretrained"}, cls.name
+    found = methods(classes(family(name).source)[family(name).cls])
+    assert {"from_pretrained", "save_pretrained"} <= set(found)
 
 
 def test_bert_has_native_layers() -> None:
@@ -273,8 +274,9 @@ def test_a_reader_can_change_the_number_of_layers() -> None:
     assert len(model.encoder.layer) == 5
 
 
-# What tells a saved folder from a damaged one, which nobody writes by hand beside a model.
+# What writes a folder and tells one from a damaged one: nobody writes that by hand.
 CHECKING = ("saved_files", "demand_saved", "load_weights")
+CHECKING += ("save_pretrained", "write_pretrained", "write_weights")
 
 
 def test_emitted_bert_is_at_most_half_as_long_again_as_a_hand_written_one() -> None:

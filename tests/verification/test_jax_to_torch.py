@@ -176,7 +176,8 @@ def test_dropout_written_at_the_call_is_off():
     assert case.run(port, rows).passed
 
 
-def test_random_numbers_that_nobody_can_switch_off_are_a_note():
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
+def test_random_numbers_that_nobody_can_switch_off_are_compared(scale):
     def noisy(x, is_training):
         x = hk.BatchNorm(True, True, 0.9)(x, is_training)
         if is_training:
@@ -193,13 +194,15 @@ def test_random_numbers_that_nobody_can_switch_off_are_a_note():
             self.norm = ports.HaikuNorm(3)
 
         def forward(self, x):
-            return self.norm(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            y = self.norm(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+            return y + scale * torch.randn(y.shape) if self.training and scale else y
 
     port, rows = ports.filled(Port(), ports.norm_rows(3), tensors(case))
     found = case.run(port, rows)
-    assert found.passed, found
-    [note] = found.not_checked
-    assert "draws random numbers" in note
+    assert found.passed == (scale == 1), found
+    assert found.not_checked == ()
+    wrong = {row.name for row in found.rows if not row.passed}
+    assert ("random numbers in train mode" in wrong) == (scale == 0)
 
 
 def test_a_source_for_inference_alone_is_a_note():

@@ -163,6 +163,7 @@ def test_known_models_need_no_network_without_weights(model_id, name, cls):
         "kind": "hf",
         "id": hf_configs.published_id(model_id),
         "class": cls,
+        "model_type": source.config.model_type,
         "revision": None,
         "transformers": transformers.__version__,
         "dtype": "float32",

@@ -174,9 +174,10 @@ def test_refusals_of_the_hub(hub, kind, status, message):
         hf.load("org/m", revision="v9")
 
 
-def test_a_download_fetches_config_and_safetensors_only(cache, hub, monkeypatch):
+def test_a_download_fetches_data_only(cache, hub, monkeypatch):
     folder = snapshot(cache)
     files = ["README.md", "config.json", "model.safetensors", "x.py", "tf_model.h5"]
+    files += ["tokenizer.json", "tokenizer.py", "vocab.txt", "onnx/vocab.txt"]
     hub(files)
     asked = []
 
@@ -191,7 +192,10 @@ def test_a_download_fetches_config_and_safetensors_only(cache, hub, monkeypatch)
     hf.load("org/tiny-bert")
     patterns = [kwargs["allow_patterns"] for _, kwargs in asked]
     assert patterns == [
-        ["config.json", "model.safetensors"],
+        [
+            *("config.json", "model.safetensors"),
+            *("tokenizer.json", "vocab.txt", "README.md"),
+        ],
         ["config.json"],
         ["config.json", "model.safetensors.index.json", "model-*-of-*.safetensors"],
     ]

@@ -110,3 +110,16 @@ def test_unreadable_params_are_refused(factories, tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(b"\x00" * 9)
     with pytest.raises(WeightsError, match="cannot be read"):
         torch_factory.load_params(net, tmp_path / "cut.safetensors")
+
+
+def test_compiled_and_scripted_modules_have_the_name_of_their_class():
+    from types import SimpleNamespace
+
+    class Named(torch.nn.Module):
+        def forward(self, x):
+            return x
+
+    assert torch_factory.class_name(Named()) == "Named"
+    assert torch_factory.class_name(torch.compile(Named())) == "Named"
+    scripted = SimpleNamespace(original_name="Linear")  # as torch.jit has it
+    assert torch_factory.class_name(scripted) == "Linear"

@@ -10,7 +10,9 @@ import pathlib
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from safetensors.flax import load_file
+from safetensors.flax import load_file, save_file
+
+from ivyport.backends.writing import write_pretrained
 
 
 class Buffer(nnx.Variable):
@@ -192,6 +194,13 @@ def load_pretrained(make, files):
     return model
 
 
+def save_pretrained(model, folder, file, config):
+    """Write what `load_pretrained` reads: the weights as they are now, and the rest."""
+    state = nnx.to_flat_state(nnx.split(model, nnx.RngState, ...)[2])
+    tensors = {".".join(map(str, path)): value[...] for path, value in state}
+    write_pretrained(folder, file, config, tensors, save_file)
+
+
 def config_values(files, fields):
     """The given fields of config.json among `saved_files`."""
     path, digest = files["config.json"]
@@ -237,4 +246,5 @@ __all__ = [
     "freeze",
     "jnp",
     "load_pretrained",
+    "save_pretrained",
 ]

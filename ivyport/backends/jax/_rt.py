@@ -462,16 +462,21 @@ def check_shapes(
     """Raise ValueError for an argument whose shape the model was not made for.
 
     ``x=(x, "B T 4")``: x has three axes, the last of size 4. A letter stands for one
-    size in all arguments, 1 or more. A third item says why a size is due.
+    size in all arguments, 1 or more. ``"int B T"`` is for integers, else TypeError is
+    raised. A third item says why a size is due.
     """
     sizes: dict[str, int] = {}
     for name, (array, axes, *why) in arguments.items():
         shape, letters = tuple(getattr(array, "shape", ())), axes.split()
+        if letters[:1] == ["int"]:
+            letters = letters[1:]
+            if not jnp.issubdtype(array.dtype, jnp.integer):
+                raise TypeError(f"{name} is {array.dtype}: integers are due")
         for letter, size in zip(letters, shape, strict=False):
             sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, 1))
         due = [sizes.get(letter) for letter in letters]
         wrong = [
-            f"axis {axis} is {size}, not {wanted}"
+            f"axis {axis} is {size}, not {wanted}" if size else f"axis {axis} is empty"
             for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
             if size != wanted
         ]

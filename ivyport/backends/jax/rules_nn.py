@@ -425,7 +425,7 @@ def _last_windows(
     padding: Pads,
     dilation: tuple[int, ...],
     layout: str,
-) -> list[DimLike]:
+) -> list[Any]:
     """What `ceil_mode` pads after each axis, beyond `padding`."""
     if is_hole((kernel, stride, padding, dilation)):
         raise GraphError(f"{e.node.op} with ceil_mode differs between instances")

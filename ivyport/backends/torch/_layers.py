@@ -8,8 +8,10 @@ import pathlib
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
+
+from ivyport.backends.writing import write_pretrained
 
 
 class Unset(torch.Tensor):
@@ -134,6 +136,19 @@ def load_pretrained(make, files):
     return model.eval()
 
 
+def save_pretrained(model, folder, file, config):
+    """Write what `load_pretrained` reads: the weights as they are now, and the rest."""
+    first = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        first.setdefault(tensor, name)
+    tensors = {name: tensor.detach() for tensor, name in first.items()}
+
+    def save(shard, path):
+        save_file({n: t.clone().contiguous() for n, t in shard.items()}, path)
+
+    write_pretrained(folder, file, config, tensors, save)
+
+
 def config_values(files, fields):
     """The given fields of config.json among `saved_files`."""
     path, digest = files["config.json"]
@@ -176,4 +191,5 @@ __all__ = [
     "Unset",
     "config_values",
     "load_pretrained",
+    "save_pretrained",
 ]

@@ -70,7 +70,7 @@ def _fits(e: Exprs, items: list[Any]) -> bool:
 def _length_is_one(item: Slice) -> bool:
     bounds = (item.start or 0, item.stop)
     known = item.step == 1 and not is_hole(bounds) and item.stop is not None
-    return known and item.stop - bounds[0] == 1  # type: ignore[operator]
+    return known and item.stop - bounds[0] == 1  # type: ignore[operator]  # a number or size, says `known`
 
 
 def _item(e: Exprs, item: Any) -> Any:

@@ -106,7 +106,7 @@ def _weights(weights: Labelled) -> tuple[Logits, str, float] | None:
     if dropped is not None:
         # Draws that several elements share become one draw each: the same on average.
         rate = dropped.attrs["rate"]
-        item = Labelled(dropped.inputs[0], item.labels).behind()  # type: ignore[arg-type]
+        item = Labelled(dropped.inputs[0], item.labels).behind()  # type: ignore[arg-type]  # dropout is of a tensor
     seen, item = _masked_weights(item)
     node = made_by(item.value, "softmax")
     if node is None or not isinstance(node.inputs[0], Value):

@@ -395,7 +395,7 @@ def _uncast(b: Builder, mask: Value) -> Value | None:
     if made is not None and isinstance(made.inputs[0], Value):
         return made.inputs[0]
     node = made_by(mask, "reshape", "getitem", "broadcast_to", "permute_dims")
-    inner = _uncast(b, node.inputs[0]) if node is not None else None  # type: ignore[arg-type]
+    inner = _uncast(b, node.inputs[0]) if node is not None else None  # type: ignore[arg-type]  # their first operand is a tensor
     if node is None or inner is None:
         return None
     return b.node(node.op, (inner,), node.attrs).output
@@ -437,7 +437,7 @@ def constant_choice(b: Builder, node: Node) -> Value | None:
     test, *cases = node.inputs
     codes = node.output.type.dtype == "bool" and isinstance(test, Value)
     if codes and [constant(x) for x in cases] == [True, False]:
-        return b.expand(test, node.output.type.shape)  # type: ignore[arg-type]
+        return b.expand(test, node.output.type.shape)  # type: ignore[arg-type]  # a tensor, says `codes`
     known = constant(test)
     if not isinstance(known, bool):
         return None

@@ -135,7 +135,7 @@ def not_negative(b: Builder, node: Node) -> Value | None:
 def defined(b: Builder, node: Node) -> Value | None:
     """where(n - correction > 0, var, nan) with as many elements as every call has."""
     spread = made_by(node.inputs[1], "var")
-    test = made_by(view(node.inputs[0]).base, "greater")  # type: ignore[arg-type]
+    test = made_by(view(node.inputs[0]).base, "greater")  # type: ignore[arg-type]  # a condition is a tensor
     if spread is None or test is None or number(test.inputs[1]) != 0:
         return None
     other = number(node.inputs[2])

@@ -248,7 +248,7 @@ def rms_norm(b: Builder, node: Node) -> Value | None:
         others = without(whole, x, inverse.factor) if node.op == "multiply" else []
         if others is None or (node.op == "divide" and not alike(rest[0], x)):
             continue
-        found = reduced(inverse.spread, power.inputs[0], "mean")  # type: ignore[arg-type]
+        found = reduced(inverse.spread, power.inputs[0], "mean")  # type: ignore[arg-type]  # powers here are of tensors
         if found is None:
             continue
         axes = found[1]

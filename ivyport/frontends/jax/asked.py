@@ -1,17 +1,20 @@
 """What a source asked of symbolic sizes while it was captured.
 
 JAX refuses an inequality that it cannot decide and takes an equality that it cannot decide for
-false, whatever the example's sizes say. `Asked` writes both down with the source's line, so that
-they become what the example answers: a constraint of the capture and a check of the port.
+false, whatever the example's sizes say; ``if size:`` is always true. `Asked` writes them down with
+the source's line, so that they become what the example answers: a constraint of the capture and a
+check of the port. A size that becomes text, or that is looked up in a dict, has to be constant.
 
 Source: https://docs.jax.dev/en/latest/export/shape_poly.html#comparison-of-symbolic-dimensions-is-partially-supported
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import linecache
 import sys
+import sysconfig
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -23,6 +26,7 @@ from ivyport.core.checks import Check, Line
 from ivyport.core.dims import DimLike, evaluate
 from ivyport.frontends.jax.errors import library_files
 from ivyport.frontends.jax.sizes import to_dim
+from ivyport.frontends.lines import keeps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +62,19 @@ class Question:
 
 
 class Asked:
-    """A context in which the source's open questions about sizes are written down."""
+    """A context in which the source's open questions about sizes are written down.
+
+    `used` are sizes that the source's own code made text of or looked up, with the line.
+    """
 
     def __init__(self) -> None:
         self.questions: list[Question] = []
+        self.used: list[tuple[Any, Line]] = []
+        self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> Asked:
         kind = shape_poly._DimExpr
-        self._equal, self._decide = kind.__eq__, shape_poly._geq_decision
-        asked, equal, decide = self, self._equal, self._decide
+        asked, equal, decide = self, kind.__eq__, shape_poly._geq_decision
         libraries = library_files()
 
         def __eq__(one: Any, other: Any) -> bool:
@@ -89,13 +97,51 @@ class Asked:
                 asked.questions.append(Question(one, ">=", other, line))
                 raise
 
-        kind.__eq__ = __eq__
-        shape_poly._geq_decision = _geq_decision
+        def __bool__(size: Any) -> bool:
+            frame = sys._getframe(1)
+            if not frame.f_code.co_filename.startswith(libraries):
+                asked.questions.append(Question(size, "==", 0, _line(frame)))
+            return True
+
+        power = kind.__pow__
+
+        def __pow__(size: Any, exponent: Any, modulo: Any = None) -> Any:
+            # As `size / 2`, which JAX computes with a traced number.
+            if isinstance(exponent, float) and not exponent.is_integer():
+                return size.__jax_array__() ** exponent
+            return power(size, exponent, modulo)
+
+        self._replace(kind, "__pow__", __pow__)
+        self._replace(kind, "__eq__", __eq__)
+        self._replace(shape_poly, "_geq_decision", _geq_decision)
+        self._replace(kind, "__bool__", __bool__)
+        for name in ("__str__", "__repr__", "__format__", "__hash__"):
+            self._replace(kind, name, self._noted(getattr(kind, name), libraries))
         return self
 
     def __exit__(self, *_: object) -> None:
-        shape_poly._DimExpr.__eq__ = self._equal
-        shape_poly._geq_decision = self._decide
+        self._undo.close()
+
+    def _replace(self, owner: Any, name: str, function: Any) -> None:
+        if name in vars(owner):
+            self._undo.callback(setattr, owner, name, vars(owner)[name])
+        else:
+            self._undo.callback(delattr, owner, name)
+        setattr(owner, name, function)
+
+    def _noted(self, original: Any, libraries: tuple[str, ...]) -> Any:
+        """The method, which writes down whether the source's own code calls it."""
+
+        def method(size: Any, *args: Any) -> Any:
+            frame = sys._getframe(1)
+            file = frame.f_code.co_filename
+            if not file.startswith(libraries) and _is_own(file):
+                text = original.__name__ != "__hash__"
+                if not text or keeps(file, frame.f_lineno):
+                    self.used.append((size, _line(frame)))
+            return original(size, *args)
+
+        return method
 
     @property
     def refused(self) -> Question | None:
@@ -106,6 +152,14 @@ class Asked:
     def equalities(self) -> list[Question]:
         """The equalities that JAX took for false."""
         return [q for q in self.questions if q.relation == "=="]
+
+
+def _is_own(file: str) -> bool:
+    """Whether a file is the user's: none of an installed package or of Python's own."""
+    return "site-packages" not in file and not file.startswith(_STANDARD)
+
+
+_STANDARD = sysconfig.get_paths()["stdlib"]
 
 
 def _comparable(one: Any, other: Any) -> bool:

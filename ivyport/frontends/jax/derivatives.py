@@ -47,7 +47,7 @@ def custom(
         if not isinstance(var, Literal)
     }
     b = lowering.builder
-    given = [
+    given: list[Any] = [
         b.full(shape=(), value=x.value, dtype=type_of(var.aval).dtype)
         if isinstance(x, Scalar)
         else x

@@ -15,6 +15,7 @@ from ivyport.core.ir import Argument, Dtype, Graph, Param, Scope, Value, map_lea
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.raising import raise_layers
 from ivyport.core.passes.raising_statistics import raise_running
+from ivyport.core.proofs import by_mode
 from ivyport.core.verify import verify
 from ivyport.frontends.jax import dims as dims_
 from ivyport.frontends.jax.assigned import NamingLowering
@@ -92,11 +93,10 @@ def to_graph(
     notes += found
     if trained is not None:
         notes += _reconciled(graph, opened, trained, places, plan, lowered)
-    assumed = dims_.assumed(
-        plan,
-        [*evaluated.checks, *lowered.checks, *(trained.checks if trained else [])],
-    )
-    graph.dims, graph.checks = dict(assumed.bounds), list(assumed.checks)
+    asked = [*evaluated.checks, *lowered.checks]
+    assumed = dims_.assumed(plan, asked)
+    both = dims_.assumed(plan, [*asked, *(trained.checks if trained else [])])
+    graph.dims, graph.checks = dict(assumed.bounds), by_mode(assumed, both)
     graph.fixed = {axis: line for axis, line in plan.fixed.items() if line is not None}
     notes += [assumption(check) for check in graph.checks]
     eliminate(graph)

@@ -318,7 +318,7 @@ class Lowering:
             made = self.constant(host, "constant") if found is None else found
             if found is None and host.dtype.kind in "iub" and host.size:
                 span = Interval(int(host.min()), int(host.max()))
-                self.ranges.known[made] = span  # type: ignore[index]
+                self.ranges.known[made] = span  # type: ignore[index]  # a constant is a tensor
             self._arrays[id(array)] = (
                 array,
                 made,

@@ -38,7 +38,7 @@ def cond(
 
 def branch(b: JaxBuilder, which: Found, operands: Any, branches: Any) -> Any:
     """A branch that data decides."""
-    return loops.choose(b, b.tensor(which), operands, branches)  # type: ignore[arg-type]
+    return loops.choose(b, b.tensor(which), operands, branches)  # type: ignore[arg-type]  # no key chooses
 
 
 @lowers("scan")

@@ -67,7 +67,7 @@ def _unary(op: str) -> Callable[..., Value | None]:
     def rule(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
         if not _float(operands):
             return None
-        return b.node(op, operands, {}).output  # type: ignore[arg-type]
+        return b.node(op, operands, {}).output  # type: ignore[arg-type]  # no keys, says `_float`
 
     return rule
 
@@ -161,7 +161,7 @@ def clip(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     if x.type != b.out or any(not isinstance(v, int | float) for v in bounds):
         return None
     plain = float if dt.is_float(x.type.dtype) else int
-    low, high = (plain(v) for v in bounds)  # type: ignore[arg-type]
+    low, high = (plain(v) for v in bounds)  # type: ignore[arg-type]  # numbers, says the test above
     return b.clip(x, min=low, max=high)
 
 

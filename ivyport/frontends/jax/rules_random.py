@@ -68,8 +68,8 @@ def uniform(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     if (constant(low), constant(high)) == (0, 1):
         return drawn
     if isinstance(low, Scalar) and isinstance(high, Scalar):
-        spans = float(high.value) - float(low.value)  # type: ignore[arg-type]
-        return b.add(b.multiply(drawn, Scalar(spans)), Scalar(float(low.value)))  # type: ignore[arg-type]
+        spans = float(high.value) - float(low.value)  # type: ignore[arg-type]  # bounds of a draw are numbers
+        return b.add(b.multiply(drawn, Scalar(spans)), Scalar(float(low.value)))  # type: ignore[arg-type]  # as above
     if isinstance(low, Key) or isinstance(high, Key):
         raise GraphError("a PRNG key is no bound")
     low, high = (b.cast(b.tensor(x, i), type_.dtype) for i, x in ((1, low), (2, high)))

@@ -8,6 +8,7 @@ https://docs.jax.dev/en/latest/export/shape_poly.html.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import jax
 from jax.extend.core import ClosedJaxpr
 
 from ivyport.core.checks import Check, Line
+from ivyport.core.dims import symbol, symbols
 from ivyport.core.errors import IvyportError, TraceError
 from ivyport.core.ir import Scope, walk
 from ivyport.frontends.jax import dims as dims_
@@ -29,6 +31,7 @@ from ivyport.frontends.jax.errors import (
 )
 from ivyport.frontends.jax.mismatch import shapes
 from ivyport.frontends.jax.scopes import ScopeTable
+from ivyport.frontends.jax.sizes import to_dim
 from ivyport.frontends.jax.sources import Source
 from ivyport.frontends.jax.structure import flatten
 from ivyport.frontends.nested import Opaque
@@ -134,6 +137,8 @@ def capture_free(source: Source, plan: dims_.Plan) -> tuple[Capture, dims_.Plan]
         except TraceError as failure:
             error = failure
         stronger = _stronger(source, plan, asked, error)
+        if stronger is None and error is not None:
+            stronger = _no_longer(source, plan, error)
         if stronger is not None:
             plan = stronger
         elif error is None:
@@ -147,6 +152,11 @@ def _stronger(
 ) -> dims_.Plan | None:
     """The plan with an answer that the source asked for and JAX could not give."""
     sizes = dims_.sizes(source.inputs, plan)
+    for size, line in asked.used:
+        names = symbols(to_dim(size)) & sizes.keys()
+        if names:
+            why = f"the source takes {to_dim(size)} as a text or a key"
+            return plan.without(names, _fixed_note(names, why, line), line)
     open_ = asked.equalities() if error is None else []
     if error is not None and asked.refused is not None:
         open_ = [*asked.equalities(), asked.refused]
@@ -162,6 +172,27 @@ def _stronger(
             note = _fixed_note(names, f"the source asks for {check}", check.line)
             return plan.without(names, note, check.line)
     return None
+
+
+def _no_longer(
+    source: Source, plan: dims_.Plan, error: TraceError
+) -> dims_.Plan | None:
+    """The plan in which ``positions[:t]`` has t rows: JAX takes it for ``min(16, t)``."""
+    sizes, cause = dims_.sizes(source.inputs, plan), error.__cause__
+    for most, name in re.findall(r"min\((\d+), (\w+)\)", str(cause)):
+        constraint = f"{name} <= {most}"
+        if sizes.get(name, int(most) + 1) > int(most) or constraint in plan.constraints:
+            continue
+        check = Check(symbol(name), "<=", int(most), _line_of(cause))
+        return plan.constrained(constraint, check)
+    return None
+
+
+def _line_of(cause: BaseException | None) -> Line | None:
+    frame = source_frame(cause) if cause else None
+    if frame is None:
+        return None
+    return Line(frame.filename, frame.lineno or 0, frame.line or "")
 
 
 def _consistent(source: Source, plan: dims_.Plan) -> bool:
@@ -200,8 +231,7 @@ def _weaker(
         else None
     )
     names = refused.symbols() if refused else set(plan.axes.values())
-    frame = source_frame(cause)
-    line = Line(frame.filename, frame.lineno or 0, frame.line or "") if frame else None
+    line = _line_of(cause)
     why = f"with it symbolic the capture fails with {brief(cause)}"
     return plan.without(names, _fixed_note(names, why, line), line)
 

@@ -156,7 +156,7 @@ class Unrolled:
         if not self._open or self._param(x) is None:
             return None
         b = self.lowering.builder
-        item = b.tensor(self._item(x, i, axis))
+        item = self._tensor(x, i, axis)
         return b.reshape(
             item, shape=(*x.type.shape[:axis], 1, *x.type.shape[axis + 1 :])
         )
@@ -244,6 +244,12 @@ class Unrolled:
 
     # ---- parameters
 
+    def _tensor(self, x: Value, i: int, axis: int) -> Value:
+        """The item of a tensor, which is no key."""
+        item = self._item(x, i, axis)
+        assert not isinstance(item, Key)
+        return self.lowering.builder.tensor(item)
+
     def _item(self, x: Found, i: int, axis: int = 0) -> Found:
         """``x[..., i, ...]``; of a stacked parameter, a parameter of its own."""
         b = self.lowering.builder
@@ -264,9 +270,9 @@ class Unrolled:
         (inner,) = node.inputs
         assert isinstance(inner, Value)
         if node.op == "astype":
-            return b.cast(b.tensor(self._item(inner, i, axis)), x.type.dtype)
+            return b.cast(self._tensor(inner, i, axis), x.type.dtype)
         axes = [a % inner.type.rank for a in node.attrs["axes"]]
-        item = b.tensor(self._item(inner, i, axes.pop(axis)))
+        item = self._tensor(inner, i, axes.pop(axis))
         return b.transpose(item, tuple(sorted(axes).index(a) for a in axes))
 
     def _part(self, x: Value, i: int, axis: int) -> Value:

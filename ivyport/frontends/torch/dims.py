@@ -72,15 +72,20 @@ class Plan:
 def plan_dims(
     leaves: Mapping[str, torch.Tensor],
     dims: Mapping[str, Mapping[int, str | None]] | None,
+    *,
+    time_first: bool = False,
 ) -> Plan:
     """The default policy for the inputs `leaves`, overridden by the caller's `dims`.
 
+    With `time_first`, floats of three axes are (length, batch, features).
     Raises InputError for unknown inputs or axes, and for one name on axes of several
     sizes.
     """
     chosen = _checked(leaves, dims or {})
     wanted: dict[Axis, str] = {
-        axis: name for axis, name in _policy(leaves).items() if axis not in chosen
+        axis: name
+        for axis, name in _policy(leaves, time_first).items()
+        if axis not in chosen
     }
     asked = frozenset(name for name in chosen.values() if name is not None)
     wanted |= {axis: name for axis, name in chosen.items() if name is not None}
@@ -90,7 +95,8 @@ def plan_dims(
     for (leaf, axis), name in wanted.items():
         if leaves[leaf].shape[axis] < 2:
             size = leaves[leaf].shape[axis]
-            if size == 1 and (axis == 0 or name in asked):
+            first = 1 if time_first and _is_series(leaf, leaves[leaf]) else 0
+            if size == 1 and (axis == first or name in asked):
                 single.setdefault(name, []).append((leaf, axis))
             notes.setdefault(
                 name,
@@ -104,7 +110,7 @@ def plan_dims(
         name
         for name, axes in groups.items()
         if name not in asked
-        and all(a == 1 and leaves[leaf].is_floating_point() for leaf, a in axes)
+        and all(_is_tried(leaf, leaves[leaf], a, time_first) for leaf, a in axes)
     )
     frozen = {name: tuple(axes) for name, axes in groups.items()}
     # An axis of 1 beside axes of more with its name is broadcast, and stays.
@@ -146,7 +152,27 @@ def _check_equal(
             )
 
 
-def _policy(leaves: Mapping[str, torch.Tensor]) -> dict[Axis, str]:
+def time_first(model: torch.nn.Module) -> bool:
+    """Whether the model's attention and recurrent layers all have the batch in second place."""
+    found = [
+        vars(m)["batch_first"] for m in model.modules() if "batch_first" in vars(m)
+    ]
+    return bool(found) and not any(found)
+
+
+def _is_series(leaf: str, tensor: torch.Tensor) -> bool:
+    """Whether an input is a sequence of vectors, perhaps in a batch."""
+    floats = tensor.dim() == 3 and tensor.is_floating_point()
+    return floats and not _has_sequence(leaf, tensor)
+
+
+def _is_tried(leaf: str, tensor: torch.Tensor, axis: int, time_first: bool) -> bool:
+    """Whether an axis is tried without a promise."""
+    second = 0 if time_first and _is_series(leaf, tensor) else 1
+    return axis == second and tensor.is_floating_point()
+
+
+def _policy(leaves: Mapping[str, torch.Tensor], time_first: bool) -> dict[Axis, str]:
     """Names by default: 'batch', then 'seq', 'decoder_seq' or 'samples' of matrices.
 
     The second axis of three is 'length', which is tried without a promise.
@@ -155,7 +181,9 @@ def _policy(leaves: Mapping[str, torch.Tensor]) -> dict[Axis, str]:
     names = _Names()
     for leaf, tensor in leaves.items():
         if tensor.dim():
-            wanted[leaf, 0] = names.pick("batch", tensor.shape[0], f"{leaf}_batch")
+            axis = 1 if time_first and _is_series(leaf, tensor) else 0
+            size = tensor.shape[axis]
+            wanted[leaf, axis] = names.pick("batch", size, f"{leaf}_batch")
     matrices = {k: t for k, t in leaves.items() if _has_sequence(k, t)}
     for leaf, tensor in matrices.items():
         if _is_signal(leaf, tensor):
@@ -177,9 +205,10 @@ def _policy(leaves: Mapping[str, torch.Tensor]) -> dict[Axis, str]:
             wanted[leaf, 1] = names.pick("seq", size, f"{leaf}_seq")
     for leaf, tensor in leaves.items():
         # (batch, length, features), or (length, batch, features).
-        if tensor.dim() == 3 and tensor.is_floating_point() and leaf not in matrices:
-            size = tensor.shape[1]
-            wanted[leaf, 1] = names.pick("length", size, f"{leaf}_length")
+        if _is_series(leaf, tensor):
+            axis = 0 if time_first else 1
+            size = tensor.shape[axis]
+            wanted[leaf, axis] = names.pick("length", size, f"{leaf}_length")
     return wanted
 
 

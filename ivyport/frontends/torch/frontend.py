@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from ivyport.core.checks import assumption
 from ivyport.core.errors import UnsupportedOpsError
 from ivyport.core.gaps import NO_RULE
 from ivyport.core.ir import (
@@ -23,7 +24,8 @@ from ivyport.core.ir import (
 )
 from ivyport.core.modes import refuse_drawing
 from ivyport.core.passes.dce import eliminate
-from ivyport.core.proofs import Reduced
+from ivyport.core.positions import table_checks
+from ivyport.core.proofs import Reduced, by_mode, reduced
 from ivyport.frontends.nested import Leaf, Opaque, described
 from ivyport.frontends.torch.lower import Lowered, Lowering
 from ivyport.frontends.torch.provenance import proven_fields, proven_sizes
@@ -99,9 +101,26 @@ def to_graph(
     refuse_drawing(graph)
     forget_counters(graph)
     eliminate(graph)
+    notes = _demand_rows(graph, native, notes)
     if native.train_program is not None:
         notes += _train_too(model, native, graph, lowered, changed, tensors)
     return Traced(graph, tensors, list(dict.fromkeys(notes)))
+
+
+def _demand_rows(graph: Graph, native: TorchTrace, notes: list[str]) -> list[str]:
+    """Let the graph's checks keep sequences within the tables of positions; the notes then."""
+    more = table_checks(graph)
+    if not more:
+        return notes
+    before = {assumption(check) for check in graph.checks}
+    evaluated, both = (
+        reduced([*found.checks, *more], found.bounds)
+        for found in (native.assumed, native.assumed_in_training)
+    )
+    graph.dims.update(evaluated.bounds)
+    graph.checks = by_mode(evaluated, both)
+    kept = [note for note in notes if note not in before]
+    return kept + [assumption(check) for check in graph.checks]
 
 
 def _train_too(
@@ -125,7 +144,7 @@ def _train_too(
     symbols = {symbol: name for symbol, (name, _, _) in other.dims.items()}
     lowering = Lowering(
         other.program, symbols, tensors, native.param_aliases, _shared_modules(model),
-        train=True, written=changed, assumed=native.assumed,
+        train=True, written=changed, assumed=other.assumed,
     )  # fmt: skip
     lowering.canonical |= own
     trained = _lower_training(lowering)
@@ -214,7 +233,7 @@ def _assemble(
         nodes=lowered.builder.nodes,
         outputs=outputs,
         dims=bounds | native.assumed.bounds,
-        checks=list(native.assumed.checks),
+        checks=by_mode(native.assumed, native.assumed_in_training),
         fixed={axis: line for axis, line in native.fixed.items() if line is not None},
         calls=calls,
         attrs=dict(native.module_attrs),

@@ -10,11 +10,13 @@ Source: ``ShapeEnv.evaluate_expr`` of ``torch/fx/experimental/symbolic_shapes.py
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import linecache
+import math
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,15 +28,16 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ivyport.core.checks import Check, Line
 from ivyport.core.errors import TraceError
+from ivyport.frontends.lines import keeps
 from ivyport.frontends.torch.naming import frames
 from ivyport.frontends.torch.sizes import from_sympy
 
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parent.parent)
 _STANDARD = sysconfig.get_paths()["stdlib"]
-# What it asks of a length of 1 (`q_length > 1`) picks a kernel or a shortcut for the same numbers:
-# attention of one position is causal either way.
-_SETTLED = "site-packages/transformers/"
+# What these ask of a length of 1 (`q_length > 1`) picks a kernel or a shortcut for the same
+# numbers: attention of one position is causal either way. `replay` tries that.
+_ASIDE = ("site-packages/transformers/", str(Path(torch.__file__).parent / "nn"))
 # torch asks here how a tensor lies in memory, which no port depends on.
 _LAYOUT = frozenset(
     {
@@ -74,48 +77,93 @@ class GuardLog:
     """A context that writes down guards as torch makes them.
 
     Beside torch's own guards it keeps what the source's code itself asked: torch takes sizes of 0
-    and 1 for constants, and so answers ``if batch > 1`` without a guard.
+    and 1 for constants, and so answers ``if batch > 1`` without a guard. `aside` are such questions
+    of libraries. Text that is made of a size and kept has the example's number in it, which fixes
+    the size.
     """
 
     def __init__(self) -> None:
         self.guards: list[Guard] = []
+        self.aside: list[Guard] = []
         self._counts: dict[int, int] = {}
+        self._undo = contextlib.ExitStack()
 
     def __enter__(self) -> GuardLog:
-        self._evaluate, self._bool = ShapeEnv.evaluate_expr, torch.SymBool.__bool__
-        log, evaluate, to_bool = self, self._evaluate, self._bool
+        log, evaluate = self, ShapeEnv.evaluate_expr
 
         def evaluate_expr(env: ShapeEnv, *args: Any, **kwargs: Any) -> Any:
             result = evaluate(env, *args, **kwargs)
             log._note(env)
             return result
 
-        def symbolic_bool(value: torch.SymBool) -> bool:
-            expr = value.node.expr
-            result = to_bool(value)
-            caller = sys._getframe(1)
-            file = caller.f_code.co_filename
-            if not file.startswith((_TORCH, _HERE)) and _SETTLED not in file:
-                line = _source_line(caller)[0]
-                log.guards.append((expr if result else sympy.Not(expr), line))
-            return result
-
-        ShapeEnv.evaluate_expr = evaluate_expr  # type: ignore[method-assign]
-        torch.SymBool.__bool__ = symbolic_bool  # type: ignore[method-assign]
+        self._replace(ShapeEnv, "evaluate_expr", evaluate_expr)
+        self._answered(torch.SymBool, "__bool__", lambda expr: expr)
+        self._answered(torch.SymBool, "__int__", lambda expr: expr)
+        self._answered(torch.SymInt, "__bool__", lambda expr: sympy.Ne(expr, 0))
+        self._replace(math, "sqrt", _root)
+        self._written("__str__", lambda size: str(int(size)))
+        self._written("__repr__", lambda size: repr(int(size)))
+        self._written("__format__", lambda size, spec: format(int(size), spec))
         return self
 
     def __exit__(self, *_: object) -> None:
-        ShapeEnv.evaluate_expr = self._evaluate  # type: ignore[method-assign]
-        torch.SymBool.__bool__ = self._bool  # type: ignore[method-assign]
+        self._undo.close()
+
+    def _replace(self, kind: Any, name: str, function: Any) -> None:
+        if name in vars(kind):
+            self._undo.callback(setattr, kind, name, vars(kind)[name])
+        else:
+            self._undo.callback(delattr, kind, name)
+        setattr(kind, name, function)
+
+    def _answered(self, kind: type, name: str, asked: Callable[[Any], Any]) -> None:
+        """Write down what is true where the source turns a symbol into a yes or no."""
+        original = getattr(kind, name)
+
+        def answer(value: Any) -> Any:
+            expr = value.node.expr
+            result = original(value)
+            caller = sys._getframe(1)
+            file = caller.f_code.co_filename
+            aside = any(part in file for part in _ASIDE)
+            if aside or not file.startswith((_TORCH, _HERE)):
+                found = self.aside if aside else self.guards
+                holds = asked(expr) if result else sympy.Not(asked(expr))
+                found.append((holds, _source_line(caller)[0]))
+            return result
+
+        self._replace(kind, name, answer)
+
+    def _written(self, name: str, spell: Callable[..., str]) -> None:
+        """Let the source's own code write sizes as numbers, where it keeps the text."""
+        original = getattr(torch.SymInt, name)
+
+        def write(size: Any, *spec: str) -> Any:
+            caller = sys._getframe(1)
+            file = caller.f_code.co_filename
+            own = not file.startswith((_TORCH, _HERE)) and "site-packages" not in file
+            if own and _is_source(file) and keeps(file, caller.f_lineno):
+                return spell(size, *spec)
+            return original(size, *spec)
+
+        self._replace(torch.SymInt, name, write)
 
     def _note(self, env: ShapeEnv) -> None:
         known = self._counts.get(id(env), 0)
         if len(env.guards) == known:
             return
         line, layout = _source_line(sys._getframe(2))
-        if not layout:
-            self.guards += [(guard.expr, line) for guard in env.guards[known:]]
+        for guard in env.guards[known:] if not layout else ():
+            found = self.aside if _is_not_one(guard.expr) else self.guards
+            found.append((guard.expr, line))
         self._counts[id(env)] = len(env.guards)
+
+
+def _root(x: Any, plain: Callable[[float], float] = math.sqrt) -> Any:
+    """``math.sqrt``, which would fix a size, for the source's own code: it stays symbolic."""
+    file = sys._getframe(1).f_code.co_filename
+    symbolic = isinstance(x, torch.SymInt | torch.SymFloat)
+    return torch.sym_sqrt(x) if symbolic and not file.startswith(_TORCH) else plain(x)
 
 
 def _source_line(frame: FrameType | None) -> tuple[Line | None, bool]:
@@ -147,11 +195,12 @@ class Assumed:
     """What a capture took for granted, in terms of named dimensions.
 
     `unclear` are dimensions about which torch guessed in a way that no check can say, with the
-    line; they have to be constant.
+    line; they have to be constant. `doubtful` are conditions of libraries that may be harmless.
     """
 
     checks: tuple[Check, ...]
     unclear: Mapping[str, Line | None]
+    doubtful: tuple[Check, ...] = ()
 
 
 def assumptions(
@@ -177,7 +226,31 @@ def assumptions(
                 unclear.setdefault(found[-1], line)
             else:
                 checks.append(check)
-    return Assumed(tuple(checks), unclear)
+    return Assumed(tuple(checks), unclear, _doubtful(log, env, names))
+
+
+def _doubtful(
+    log: GuardLog, env: ShapeEnv, names: Mapping[str, str]
+) -> tuple[Check, ...]:
+    """What libraries asked, mostly whether a size is 1."""
+    found: dict[str, Check] = {}
+    for expr, line in log.aside:
+        for part in _parts(env.replace(expr)):
+            known = {str(s) for s in part.free_symbols} <= names.keys()
+            check = _check(part, dict(names), line) if part.free_symbols else None
+            if known and check is not None:
+                found.setdefault(str(check), check)
+    return tuple(found.values())
+
+
+def _is_not_one(expr: Any) -> bool:
+    """Whether a guard of torch is that a size is not 1, for which its kernels have shortcuts.
+
+    It asks the same of all free sizes, without a guard.
+    """
+    if isinstance(expr, sympy.StrictGreaterThan | sympy.StrictLessThan):
+        return bool(expr.lts == sympy.S.One)
+    return isinstance(expr, sympy.Ne) and sympy.S.One in expr.args
 
 
 def _shape_env(program: torch.export.ExportedProgram) -> ShapeEnv | None:

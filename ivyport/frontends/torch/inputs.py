@@ -135,7 +135,7 @@ def by_name(
     parameters = _signature(model).parameters
     variadic = inspect.Parameter.VAR_POSITIONAL
     star = next((n for n, p in parameters.items() if p.kind is variadic), None)
-    if star not in named:
+    if star is None or star not in named:
         return (), dict(named)
     rest = dict(named)
     ahead = list(parameters)[: list(parameters).index(star)]

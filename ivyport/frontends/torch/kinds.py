@@ -133,6 +133,15 @@ def demand_inputs(model: nn.Module, leaves: Mapping[str, torch.Tensor]) -> None:
 
 def _demand_device(model: nn.Module, leaves: Mapping[str, torch.Tensor]) -> None:
     """Weights on the meta device beside others are no other device: a trace reads no numbers."""
+    weights = dict(model.named_parameters())
+    missing = [name for name, tensor in weights.items() if tensor.is_meta]
+    if missing and len(missing) < len(weights):
+        raise InputError(
+            f"{len(missing)} of {len(weights)} weights of {type(model).__name__} are on the meta "
+            f"device ({_listed(missing)}), the others hold numbers: load the rest too "
+            "(model.load_state_dict(state, assign=True)), or move all of them there, "
+            "model.to('meta')"
+        )
     held: dict[str, list[str]] = {}
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.dim() or tensor.is_meta:

@@ -28,7 +28,7 @@ from ivyport.core.proofs import Reduced, reduced
 from ivyport.frontends.torch import branches, functions, registry, rules
 from ivyport.frontends.torch.naming import frames
 from ivyport.frontends.torch.regions import NO_GRAD
-from ivyport.frontends.torch.sizes import dtype_name, size
+from ivyport.frontends.torch.sizes import dtype_name, number, size
 from ivyport.frontends.torch.views import Views
 
 NOISE = {
@@ -39,6 +39,15 @@ NOISE = {
     torch.ops.aten.sym_constrain_range.default,
     torch._check,
 }
+# Arithmetic that takes a tensor for a number, and where that is as exact as torch's.
+_TAKES_FRACTIONS = {
+    torch.ops.aten.mul.Tensor,
+    torch.ops.aten.div.Tensor,
+    torch.ops.aten.add.Tensor,
+    torch.ops.aten.sub.Tensor,
+    torch.ops.aten.rsub.Scalar,
+}
+_WIDE = {torch.float32, torch.float64}
 
 
 @dataclasses.dataclass
@@ -130,6 +139,7 @@ class Lowering:
         self.missing: set[FxNode] = set()  # numbers that no rule gives
         self.params: dict[str, Param] = {}
         self.inputs: list[Value] = []
+        self.given: dict[FxNode, Value] = {}  # what inputs hold before they are written
         self.flows = Differentiable(())
         self.mutated: dict[str, FxNode] = {}  # placeholders that are written, by path
         self.held: dict[FxNode, str] = {}  # the state that a placeholder stands for
@@ -155,9 +165,8 @@ class Lowering:
             raise UnsupportedOpsError(report(self.gaps))
         self._name_values()
         mutated = {path: self.views.read(node) for path, node in self.mutated.items()}
-        return Lowered(
-            self.inputs, self.params, self.builder, self.env, outputs, mutated
-        )
+        env = {**self.env, **self.given}
+        return Lowered(self.inputs, self.params, self.builder, env, outputs, mutated)
 
     # ---- placeholders
 
@@ -171,6 +180,7 @@ class Lowering:
         type_ = self._type(value)
         if spec.kind == InputKind.USER_INPUT:
             self.env[node] = Value(type_, node.name)
+            self.given[node] = self.env[node]
             self.inputs.append(self.env[node])
             self.flows.add(self.env[node])
             return
@@ -243,6 +253,8 @@ class Lowering:
             self._size(node, value)
         elif isinstance(value, torch.SymFloat):
             self._fraction(node, value)
+        elif isinstance(value, torch.SymBool) and _computed_with(node):
+            self._gap(node, f"{value} is an answer about sizes, used as a number")
         elif node.target in NOISE or isinstance(value, bool | torch.SymBool):
             self.env[node] = None
         elif node.target is operator.getitem:
@@ -281,10 +293,35 @@ class Lowering:
                 "with torch.where",
             )
         else:
-            self._gap(node, f"{value} is a fraction, computed from a size")
+            self.env[node] = None  # made where a tensor is computed with it
+
+    def _fractions(self, node: FxNode) -> None:
+        """The numbers among the operands of an operation that are computed from sizes."""
+        result = node.meta.get("val")
+        dtype = result.dtype if isinstance(result, torch.Tensor) else None
+        for operand in node.all_input_nodes:
+            value = operand.meta.get("val")
+            if not isinstance(value, torch.SymFloat) or operand in self.missing:
+                continue
+            if node.target not in _TAKES_FRACTIONS or dtype not in _WIDE:
+                self._gap(operand, f"{value} is a fraction, computed from a size")
+                continue
+            try:
+                self.env[operand] = self._number(value.node.expr, dtype_name(dtype))
+            except TraceError as error:
+                self._gap(operand, str(error))
+
+    def _number(self, expr: Any, dtype: str) -> Value:
+        b = self.builder
+
+        def whole(dim: dm.DimLike) -> Value:
+            return b.full(shape=(), value=dim, dtype=dtype)
+
+        return cast(Value, number(expr, self.symbols, whole, b))
 
     def _operator(self, node: FxNode) -> None:
         target = node.target
+        self._fractions(node)
         if any(n in self.missing for n in node.all_input_nodes):
             self._stand_in(node)  # the gap that it follows from is reported
             return
@@ -513,12 +550,20 @@ class Lowering:
                 value.names.update(names)
 
 
+def _computed_with(node: FxNode) -> bool:
+    """Whether a tensor is computed from a node's answer."""
+    return any(
+        user.target not in NOISE and isinstance(user.meta.get("val"), torch.Tensor)
+        for user in node.users
+    )
+
+
 def _symbols(value: Any) -> set[str]:
     """torch's symbols in the sizes of tensors, or in a symbolic number."""
     if isinstance(value, torch.Tensor):
         return {s for size in value.shape for s in _symbols(size)}
     if isinstance(value, list | tuple):
         return {s for item in value for s in _symbols(item)}
-    if isinstance(value, torch.SymInt | torch.SymFloat):
+    if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
         return {str(s) for s in value.node.expr.free_symbols}
     return set()

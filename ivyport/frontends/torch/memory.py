@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ def attributes(modules: Mapping[torch.nn.Module, tuple[str, ...]]) -> Attributes
     """The plain attributes of all modules; containers are copied, with the same items."""
     return {
         paths[0]: {
-            name: value.copy() if type(value) in _CONTAINERS else value
+            name: copy(value) if type(value) in _CONTAINERS else value
             for name, value in vars(module).items()
             if name not in _STANDARD
             if isinstance(value, (*_SCALARS, *_CONTAINERS, tuple, torch.Tensor))

@@ -157,7 +157,7 @@ def _numbers(
     # A class that needs more than a configuration, or refuses the change, proves nothing.
     except Exception:  # noqa: BLE001
         return None
-    found = {}
+    found: dict[str, Any] = {}
     tensors = [
         *twin.named_parameters(remove_duplicate=False),
         *twin.named_buffers(remove_duplicate=False),

@@ -17,7 +17,7 @@ from ivyport.core.passes.raising_elementwise import (
     dropout_by_product,
     dropout_by_quotient,
 )
-from ivyport.core.passes.rewrite import apply_rules
+from ivyport.core.passes.rewrite import Rule, apply_rules
 from ivyport.frontends.torch.hooks import ModuleCall
 from ivyport.frontends.torch.lower import Lowered, written_state
 from ivyport.frontends.torch.trace import TorchTrace
@@ -41,7 +41,7 @@ def reconcile(
     `train` is the graph of the train capture; it is used up.
     """
     _settle_dropouts(train, native.quieted)
-    depth = {
+    depth: dict[str, list[Rule]] = {
         "where": [dropout_by_choice],
         "divide": [dropout_by_quotient],
         "multiply": [_stochastic_depth, dropout_by_product],

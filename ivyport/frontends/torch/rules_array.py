@@ -190,7 +190,7 @@ def scaled(b: Builder, x: Arg, factor: Number) -> Arg:
         return x
     if isinstance(x, Value):
         return mul(b, x, factor)
-    return x * factor  # type: ignore[operator]
+    return x * factor  # type: ignore[operator]  # numbers and sizes multiply
 
 
 @lowers(aten.sign.default, aten.sgn.default)
@@ -334,7 +334,7 @@ def power(b: Builder, input: Arg, exponent: Arg) -> Value:
     if not isinstance(y, Value | Dim) and y == 2:
         return b.square(x)
     if not isinstance(y, Value | Dim) and y == 1:
-        return x  # type: ignore[return-value]
+        return x  # type: ignore[return-value]  # torch has no power of two numbers
     if not isinstance(y, Value | Dim) and y == 0 and isinstance(x, Value):
         # 1 for all x, without the gradient of a power, which is not a number at 0.
         one = number_as(1, x.type.dtype)

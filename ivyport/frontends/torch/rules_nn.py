@@ -78,7 +78,7 @@ def addmv(
 def _plus_product(
     b: Builder, x: Value, product: Value, beta: Number, alpha: Number
 ) -> Value:
-    product = scaled(b, product, alpha)  # type: ignore[assignment]
+    product = scaled(b, product, alpha)  # type: ignore[assignment]  # a tensor scaled is a tensor
     # For beta 0 torch ignores x, not-a-numbers included.
     return product if beta == 0 else add(b, scaled(b, x, beta), product)
 
@@ -428,12 +428,12 @@ def elu(
 ) -> Value:
     """scale * (x where positive, else alpha * (exp(input_scale * x) - 1))."""
     if input_scale == 1:
-        return scaled(b, b.elu(input, alpha=float(alpha)), scale)  # type: ignore[return-value]
+        return scaled(b, b.elu(input, alpha=float(alpha)), scale)  # type: ignore[return-value]  # a tensor scaled is a tensor
     # Where x is positive the other branch, and its gradient, must stay finite.
     positive = b.greater(input, 0)
     below = b.where(positive, number_as(0, input.type.dtype), input)
     low = b.multiply(b.expm1(b.multiply(below, input_scale)), alpha)
-    return scaled(b, b.where(positive, input, low), scale)  # type: ignore[return-value]
+    return scaled(b, b.where(positive, input, low), scale)  # type: ignore[return-value]  # a tensor scaled is a tensor
 
 
 SELU_ALPHA = 1.6732632423543772848170429916717  # arXiv:1706.02515

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import sympy
 import torch
 
 from ivyport.core import dims
+from ivyport.core.build import Builder
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import TraceError
+from ivyport.core.ir import Value
 from ivyport.core.proofs import at_least
 
 _BINARY = {
@@ -55,13 +59,13 @@ def from_sympy(expr: Any, names: dict[str, str]) -> DimLike:
 
 
 def _rounded(expr: Any, names: dict[str, str]) -> DimLike | None:
-    """``int(t / 2)``, ``math.ceil(t / 3)``, ``int(t * 0.5)``: exact in integers, too.
+    """``int(t / 2)``, ``math.ceil(t / 3)``, ``round(t / 3)``: exact in integers, too.
 
     A true quotient of integers below 2^53 is rounded to an integer only where it is one, and so is
     a product with a power of two. Truncation is a floor of what is not negative.
     """
     kind = type(expr).__name__
-    if kind not in ("TruncToInt", "FloorToInt", "CeilToInt"):
+    if kind not in ("TruncToInt", "FloorToInt", "CeilToInt", "RoundToInt"):
         return None
     over, by = _fraction(expr.args[0])
     if over is None:
@@ -69,9 +73,23 @@ def _rounded(expr: Any, names: dict[str, str]) -> DimLike | None:
     top, bottom = from_sympy(over, names), from_sympy(by, names)
     if kind == "CeilToInt":
         return -((-top) // bottom)
+    if kind == "RoundToInt":
+        return _nearest(top, bottom)
     if kind == "TruncToInt" and not at_least(top, 0, {}):
         return None
     return top // bottom
+
+
+def _nearest(top: DimLike, bottom: DimLike) -> DimLike | None:
+    """``round(top / bottom)``; of two equally near ones Python takes the even one.
+
+    None for even divisors other than 2, which have no short form.
+    """
+    if not isinstance(bottom, int) or bottom < 1:
+        return None
+    if bottom % 2:
+        return (2 * top + bottom) // (2 * bottom)
+    return top // 2 + (top % 4) // 3 if bottom == 2 else None
 
 
 def _fraction(expr: Any) -> tuple[Any, Any]:
@@ -88,6 +106,54 @@ def _fraction(expr: Any) -> tuple[Any, Any]:
             if abs(top) == 1 or bottom == 1:
                 return top * value.args[0], sympy.Integer(bottom)
     return None, None
+
+
+def number(
+    expr: Any, names: dict[str, str], whole: Callable[[DimLike], Any], b: Builder
+) -> Any:
+    """A number computed from sizes as a node; `whole` makes one of an integer.
+
+    Raises:
+        TraceError: the expression uses a function that is not known here.
+    """
+    if expr.is_Float:
+        return float(expr)
+    kind = type(expr).__name__
+    if expr.is_integer or kind == "ToFloat":
+        inner = expr.args[0] if kind == "ToFloat" else expr
+        made = from_sympy(inner, names)
+        return made if isinstance(made, int) else whole(made)
+    if kind not in _FRACTIONS:
+        raise TraceError(
+            f"{expr} is computed from a size, and {kind} has no rule there"
+        )
+    parts = [number(a, names, whole, b) for a in expr.args]
+    result = parts[0]
+    if len(parts) == 1:
+        return getattr(b, _FRACTIONS[kind])(result)
+    for part in parts[1:]:
+        if isinstance(result, Value) or isinstance(part, Value):
+            result = getattr(b, _FRACTIONS[kind])(result, part)
+        else:
+            result = _PLAIN[kind](result, part)
+    return result
+
+
+_FRACTIONS = {
+    "IntTrueDiv": "divide",
+    "FloatTrueDiv": "divide",
+    "FloatPow": "pow",
+    "Mul": "multiply",
+    "Add": "add",
+    "OpaqueUnaryFn_sqrt": "sqrt",
+}
+_PLAIN: dict[str, Callable[[Any, Any], Any]] = {
+    "IntTrueDiv": operator.truediv,
+    "FloatTrueDiv": operator.truediv,
+    "FloatPow": operator.pow,
+    "Mul": operator.mul,
+    "Add": operator.add,
+}
 
 
 def size(value: Any, names: dict[str, str]) -> DimLike:

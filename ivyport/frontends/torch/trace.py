@@ -20,9 +20,9 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
-from ivyport.core.checks import Line, assumption
+from ivyport.core.checks import Check, Line, assumption
 from ivyport.core.errors import IvyportError, TraceError
-from ivyport.core.proofs import Reduced, reduced
+from ivyport.core.proofs import Reduced, by_mode, reduced
 from ivyport.frontends.nested import (
     Given,
     qualified_name,
@@ -43,9 +43,16 @@ from ivyport.frontends.torch.memory import refuse_memory, written
 from ivyport.frontends.torch.randomness import Quieting
 from ivyport.frontends.torch.recurrent import recurrent_whole
 from ivyport.frontends.torch.regions import tidy
+from ivyport.frontends.torch.replay import (
+    asks_for_types,
+    breaking,
+    differs,
+    resized,
+)
 from ivyport.frontends.torch.session import preserved, quiet
 from ivyport.frontends.torch.transforms import NeedsAutograd, transforms_traced
 
+_TYPED = ("the source asks for its type, and does something else for an int", None)
 _DRAWS = "it draws from a random generator of Python or numpy"
 
 Scalar = int | float | str | bool
@@ -71,9 +78,9 @@ class TorchTrace:
     the placeholder of each input in `program`, `train_input_nodes` in `train_program`.
     `given` are the arguments of the call, and constants that the capture sets by itself.
     `notes` are sentences about what had to be given up. `assumed` are the conditions on
-    sizes, by human names, under which both captures are right, `fixed` the lines that made
-    axes constant. `quieted` are the modules whose own code was captured as in
-    eval mode.
+    sizes, by human names, under which `program` is right, `assumed_in_training` those of both
+    captures, `fixed` the lines that made axes constant. `quieted` are the modules whose own
+    code was captured as in eval mode.
     """
 
     program: ExportedProgram
@@ -94,6 +101,7 @@ class TorchTrace:
     train_input_nodes: dict[str, fx.Node]
     train_output_spec: Any
     assumed: Reduced
+    assumed_in_training: Reduced
     fixed: dict[dims_.Axis, Line | None]
     quieted: frozenset[str] = frozenset()
 
@@ -107,6 +115,7 @@ class TorchTrace:
             dims=self.train_dims,
             input_nodes=self.train_input_nodes,
             output_spec=self.train_output_spec,
+            assumed=self.assumed_in_training,
         )
 
 
@@ -163,14 +172,17 @@ def trace(
     inputs = bind_inputs(model, args, kwargs or {})
     demand_inputs(model, inputs.leaves)
     inputs = inputs.refilled(placed(model, inputs.leaves))
-    plan = dims_.plan_dims(inputs.leaves, dims)
+    first = dims_.time_first(model)
+    plan = dims_.plan_dims(inputs.leaves, dims, time_first=first)
     modules = {paths[0]: m for m, paths in module_names(model).items()}
     attrs = {path: _scalars(module) for path, module in modules.items()}
     with preserved(model), quiet(), transforms_traced(), recurrent_whole():
         given = prepare(model, inputs)
         evaluated, trained, found = _capture_both(model, inputs, plan, probe, train)
-    assumed = evaluated.assumed(*([trained] if trained else []))
-    notes = _notes(evaluated, trained, dims or {}, assumed)
+    assumed = evaluated.assumed()
+    both = evaluated.assumed(*([trained] if trained else []))
+    notes = _notes(evaluated, trained, dims or {})
+    notes += [assumption(check) for check in by_mode(assumed, both)]
     return TorchTrace(
         program=evaluated.program,
         train_program=trained.program if trained else None,
@@ -190,6 +202,7 @@ def trace(
         train_input_nodes=trained.inputs if trained else {},
         train_output_spec=trained.spec if trained else None,
         assumed=assumed,
+        assumed_in_training=both,
         fixed=evaluated.dims.fixed,
         quieted=trained.quieted if trained else frozenset(),
     )
@@ -223,7 +236,6 @@ def _notes(
     evaluated: _Capture,
     trained: _Capture | None,
     dims: Mapping[str, Mapping[int, str | None]],
-    assumed: Reduced,
 ) -> list[str]:
     """What had to be given up, as sentences."""
     notes = [*evaluated.plan.notes.values(), *evaluated.notes, *evaluated.dims.notes]
@@ -233,8 +245,7 @@ def _notes(
         for name, node in evaluated.inputs.items()
         if not node.users
     ]
-    notes += [n for n in (trained.notes if trained else []) if n not in notes]
-    return notes + [assumption(check) for check in assumed.checks]
+    return notes + [n for n in (trained.notes if trained else []) if n not in notes]
 
 
 def _never_free(
@@ -341,10 +352,48 @@ def _capture_usable(
         plan = captured.plan
         fixed = _unusable(captured, probe)
         known = {n: why for n, why in fixed.items() if n in plan.groups}
+        if not known and plan.groups and asks_for_types(model):
+            wrong = differs(model, captured.program, inputs.exported())
+            known = dict.fromkeys(plan.groups, _TYPED) if wrong else {}
         if not known:
             captured.notes[:] = notes
-            return captured
+            return _tried(model, inputs, captured)
         plan = _given_up(plan, known)
+
+
+def _tried(model: torch.nn.Module, inputs: Inputs, captured: _Capture) -> _Capture:
+    """The capture with those questions of libraries as conditions that do make a difference."""
+    known, groups = captured.dims.assumed, captured.plan.groups
+    checks: list[Check] = []
+    answers: dict[tuple[tuple[str, int], ...], bool] = {}
+    for check in known.doubtful:
+        sizes = breaking(check, captured.assumed(), _sizes(inputs, groups))
+        if sizes is None:
+            continue
+        key = tuple(sizes.items())
+        if key not in answers:
+            given = inputs.exported()
+            for name, size in sizes.items():
+                for leaf, axis in groups[name]:
+                    given[leaf] = resized(given[leaf], axis, size)
+            answers[key] = differs(model, captured.program, given)
+        if answers[key]:
+            checks.append(check)
+    if not checks:
+        return captured
+    told = dataclasses.replace(known, checks=(*known.checks, *checks))
+    found = dataclasses.replace(captured.dims, assumed=told)
+    return dataclasses.replace(captured, dims=found)
+
+
+def _sizes(
+    inputs: Inputs, groups: Mapping[str, Sequence[dims_.Axis]]
+) -> dict[str, int]:
+    """The example's size of each dimension."""
+    return {
+        name: inputs.leaves[leaf].shape[axis]
+        for name, ((leaf, axis), *_) in groups.items()
+    }
 
 
 def _unusable(

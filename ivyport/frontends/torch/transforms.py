@@ -71,7 +71,7 @@ def below_autograd() -> Iterator[None]:
         yield
 
 
-class _OutOfPlace(TorchFunctionMode):  # type: ignore[misc]  # torch has no types
+class _OutOfPlace(TorchFunctionMode):
     """`linear` of one vector adds its bias in place, whose derivative writes by strides."""
 
     def __torch_function__(

@@ -46,6 +46,13 @@ def test_meta_weights_take_inputs_with_numbers() -> None:
         ivyport.transpile(model, "jax", (x,))
 
 
+def test_a_model_that_is_loaded_by_half() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].to("meta")
+    with pytest.raises(InputError, match=r"2 of 4 weights .*1\.weight.*assign=True"):
+        ivyport.transpile(model, "jax", (torch.randn(3, 4),))
+
+
 class OnDevice(torch.Tensor):
     """A tensor that says that it is on a GPU, for machines without one."""
 

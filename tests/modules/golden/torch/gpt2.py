@@ -1,7 +1,6 @@
 """A port."""
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 from typing import NamedTuple
@@ -41,16 +40,21 @@ def check_shapes(
     """Raise ValueError for an argument whose shape the model was not made for.
 
     ``x=(x, "B T 4")``: x has three axes, the last of size 4. A letter stands for one
-    size in all arguments, 1 or more. A third item says why a size is due.
+    size in all arguments, 1 or more. ``"int B T"`` is for integers, else TypeError is
+    raised. A third item says why a size is due.
     """
     sizes: dict[str, int] = {}
     for name, (array, axes, *why) in arguments.items():
         shape, letters = (tuple(getattr(array, "shape", ())), axes.split())
+        if letters[:1] == ["int"]:
+            letters = letters[1:]
+            if array.dtype.is_floating_point or array.dtype == torch.bool:
+                raise TypeError(f"{name} is {array.dtype}: integers are due")
         for letter, size in zip(letters, shape, strict=False):
             sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, 1))
         due = [sizes.get(letter) for letter in letters]
         wrong = [
-            f"axis {axis} is {size}, not {wanted}"
+            f"axis {axis} is {size}, not {wanted}" if size else f"axis {axis} is empty"
             for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
             if size != wanted
         ]
@@ -63,15 +67,25 @@ def check_shapes(
             )
 
 
-def load_pretrained(make, files):
-    """Fill the model that `make` builds with the weights among `saved_files`, by name.
+def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
+    """Raise ValueError where sizes do not satisfy what the model was traced under."""
+    if not holds:
+        given = ", ".join((f"{name} = {size}" for name, size in sizes.items()))
+        reason = f" ({why})" if why else ""
+        raise ValueError(f"sizes with {due} are due{reason}, not {given}")
+
+
+def load_pretrained(make, folder):
+    """Fill the model that `make` builds with `folder`'s safetensors, name by name.
 
     Nothing is initialised at random first. A tensor with several names is in the files
     under the first. The model is in eval mode: call `.train()` on it for dropout.
     """
     with torch.device("meta"):
         model = make()
-    weights = load_weights(files)
+    weights = {}
+    for file in sorted(pathlib.Path(folder).glob("model*.safetensors")):
+        weights.update(load_file(file))
     first = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         held = first.setdefault(tensor, name)
@@ -83,39 +97,10 @@ def load_pretrained(make, files):
     return model.eval()
 
 
-def config_values(files, fields):
-    """The given fields of config.json among `saved_files`."""
-    path, digest = files["config.json"]
-    values = json.loads(path.read_text(encoding="utf-8"))
-    demand_saved(path, digest)
+def config_values(path, fields):
+    """The given fields of a JSON file."""
+    values = json.loads(pathlib.Path(path).read_text())
     return {key: values[key] for key in fields if key in values}
-
-
-def load_weights(files):
-    """The tensors of the weights among `saved_files`, by name."""
-    weights = {}
-    for name, (path, digest) in files.items():
-        if name.startswith("model") and name.endswith(".safetensors"):
-            weights.update(load_file(path))
-            demand_saved(path, digest)
-    return weights
-
-
-def saved_files(folder, changed):
-    """Path and SHA-256 of each file that `folder`'s port.json lists, by name."""
-    folder = pathlib.Path(folder)
-    record = json.loads((folder / "port.json").read_text(encoding="utf-8"))
-    return {
-        name: (folder / name, None if changed else file["sha256"])
-        for name, file in record["files"].items()
-    }
-
-
-def demand_saved(path, digest):
-    """Demand a file as it was saved, where its SHA-256 is given."""
-    with open(path, "rb") as file:
-        if digest and hashlib.file_digest(file, "sha256").hexdigest() != digest:
-            raise ValueError(f"{path} was changed or replaced since it was saved")
 
 
 class GPT2Attention(nn.Module):
@@ -203,21 +188,23 @@ class GPT2LMHeadModel(nn.Module):
         self.transformer = GPT2Model(config)
 
     def forward(self, input_ids, attention_mask):
+        input_ids = torch.as_tensor(input_ids)
+        attention_mask = torch.as_tensor(attention_mask)
         check_shapes(
-            input_ids=(input_ids, "B S"), attention_mask=(attention_mask, "B S")
+            input_ids=(input_ids, "int B S"), attention_mask=(attention_mask, "B S")
         )
+        S = input_ids.shape[1]
+        check_sizes(S <= 43, "S <= 43", S=S)
         logits = F.linear(
             self.transformer(input_ids, attention_mask), self.transformer.wte.weight
         )
         return CausalLMOutputWithCrossAttentions(logits=logits)
 
     @classmethod
-    def from_pretrained(cls, folder: str, changed: bool = False) -> "GPT2LMHeadModel":
-        """The model saved in `folder`, loaded strictly and in eval mode.
-
-        With `changed`, files may be other ones than those that were saved.
-        """
-        files = saved_files(folder, changed)
+    def from_pretrained(cls, folder: str) -> "GPT2LMHeadModel":
+        """The model saved in `folder`, loaded strictly and in eval mode."""
         fields = [field.name for field in dataclasses.fields(GPT2Config)]
-        config = GPT2Config(**config_values(files, fields))
-        return load_pretrained(lambda: cls(config), files)
+        config = GPT2Config(
+            **config_values(pathlib.Path(folder) / "config.json", fields)
+        )
+        return load_pretrained(lambda: cls(config), folder)

@@ -1,0 +1,384 @@
+"""A newcomer's path: port, train with the emitted class, save, home, and back in the source."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from ivyport.backends.writing import write_pretrained
+from ivyport.core.errors import InputError, WeightsError
+from ivyport.folder.manifest import record_digest
+
+# ---- the function that emitted files write with
+
+
+def tensors(value: float) -> dict[str, np.ndarray]:
+    return {f"w{i}": np.full((4, 8), value + i, np.float32) for i in range(5)}
+
+
+def listed(folder: Path) -> dict[str, Any]:
+    """The files that a folder's port.json lists; each is as it says."""
+    files = json.loads((folder / "port.json").read_text())["files"]
+    for name, told in files.items():
+        if name.endswith(".index.json"):
+            continue  # for programs that do not read port.json
+        data = (folder / name).read_bytes()
+        assert told["size"] == len(data), name
+        assert told["sha256"] == hashlib.sha256(data).hexdigest(), name
+    return files
+
+
+def read(folder: Path) -> dict[str, np.ndarray]:
+    """What a reader of the folder finds: the weights that port.json lists, or a checkpoint's."""
+    if not (folder / "port.json").is_file():
+        return load_file(folder / "model.safetensors")
+    found: dict[str, np.ndarray] = {}
+    for name in listed(folder):
+        if name.startswith("model") and name.endswith(".safetensors"):
+            found |= load_file(folder / name)
+    return found
+
+
+def value(folder: Path) -> float:
+    """The value that all of the folder's tensors were made with; they are of one writer."""
+    found = read(folder)
+    assert found.keys() == tensors(0).keys()
+    values = {float(found[name][0, 0]) - int(name[1:]) for name in found}
+    assert len(values) == 1
+    return values.pop()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The folder of a port's file."""
+    folder = tmp_path / "port"
+    folder.mkdir()
+    texts = {
+        "config.json": '{"hidden_size": 8, "kept": "é"}',
+        "modeling_x.py": "# the model\n",
+        "vocab.txt": "a\nb\n",
+        "README.md": "about the old weights",
+    }
+    files = {}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+        data = text.encode()
+        files[name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    record = {"weights": {"rows": []}, "digest": "d", "files": files}
+    (folder / "port.json").write_text(json.dumps(record))
+    (folder / "notes.txt").write_text("the user's")
+    return folder
+
+
+SIZES = {"one file": 10**9, "shards": 300, "a shard a tensor": 1}
+TWICE = list(itertools.product(SIZES.values(), repeat=2))
+
+
+@pytest.mark.parametrize("most", SIZES.values(), ids=SIZES)
+def test_weights_configuration_and_the_ports_files_are_written(home, tmp_path, most):
+    out = tmp_path / "new" / "folder"
+    file = home / "modeling_x.py"
+    write_pretrained(out, file, {"hidden_size": 9}, tensors(7), save_file, most)
+    assert value(out) == 7
+    values = json.loads((out / "config.json").read_text())
+    assert values == {"hidden_size": 9, "kept": "é"}
+    names = {p.name for p in out.iterdir() if not p.name.startswith("model")}
+    assert names == {"config.json", "port.json", "vocab.txt"}
+    assert (out / "modeling_x.py").read_text() == "# the model\n"
+    assert set(listed(out)) == {p.name for p in out.iterdir()} - {"port.json"}
+    assert (out / "model.safetensors").is_file() == (most == 10**9)
+    record = json.loads((out / "port.json").read_text())
+    assert {k: v for k, v in record.items() if k != "files"} == {
+        "weights": {"rows": []},
+        "digest": "d",
+    }
+
+
+@pytest.mark.parametrize(("first", "then"), TWICE)
+def test_only_the_last_weights_are_left(home, first, then):
+    (home / "model_step1000.safetensors").write_bytes(b"mine")
+    file = home / "modeling_x.py"
+    write_pretrained(home, file, {}, tensors(1), save_file, first)
+    write_pretrained(home, file, {}, tensors(2), save_file, then)
+    assert value(home) == 2
+    count = {10**9: 1, 300: 3, 1: 5}[then]
+    weights = [p.name for p in home.glob("model*.safetensors")]
+    assert len(weights) == count + 1
+    assert (home / "model_step1000.safetensors").read_bytes() == b"mine"
+    assert (home / "notes.txt").read_text() == "the user's"
+    assert not list(home.glob(".*"))
+
+
+@pytest.mark.parametrize(("first", "then"), TWICE)
+def test_a_writer_that_dies_leaves_the_old_weights_or_the_new(
+    home, monkeypatch, first, then
+):
+    file, seen = home / "modeling_x.py", set()
+    replace, unlink = os.replace, Path.unlink
+    for stop in itertools.count(1):
+        write_pretrained(home, file, {}, tensors(1), save_file, first)
+        done = 0
+
+        def counted(call: Any, *args: Any, stop: int = stop, **kwargs: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done == stop:
+                raise KeyboardInterrupt
+            return call(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", functools.partial(counted, replace))
+            patch.setattr(Path, "unlink", lambda *a, **k: counted(unlink, *a, **k))
+            try:
+                write_pretrained(home, file, {}, tensors(2), save_file, then)
+            except KeyboardInterrupt:
+                seen.add(value(home))
+                continue
+        break
+    assert value(home) == 2
+    assert 1 in seen
+    names = {p.name for p in home.glob("model-*")}
+    assert names <= listed(home).keys()  # nothing is left of those that died
+
+
+def test_a_first_writer_that_died_is_no_hindrance(home, tmp_path, monkeypatch):
+    out, file = tmp_path / "out", home / "modeling_x.py"
+    replace = os.replace
+
+    def dies(part: Any, place: Any) -> None:
+        if Path(place).name == "port.json":
+            raise KeyboardInterrupt
+        replace(part, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dies)
+        with pytest.raises(KeyboardInterrupt):
+            write_pretrained(out, file, {}, tensors(1), save_file)
+    assert not (out / "port.json").exists()
+    write_pretrained(out, file, {}, tensors(2), save_file)
+    assert value(out) == 2
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "config.json", "modeling_x.py"])
+def test_a_file_of_the_users_is_not_replaced(home, tmp_path, name):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match="choose another"):
+        write_pretrained(out, home / "modeling_x.py", {}, tensors(1), save_file)
+    assert (out / name).read_text() == '{"mine": 1}'
+
+
+def test_a_folder_of_another_port_is_not_written_to(home, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "port.json").write_text('{"weights": {"rows": [1]}}')
+    with pytest.raises(ValueError, match="holds another port"):
+        write_pretrained(other, home / "modeling_x.py", {}, tensors(1), save_file)
+    assert [p.name for p in other.iterdir()] == ["port.json"]
+
+
+# ---- real ports
+
+
+def imported(folder: Path) -> Any:
+    """The emitted file as a user imports it."""
+    [file] = folder.glob("modeling_*.py")
+    name = f"newcomer_{folder.name}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def source() -> Any:
+    from ivyport.zoo import hf, hf_configs
+
+    return hf.build(hf_configs.tiny_config("bert"), cls="BertModel", perturb=True)
+
+
+@pytest.fixture(scope="module", params=["jax", "torch"])
+def ported(request: Any, source: Any, tmp_path_factory: Any) -> Path:
+    """The folder of a port; its pooler is not used by the source's output."""
+    import ivyport
+    from ivyport.zoo import hf_inputs
+
+    folder = tmp_path_factory.mktemp("newcomer") / request.param
+    inputs = hf_inputs.example_inputs(source)
+    ivyport.save(ivyport.transpile(source, request.param, kwargs=inputs), folder)
+    return folder
+
+
+def trained(folder: Path) -> Any:
+    """The class's own model with every weight half as large."""
+    model = imported(folder).BertModel.from_pretrained(folder)
+    if hasattr(model, "state_dict"):
+        import torch
+
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(0.5)
+        return model
+    import jax
+    from flax import nnx
+
+    nnx.update(model, jax.tree.map(lambda x: x * 0.5, nnx.state(model, nnx.Param)))
+    return model
+
+
+def halved(source: Any) -> dict[str, np.ndarray]:
+    named = dict(source.named_parameters())
+    return {name: tensor.detach().numpy() / 2 for name, tensor in named.items()}
+
+
+def assert_halved(folder: Path, source: Any) -> None:
+    found = read(folder)
+    for name, wanted in halved(source).items():
+        np.testing.assert_array_equal(found[name], wanted, err_msg=name)
+
+
+def test_what_the_class_saves_goes_home_trained(ported, source, tmp_path):
+    from transformers import AutoModel
+
+    import ivyport
+
+    model = trained(ported)
+    model.save_pretrained(tmp_path / "tuned")
+    names = ivyport.send_home(tmp_path / "tuned", tmp_path / "home")
+    assert len(names) == len(list(source.parameters()))
+    assert_halved(tmp_path / "home", source)
+    again = AutoModel.from_pretrained(tmp_path / "home")
+    for name, wanted in halved(source).items():
+        found = again.get_parameter(name).detach().numpy()
+        np.testing.assert_array_equal(found, wanted, err_msg=name)
+
+
+def test_what_the_class_saves_is_loaded_by_ivyport_and_by_itself(ported, tmp_path):
+    import ivyport
+
+    model = trained(ported)
+    model.save_pretrained(tmp_path / "tuned")
+    before = read(tmp_path / "tuned")
+    ivyport.save(ivyport.load(tmp_path / "tuned"), tmp_path / "again")
+    after = read(tmp_path / "again")
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[n], after[n]) for n in before)
+    own = imported(tmp_path / "tuned").BertModel.from_pretrained(tmp_path / "tuned")
+    own.save_pretrained(tmp_path / "tuned")
+    assert all(np.array_equal(before[n], read(tmp_path / "tuned")[n]) for n in before)
+
+
+def test_save_and_home_take_what_the_class_made(ported, source, tmp_path):
+    import ivyport
+
+    model = trained(ported)
+    assert len(ivyport.send_home(model, tmp_path / "home")) > 10
+    assert_halved(tmp_path / "home", source)
+    ivyport.save(model, tmp_path / "saved")
+    ivyport.send_home(tmp_path / "saved", tmp_path / "second")
+    assert_halved(tmp_path / "second", source)
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path):
+    import torch
+
+    import ivyport
+
+    with pytest.raises(InputError, match="import the class from the port's own folder"):
+        ivyport.save(torch.nn.Linear(2, 2), tmp_path / "x")
+
+
+def test_weights_that_the_record_does_not_know_are_refused(ported, tmp_path):
+    import shutil
+
+    import ivyport
+
+    shutil.copytree(ported, tmp_path / "port")
+    record = json.loads((tmp_path / "port/port.json").read_text())
+    record["weights"]["rows"].pop()
+    record["digest"] = record_digest(record)
+    (tmp_path / "port/port.json").write_text(json.dumps(record))
+    module = imported(tmp_path / "port")
+    model = module.BertModel.from_pretrained(tmp_path / "port")
+    with pytest.raises(WeightsError, match="other weights than its port"):
+        ivyport.save(model, tmp_path / "x")
+
+
+def test_untrained_weights_that_go_home_are_said_to_be(ported, tmp_path):
+    import ivyport
+    from tests.test_cli import run
+
+    assert ivyport.send_home(ported, tmp_path / "home") == []
+    code, out, err = run("weights", "home", ported, "-o", tmp_path / "second")
+    assert code == 0, err
+    assert "no weight has changed since the port" in " ".join(out.split())
+    trained(ported).save_pretrained(tmp_path / "tuned")
+    code, out, _ = run("weights", "home", tmp_path / "tuned", "-o", tmp_path / "third")
+    assert code == 0
+    assert "weights were trained since the port" in out
+
+
+def test_the_example_of_the_card_runs(ported, monkeypatch):
+    import re
+
+    [block] = re.findall(
+        r"^```python\n(.*?)^```$", (ported / "README.md").read_text(), re.M | re.S
+    )
+    assert "attention_mask=" in block
+    monkeypatch.chdir(ported)
+    monkeypatch.syspath_prepend(ported)
+    monkeypatch.delitem(sys.modules, f"modeling_{ported.name}", raising=False)
+    found: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec"), found)
+    assert found["output"].last_hidden_state.shape[-1] == 32
+
+
+def test_tokenizer_and_card_come_along(source, tmp_path, monkeypatch):
+    """From a folder to a port, to a port that was trained, and home."""
+    from transformers import BertTokenizer
+
+    from tests.test_cli import run
+
+    folder = tmp_path / "tiny_bert"
+    source.save_pretrained(folder)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(folder)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Tiny\n")
+    (folder / "code.py").write_text("raise SystemExit")
+    code, _, err = run(
+        "hf", folder, "--to", "torch", "-o", tmp_path / "out", "--no-verify"
+    )
+    assert code == 0, err
+    out = tmp_path / "out"
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (out / name).read_bytes() == (folder / name).read_bytes()
+    assert not (out / "code.py").exists()
+    assert "license: apache-2.0" in (out / "README.md").read_text()
+    module = imported(out)
+    module.BertModel.from_pretrained(out).save_pretrained(tmp_path / "tuned")
+    assert (tmp_path / "tuned/tokenizer.json").is_file()
+    import ivyport
+
+    ivyport.save(ivyport.load(tmp_path / "tuned"), tmp_path / "again")
+    assert (tmp_path / "again/tokenizer.json").is_file()
+    ivyport.send_home(tmp_path / "tuned", tmp_path / "home")
+    from transformers import AutoTokenizer
+
+    ids = AutoTokenizer.from_pretrained(tmp_path / "home")("hello world")["input_ids"]
+    assert ids == [2, 5, 6, 3]
