@@ -15,12 +15,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 # Where each library has its function, its attention and its layer.
 _HAIKU = ("haiku", "haiku._src.basic")
 _ATTENTION = ("flax.linen.attention", "flax.nnx.nn.attention")
 _HELPER = "dropped"  # of ivyport.backends.jax._rt
 _LAYERS = ("flax.linen", "flax.nnx")
+#: What a dropout is called in a jaxpr, before its rate.
+_TAG = "ivyport dropout "
 
 
 @contextlib.contextmanager
@@ -58,18 +62,43 @@ def _loaded(names: Iterable[str]) -> list[Any]:
     return [m for name in names if (m := sys.modules.get(name)) is not None]
 
 
-def _record(rates: list[float], rate: Any) -> None:
-    """File a rate that is a number; a traced one counts as one half."""
+def counted(run: Callable[..., Any], *arguments: Any) -> list[float]:
+    """The rate of each dropout of `run`, which is traced: those of a scan once a step."""
+    return list(_counted(jax.make_jaxpr(run)(*arguments).jaxpr))
+
+
+def _counted(jaxpr: Jaxpr) -> Iterator[float]:
+    for eqn in jaxpr.eqns:
+        name = eqn.params.get("name")
+        if eqn.primitive.name == "name" and str(name).startswith(_TAG):
+            yield float(str(name).removeprefix(_TAG))
+        steps = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+        for inner in _inside(list(eqn.params.values())):
+            yield from list(_counted(inner)) * steps
+
+
+def _inside(values: Iterable[Any]) -> Iterator[Jaxpr]:
+    for value in values:
+        if isinstance(value, ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, Jaxpr):
+            yield value
+        elif type(value) in (tuple, list):
+            yield from _inside(value)
+
+
+def _kept_of(rates: list[float], x: Any, rate: Any, scaled: bool) -> Any:
+    """What a dropout leaves that keeps everything; its rate is filed where it drops.
+
+    A rate that is traced counts as one half.
+    """
     try:
-        rate = float(rate)
+        known = float(rate)
     except (TypeError, jax.errors.ConcretizationTypeError):
-        rate = 0.5
-    if rate:
-        rates.append(rate)
-
-
-def _by_rate(x: Any, rate: Any, scaled: bool) -> Any:
-    """What a dropout leaves that keeps everything."""
+        known = 0.5
+    if known:
+        rates.append(known)
+        x = checkpoint_name(x, f"{_TAG}{known}")
     if not scaled:
         return x
     if isinstance(rate, int | float):
@@ -82,8 +111,7 @@ def _dropped(rates: list[float], scaled: bool) -> Callable[..., Any]:
 
     def dropped(x: Any, rate: Any, *args: Any, **kwargs: Any) -> Any:
         del args, kwargs
-        _record(rates, rate)
-        return _by_rate(x, rate, scaled)
+        return _kept_of(rates, x, rate, scaled)
 
     return dropped
 
@@ -93,8 +121,7 @@ def _kept(rates: list[float], scaled: bool) -> Callable[..., Any]:
 
     def dropout(rng: Any, rate: Any, x: Any, broadcast_dims: Any = ()) -> Any:
         del rng, broadcast_dims
-        _record(rates, rate)
-        return _by_rate(x, rate, scaled)
+        return _kept_of(rates, x, rate, scaled)
 
     return dropout
 
@@ -105,10 +132,9 @@ def _same(rates: list[float], scaled: bool) -> Callable[..., Any]:
     def called(layer: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         # linen takes it by position too.
         given = args[0] if args else kwargs.get("deterministic")
-        if not (layer.deterministic if given is None else given):
-            _record(rates, layer.rate)
-            return _by_rate(inputs, layer.rate, scaled)
-        return inputs
+        if layer.deterministic if given is None else given:
+            return inputs
+        return _kept_of(rates, inputs, layer.rate, scaled)
 
     return called
 
@@ -127,10 +153,8 @@ def _deterministic(
             not bound.arguments["deterministic"],
             bound.arguments["dropout_rate"],
         )
-        if drops:
-            _record(rates, rate)
         bound.arguments["deterministic"] = True
         made = function(*bound.args, **bound.kwargs)
-        return _by_rate(made, rate, scaled) if drops else made
+        return _kept_of(rates, made, rate, scaled) if drops else made
 
     return called

@@ -32,7 +32,7 @@ from ivyport.verification.jax_calls import (
     widen,
     with_arrays,
 )
-from ivyport.verification.jax_dropout import without_dropout
+from ivyport.verification.jax_dropout import counted, without_dropout
 from ivyport.verification.jax_noise import fixed
 from ivyport.verification.sides import (
     Activation,
@@ -82,7 +82,6 @@ class JaxSide:
         self._key = jax.random.key(0) if source.rng is None else source.rng
         self._notes: list[str] = []
         self.drops = False
-        self._rates: list[float] = []
         #: Classes of outputs that are neither tensors nor constants.
         self.lost: set[str] = set()
 
@@ -234,13 +233,7 @@ class JaxSide:
 
         with float64(self._wide):
             named = given(self.arrays(), self._wide)
-            arguments = (self._parameters, self._buffers, named)
-            jax.eval_shape(run, *arguments)
-            if self._rates:
-                # Loops are run in Python, so that each of their steps counts.
-                with jax.disable_jit():
-                    jax.eval_shape(lambda *x: run(*x), *arguments)
-        return self._rates
+            return counted(run, self._parameters, self._buffers, named)
 
     def unlike(self) -> str:
         """Why train mode cannot be run, in words."""
@@ -352,7 +345,6 @@ class JaxSide:
             raw, after = self._source.apply(
                 parameters, buffers, inputs, train=train, rng=rng
             )
-        self._rates = list(rates)
         if not train:
             self.drops = bool(rates)
         flat = flatten(raw, self._leaf)

@@ -32,7 +32,7 @@ from ivyport.verification.jax_calls import (
     widen,
     with_arrays,
 )
-from ivyport.verification.jax_dropout import without_dropout
+from ivyport.verification.jax_dropout import counted, without_dropout
 from ivyport.verification.jax_noise import fixed
 from ivyport.verification.sides import Lazy, PortFails, Record, Result, located
 from ivyport.verification.watch import Watcher
@@ -102,20 +102,12 @@ class NNXSide:
 
     def rates(self, inputs: Mapping[str, Array], *, train: bool) -> list[float]:
         """The rate of each dropout that draws in a call, as it is traced."""
-        rates = self._traced_rates(inputs, train)
-        if rates:
-            # Loops are run in Python, so that each of their steps counts.
-            with jax.disable_jit():
-                rates = self._traced_rates(inputs, train)
-        return rates
 
-    def _traced_rates(self, inputs: Mapping[str, Array], train: bool) -> list[float]:
-        with self._running(), self._silenced() as rates:
-            arrays = given(inputs, self._wide)
-            jax.eval_shape(
-                lambda v, x: self._run(v, x, Flat(), train)[0], self.values, arrays
-            )
-        return rates
+        def run(values: Arrays, arrays: Arrays) -> Arrays:
+            return self._run(values, arrays, Flat(), train)[0]
+
+        with self._running(), self._silenced():
+            return counted(run, self.values, given(inputs, self._wide))
 
     def draws(
         self, inputs: Mapping[str, Array], *, train: bool, silent: bool = False

@@ -5,6 +5,7 @@ Each test is one small input that went wrong, or its neighbour.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -271,3 +272,41 @@ def test_attention_in_windows(to: str) -> None:
     image = np.random.default_rng(1).standard_normal((2, 4, 4, 8)).astype(np.float32)
     port_module(Windows(), to, image)
     port_module(Levels(), to, image)
+
+
+class Blended(nn.Module):
+    """Attention of what has no name in the source, and a mean that train mode moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(6, 6) for _ in range(3))
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x):
+        h = nn.functional.scaled_dot_product_attention(
+            self.q(x).relu().reshape(2, 2, 1, 6),
+            self.k(x).relu().reshape(2, 2, 1, 6),
+            self.v(x).relu().reshape(2, 2, 1, 6),
+        )
+        h = h.reshape(4, 6)
+        if self.training:
+            center = h.mean(0)
+            self.mean.mul_(0.9).add_(center, alpha=0.1)
+            h = h - center
+        else:
+            h = h - self.mean
+        return torch.tanh(h)
+
+
+def test_what_is_written_reads_well() -> None:
+    source = Blended().eval()
+    ported = ivyport.transpile(source, "torch", (torch.from_numpy(X),))
+    text = inspect.getsource(type(ported))
+    assert 'self.register_buffer("mean", torch.zeros((6,)))' in text
+    assert ", None\n" not in text
+    assert "center" in text
+    for name in ("query", "key", "value"):
+        assert (
+            f"{name} = self.{name[0]}(x)" in text
+            or f"F.relu(self.{name[0]}(x))" in text
+        )

@@ -196,7 +196,7 @@ def test_dropout_of_eval_mode_and_outputs_that_are_drawn() -> None:
 
     source, wrong = Sampler(1.0), Sampler(2.0)
     wrong.load_state_dict(source.state_dict())
-    port = ported(source, to="torch")
+    port = ported(source, to="jax")
     report = ivyport.verify(source, port)
     assert report.passed, report
     assert any("every random draw fixed" in row.note for row in report.rows)
