@@ -97,11 +97,27 @@ def methods(cls: ast.ClassDef) -> list[str]:
 
 
 def statements(source: str, without: Sequence[str] = ()) -> int:
-    """How many statements a file has, those of the functions `without` left out."""
+    """How many statements a file has.
+
+    Those of the functions `without` are left out, with the imports that they alone need.
+    """
     tree = ast.parse(source)
-    kept = [n for n in ast.walk(tree) if isinstance(n, ast.stmt)]
-    for node in [n for n in kept if isinstance(n, ast.FunctionDef)]:
-        if node.name in without:
-            inner = {id(n) for n in ast.walk(node)}
-            kept = [n for n in kept if id(n) not in inner]
-    return len(kept)
+    left_out = [
+        n
+        for n in ast.walk(tree)
+        if isinstance(n, ast.FunctionDef) and n.name in without
+    ]
+    inner = {id(n) for node in left_out for n in ast.walk(node)}
+    kept = [n for n in ast.walk(tree) if id(n) not in inner]
+    names = {n.id for n in kept if isinstance(n, ast.Name)}
+    return sum(
+        isinstance(n, ast.stmt) and not (left_out and _is_idle(n, names)) for n in kept
+    )
+
+
+def _is_idle(node: ast.AST, names: set[str]) -> bool:
+    """Whether a statement imports nothing of those names."""
+    if not isinstance(node, ast.Import | ast.ImportFrom):
+        return False
+    bound = {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    return not bound & names

@@ -114,6 +114,10 @@ class Hub(http.server.BaseHTTPRequestHandler):
         pass
 
 
+# Of huggingface_hub's own upload with the HTTP library of the day.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+
 @pytest.fixture
 def hub(monkeypatch):
     state: dict[str, Any] = {"blobs": {}, "files": {}, "tokens": set(), "refuse": False}
