@@ -115,8 +115,8 @@ def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
 def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
     """Write tensors and configuration to `folder`, and the port's files beside `file`.
 
-    port.json comes last and names the files that count: until then the folder is what it
-    was. Weights of more than `most` bytes are several files.
+    port.json comes last and names the files that count: until then the folder is what
+    it was. Weights of more than `most` bytes are several files.
     """
 
     def place(name, write):
@@ -167,7 +167,7 @@ def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
 
 
 def write_weights(folder, tensors, files, place, save_file, most):
-    """Write weights under names of their own where there are some; the files they replace."""
+    """Write weights, under new names where there are some; which files they replace."""
     shards = [{}]
     size = 0
     for name, tensor in tensors.items():
