@@ -18,6 +18,7 @@ import os
 import pickletools
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -77,7 +78,10 @@ def load(path: str | os.PathLike[str]) -> Any:
     with (
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        warnings.catch_warnings(),
     ):
+        # The parser warns of odd escapes in texts: of a damaged file, which is refused or read.
+        warnings.simplefilter("ignore", DeprecationWarning)
         return _Machine(path, len(data)).run(data)
 
 

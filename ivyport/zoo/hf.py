@@ -187,6 +187,11 @@ def read_config(folder: Path) -> PreTrainedConfig:
 
     if model_type not in CONFIG_MAPPING:
         raise _unknown_type(model_type, where, remote="auto_map" in values)
+    named = values.get("architectures") or []
+    if not isinstance(named, list) or not all(isinstance(n, str) for n in named):
+        raise SourceError(
+            f"{where} has the architectures {shown(named)}; names are due"
+        )
     if values.get("quantization_config"):
         raise SourceError(
             f"{where} describes a quantised checkpoint; save the model dequantised "

@@ -32,6 +32,7 @@ HOSTILE: dict[str, Any] = {
     "half a character for a type": {"model_type": "\ud800"},
     "a terminal's type": {"model_type": "\x1b[2J" * 10_000},
     "a path for a class": SMALL | {"architectures": ["os.abort"]},
+    "a number for classes": SMALL | {"architectures": 10**5},
     "an odd class": SMALL | {"architectures": ["__class__"]},
     "a list": [SMALL],
     "empty": {},
