@@ -332,7 +332,7 @@ def _unwritable(folder: Path, error: OSError) -> InputError:
 
 def _link(source: Path, target: Path, without: set[str], count: list[int]) -> None:
     """Give `target` all that `source` holds, as second names of the same files."""
-    for entry in os.scandir(source):
+    for entry in list(os.scandir(source)):
         if entry.name in without:
             continue
         count[0] += 1

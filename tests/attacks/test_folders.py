@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -333,10 +334,8 @@ def test_a_disk_that_fills_while_a_port_is_written(tmp_path, monkeypatch):
     ivyport.save(model, folder)
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
 
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(Path, "write_bytes", mock.Mock(side_effect=full))
     with pytest.raises(WeightsError, match=r"No space left.*Nothing has changed"):
         ivyport.save(model, folder)
     monkeypatch.undo()
