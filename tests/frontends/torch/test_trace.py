@@ -134,13 +134,14 @@ def test_layer_drop_is_noted_and_keeps_functional_dropout() -> None:
 
 
 def test_spec_augment_and_layer_drop_of_wav2vec2() -> None:
-    first, second, size = notes_of("Wav2Vec2Model")
+    first, second, size, *trained = notes_of("Wav2Vec2Model")
     assert "the root" in first
     assert "eval mode" in first
     assert "'encoder'" in second
     assert "rate 0.1" in second
     # The longest of the chain's conditions, which the others follow from.
     assert size.startswith("Sizes are taken with samples >= 20, ")
+    assert all(" in train mode, which the port checks" in note for note in trained)
 
 
 class Draws(nn.Module):
