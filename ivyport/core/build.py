@@ -11,13 +11,22 @@ from ivyport.core import (  # the op tables register on import
     ops_control,
     ops_custom,
     ops_lax,
+    ops_linalg,
     ops_nn,
 )
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Node, Operand, Scalar, Scope, Source, Value
 
-__all__ = ["Builder", "ops", "ops_control", "ops_custom", "ops_lax", "ops_nn"]
+__all__ = [
+    "Builder",
+    "ops",
+    "ops_control",
+    "ops_custom",
+    "ops_lax",
+    "ops_linalg",
+    "ops_nn",
+]
 
 
 class Builder:

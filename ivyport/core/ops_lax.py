@@ -92,6 +92,20 @@ def nextafter(x: OperandType, y: OperandType) -> TensorType:
     return _floating(_pair(x, y))
 
 
+@op("bit_count", url=f"{LAX}population_count.html", elementwise=True)
+def bit_count(x: TensorType) -> TensorType:
+    """How many bits are set in an integer, in its own dtype."""
+    demand(dt.is_int(x.dtype), f"bits of {x.dtype}")
+    return x
+
+
+@op("leading_zeros", url=f"{LAX}clz.html", elementwise=True)
+def leading_zeros(x: TensorType) -> TensorType:
+    """How many bits in front of an integer's first one are 0, in its own dtype."""
+    demand(dt.is_int(x.dtype), f"bits of {x.dtype}")
+    return x
+
+
 # ---- running reductions
 
 

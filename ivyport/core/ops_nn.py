@@ -358,6 +358,24 @@ def interpolate(
     return x.with_shape(tuple(shape))
 
 
+@op("grid_sample", url="https://arxiv.org/abs/1506.02025")
+def grid_sample(
+    x: TensorType,
+    grid: TensorType,
+    *,
+    mode: str = "bilinear",
+    padding: str = "zeros",
+    align_corners: bool = False,
+) -> TensorType:
+    """Images (B, C, H, W) at places (B, h, w, 2), whose (x, y) are -1 ... 1, as torch's
+    `grid_sample`: modes bilinear and nearest; outside are zeros, the border or its reflection.
+    """
+    demand(mode in ("bilinear", "nearest"), f"grid_sample mode {mode!r}")
+    demand(padding in ("zeros", "border", "reflection"), f"padding {padding!r}")
+    demand(x.rank == 4 and grid.rank == 4, f"grid_sample of {x} at {grid}")
+    return x.with_shape((*x.shape[:2], *grid.shape[1:3]))
+
+
 @op("one_hot")
 def one_hot(indices: TensorType, *, num_classes: DimLike, dtype: str) -> TensorType:
     """1 at the index, 0 elsewhere, on a new last axis."""

@@ -11,6 +11,7 @@ from tests.ops import (
     samples_elementwise,
     samples_index,
     samples_lax,
+    samples_linalg,
     samples_nn,
     samples_outside,
     samples_vision,
@@ -25,4 +26,5 @@ SAMPLES: list[Sample] = [
     *samples_nn.ROWS,
     *samples_vision.ROWS,
     *samples_lax.ROWS,
+    *samples_linalg.LINALG,
 ]

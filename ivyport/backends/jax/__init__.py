@@ -7,13 +7,14 @@ that imports it. Importing this package does not import JAX; importing `_rt` doe
 from __future__ import annotations
 
 from ivyport.backends import operators
-from ivyport.backends.jax import rules_array, rules_lax, rules_nn
+from ivyport.backends.jax import rules_array, rules_lax, rules_linalg, rules_nn
 
 RULES = {
     **operators.RULES,
     **rules_array.RULES,
     **rules_nn.RULES,
     **rules_lax.RULES,
+    **rules_linalg.RULES,
 }
 
 IMPORTS = {

@@ -575,3 +575,26 @@ def matched(name, given, traced):
         pairs = enumerate(zip(given, traced, strict=True))
         return type(traced)(matched(f"{name}[{i}]", *pair) for i, pair in pairs)
     return built_in(name, given, traced)
+
+
+def grid_sample(x, grid, *, mode="bilinear", padding="zeros", align_corners=False):
+    """Images (B, C, H, W) at places (B, h, w, 2), whose (x, y) are -1 ... 1."""
+    size = jnp.array(x.shape[:1:-1], grid.dtype)
+    at = (grid + 1) * (size - 1) / 2 if align_corners else ((grid + 1) * size - 1) / 2
+    if padding == "reflection":
+        low, span = (0, jnp.maximum(size - 1, 1)) if align_corners else (-0.5, size)
+        at = low + span - jnp.abs(jnp.abs(at - low) % (2 * span) - span)
+    if padding != "zeros":  # at the border there is no gradient
+        at = jnp.where(at <= 0, 0, jnp.where(at >= size - 1, size - 1, at))
+
+    def pick(at):
+        seen = ((at >= 0) & (at < size)).all(-1)[:, None]
+        i, j = at[..., 1].astype(jnp.int32), at[..., 0].astype(jnp.int32)
+        return jnp.where(seen, jax.vmap(lambda x, i, j: x[:, i, j])(x, i, j), 0)
+
+    if mode == "nearest":
+        return pick(jnp.round(at))
+    first = jnp.floor(at)
+    r, d = jnp.moveaxis(at - first, -1, 0)[:, :, None]
+    a, b, c, e = (pick(first + jnp.array([j, i])) for i in (0, 1) for j in (0, 1))
+    return (a * (1 - r) + b * r) * (1 - d) + (c * (1 - r) + e * r) * d

@@ -552,3 +552,23 @@ def interpolate(
         antialias=unless(antialias, False),
         scales=factors,
     )
+
+
+@emits("grid_sample")
+def grid_sample(
+    e: Exprs,
+    x: ast.expr,
+    grid: ast.expr,
+    *,
+    mode: str,
+    padding: str,
+    align_corners: bool,
+) -> ast.expr:
+    return e.rt(
+        "grid_sample",
+        x,
+        grid,
+        mode=unless(mode, "bilinear"),
+        padding=unless(padding, "zeros"),
+        align_corners=align_corners or OMIT,
+    )

@@ -11,6 +11,7 @@ from ivyport.backends.torch import (
     rules_array,
     rules_index,
     rules_lax,
+    rules_linalg,
     rules_nn,
     rules_vision,
 )
@@ -22,6 +23,7 @@ RULES = {
     **rules_nn.RULES,
     **rules_vision.RULES,
     **rules_lax.RULES,
+    **rules_linalg.RULES,
 }
 
 IMPORTS = {

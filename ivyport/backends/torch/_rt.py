@@ -427,3 +427,16 @@ def matched(name, given, traced):
         pairs = enumerate(zip(given, traced, strict=True))
         return type(traced)(matched(f"{name}[{i}]", *pair) for i, pair in pairs)
     return built_in(name, given, traced)
+
+
+def bit_count(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """How many of the bits of integers are set."""
+    places = torch.arange(bits, device=x.device, dtype=x.dtype)
+    return ((x[..., None] >> places) & 1).sum(-1, dtype=x.dtype)
+
+
+def leading_zeros(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """How many bits of integers are 0 in front of the first one that is set."""
+    places = torch.arange(bits, device=x.device, dtype=x.dtype)
+    first = ((x[..., None] >> places) & 1).flip(-1)
+    return (first.cumsum(-1) == 0).sum(-1, dtype=x.dtype)

@@ -231,3 +231,23 @@ def interpolate(
         antialias=unless(antialias, False),
     )
     return back(e, y, layout)
+
+
+@emits("grid_sample")
+def grid_sample(
+    e: Exprs,
+    x: ast.expr,
+    grid: ast.expr,
+    *,
+    mode: str,
+    padding: str,
+    align_corners: bool,
+) -> ast.expr:
+    return e.call(
+        "F.grid_sample",
+        x,
+        grid,
+        mode=unless(mode, "bilinear"),
+        padding_mode=unless(padding, "zeros"),
+        align_corners=align_corners,
+    )

@@ -25,7 +25,7 @@ from ivyport.core.ops_custom import CUSTOM_VJP, Function
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.stops import Differentiable, carries
 from ivyport.core.proofs import Reduced, reduced
-from ivyport.frontends.torch import branches, functions, registry, rules
+from ivyport.frontends.torch import branches, functions, parts, registry, rules
 from ivyport.frontends.torch.naming import frames
 from ivyport.frontends.torch.regions import NO_GRAD
 from ivyport.frontends.torch.sizes import dtype_name, number, size
@@ -429,9 +429,34 @@ class Lowering:
             return getattr(self.builder, registry.RENAMED[target])(*args)
         rule = registry.RULES.get(target) or rules.NAMED.get(target._schema.name)
         if rule is None:
-            raise GraphError(NO_RULE)
+            return self._by_parts(node)
         bound = registry.bind(target, args, kwargs, node.target)
         return registry.apply(rule, self.builder, target, bound)
+
+    def _by_parts(self, node: FxNode) -> Any:
+        """What an operation without a rule gives, by the operations that torch makes of it."""
+        found = parts.parts(node) if parts.definition(node.target) else None
+        if found is None:
+            raise GraphError(NO_RULE)
+        module, operands = found
+        given, outputs, gaps = iter(operands), (), len(self.gaps)
+        for inner in module.graph.nodes:
+            if inner.op == "placeholder":
+                self.env[inner] = self.views.read(next(given))
+            elif inner.op == "call_function":
+                self._node(inner)
+            elif inner.op == "output":
+                outputs = self._argument(inner.args[0])
+        if len(self.gaps) > gaps:
+            missing = {gap.operation for gap in self.gaps[gaps:]}
+            reasons = {g.reason for g in self.gaps[gaps:] if g.reason != NO_RULE}
+            del self.gaps[gaps:]
+            why = "; ".join([*sorted(reasons)]) or f"no rule for {sorted(missing)}"
+            raise GraphError(why)
+        for operand in parts.viewed(node, operands):
+            self.views.made.add(node)
+            self.views.alias(node, operand)
+        return outputs
 
     def inline(self, node: FxNode, submodule: Any, args: Any) -> None:
         """Lower a higher-order operator that only runs its body (no_grad, autocast off)."""

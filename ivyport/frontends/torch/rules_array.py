@@ -30,6 +30,7 @@ aten = torch.ops.aten
 # Same operand, same dtype: nothing to do but rename.
 RENAMED |= {
     aten.abs.default: "abs",
+    aten.absolute.default: "abs",
     aten.neg.default: "negative",
     aten.negative.default: "negative",
     aten.bitwise_not.default: "bitwise_invert",
@@ -56,6 +57,9 @@ FLOATING = {
     aten.atanh.default: "atanh",
     aten.cos.default: "cos",
     aten.cosh.default: "cosh",
+    aten.arccosh.default: "acosh",
+    aten.arcsinh.default: "asinh",
+    aten.arctanh.default: "atanh",
     aten.erf.default: "erf",
     aten.special_erf.default: "erf",
     aten.erfinv.default: "erfinv",

@@ -14,9 +14,9 @@ aten = torch.ops.aten
 # Overload, then operators that have it in both forms (`add_` writes, `add` does not).
 OVERLOADS = {
     "default": (
-        "abs acos acosh addcdiv addcmul addmm addmv arccos arcsin arctan arctan2 asin"
+        "abs absolute acos acosh addcdiv addcmul addmm addmv addr arccos arcsin arctan arctan2 asin"
         " asinh atan atan2 atanh baddbmm bitwise_not ceil celu clamp clamp_max"
-        " clamp_min clip copy cos cosh cumsum"
+        " clamp_min clip copy cos cosh cumprod cumsum deg2rad rad2deg renorm sinc heaviside"
         " detach dropout elu erf erfc erfinv exp exp2 expm1"
         " feature_dropout fix floor frac gelu hardsigmoid hardswish hardtanh hypot"
         " index_add index_copy index_put leaky_relu log log10 log1p log2 logical_and"

@@ -26,6 +26,11 @@ INPLACE: dict[Any, Any] = {
     aten.uniform_.default: aten.uniform.default,
     aten.normal_.default: aten.normal_functional.default,
     aten.exponential_.default: aten.exponential.default,
+    aten.geometric_.default: aten.geometric.default,
+    aten.cauchy_.default: aten.cauchy.default,
+    aten.log_normal_.default: aten.log_normal.default,
+    aten.random_.default: aten.random.default,
+    aten.random_.to: aten.random.to,
     aten.rrelu_.default: aten.rrelu.default,
     aten.alpha_dropout_.default: aten.alpha_dropout.default,
     aten.feature_alpha_dropout_.default: aten.feature_alpha_dropout.default,
@@ -102,6 +107,47 @@ def exponential(b: Builder, input: Value, lambd: float = 1.0) -> Value:
     tiny = float(dt.finfo(input.type.dtype).tiny)
     drawn = b.clip(b.negative(b.log1p(b.negative(u))), min=tiny)
     return drawn if lambd == 1 else b.divide(drawn, float(lambd))
+
+
+@lowers(aten.geometric.default)
+def geometric(b: Builder, input: Value, p: float) -> Value:
+    """How many trials of probability p it takes to succeed once: 1, 2, 3, ..."""
+    if p == 1:
+        return b.full(shape=input.type.shape, value=1, dtype=input.type.dtype)
+    if not 0 < p < 1:
+        raise GraphError(f"geometric with p={p}: a number above 0 and up to 1 is due")
+    waited = exponential(b, _float_like(b, input), -math.log1p(-p))
+    return b.cast(b.ceil(waited), input.type.dtype)
+
+
+@lowers(aten.cauchy.default)
+def cauchy(b: Builder, input: Value, median: float = 0.0, sigma: float = 1.0) -> Value:
+    """median + sigma * tan(pi * (u - 0.5))."""
+    u = _affine(b, rand_like(b, input), math.pi, -math.pi / 2)
+    return _affine(b, b.tan(u), sigma, median)
+
+
+@lowers(aten.log_normal.default)
+def log_normal(b: Builder, input: Value, mean: float = 1.0, std: float = 2.0) -> Value:
+    """exp of normal numbers."""
+    return b.exp(normal(b, input, mean, std))
+
+
+def _float_like(b: Builder, x: Value) -> Value:
+    return x if dt.is_float(x.type.dtype) else b.cast(x, "float32")
+
+
+def _random(b: Builder, input: Value, to: int | None = None) -> Value:
+    """Integers in [0, to), in the type of a tensor; torch cannot export those from a number."""
+    if to is None:
+        raise GraphError(
+            "random_() draws from all numbers that the dtype holds: say from which ones, as "
+            "random_(1000)"
+        )
+    return randint_from(b, 0, to, input.type.shape, input.type.dtype)
+
+
+lowers(aten.random.default, aten.random.to)(_random)
 
 
 @lowers(aten.bernoulli.p)
@@ -209,8 +255,7 @@ def _alpha(b: Builder, x: Value, p: float, shape: Shape) -> Value:
 
 
 @lowers(aten.randperm.default, aten.randint_like.low_dtype)
-@lowers(aten.random.default, aten.geometric.default, aten.cauchy.default)
-@lowers(aten.poisson.default, aten.log_normal.default)
+@lowers(aten.poisson.default)
 def refused(b: Builder, **_: Any) -> NoReturn:
     """Draws of other distributions."""
     raise GraphError(

@@ -356,3 +356,27 @@ def _scaled_size(length: DimLike, factor: float) -> DimLike:
 
 for _target, (_mode, _antialias) in RESIZES.items():
     lowers(_target)(_resize(_mode, _antialias))
+
+
+@lowers(aten.grid_sampler.default, aten.grid_sampler_2d.default)
+def grid_sampler(
+    b: Builder,
+    input: Value,
+    grid: Value,
+    interpolation_mode: int,
+    padding_mode: int,
+    align_corners: bool,
+) -> Value:
+    """Images at computed places."""
+    if interpolation_mode == 2 or input.type.rank != 4:
+        raise GraphError(
+            f"grid_sample of {input.type}: images (B, C, H, W) with mode 'bilinear' or "
+            "'nearest' are supported"
+        )
+    return b.grid_sample(
+        input,
+        grid,
+        mode=("bilinear", "nearest")[interpolation_mode],
+        padding=("zeros", "border", "reflection")[padding_mode],
+        align_corners=align_corners,
+    )

@@ -41,7 +41,6 @@ from ivyport.frontends.torch.inputs import Inputs, bind_inputs, prepare, structu
 from ivyport.frontends.torch.kinds import demand_inputs, placed
 from ivyport.frontends.torch.memory import refuse_memory, written
 from ivyport.frontends.torch.randomness import Quieting
-from ivyport.frontends.torch.recurrent import recurrent_whole
 from ivyport.frontends.torch.regions import tidy
 from ivyport.frontends.torch.replay import (
     asks_for_types,
@@ -51,6 +50,7 @@ from ivyport.frontends.torch.replay import (
 )
 from ivyport.frontends.torch.session import preserved, quiet
 from ivyport.frontends.torch.transforms import NeedsAutograd, transforms_traced
+from ivyport.frontends.torch.whole import operations_whole
 
 _TYPED = ("the source asks for its type, and does something else for an int", None)
 _DRAWS = "it draws from a random generator of Python or numpy"
@@ -176,7 +176,7 @@ def trace(
     plan = dims_.plan_dims(inputs.leaves, dims, time_first=first)
     modules = {paths[0]: m for m, paths in module_names(model).items()}
     attrs = {path: _scalars(module) for path, module in modules.items()}
-    with preserved(model), quiet(), transforms_traced(), recurrent_whole():
+    with preserved(model), quiet(), transforms_traced(), operations_whole():
         given = prepare(model, inputs)
         evaluated, trained, found = _capture_both(model, inputs, plan, probe, train)
     assumed = evaluated.assumed()

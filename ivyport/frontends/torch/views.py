@@ -40,6 +40,8 @@ VIEWS = {
     aten.reshape_as.default,
     aten.mT.default,
     aten.numpy_T.default,
+    aten.diagonal.default,
+    aten.linalg_diagonal.default,
 }
 CUTS = {
     aten.split.Tensor,
@@ -58,6 +60,7 @@ class Views:
         self.env: dict[FxNode, Any] = {}
         self.base: dict[FxNode, FxNode] = {}
         self.stale: set[FxNode] = set()
+        self.made: set[FxNode] = set()  # views that an operation without a rule makes
 
     def track(self, node: FxNode) -> None:
         """Remember that `node` is a view, if its operation makes one."""
@@ -87,7 +90,7 @@ class Views:
             self.stale.discard(node)
             base = self.base[node]
             self.read(base)
-            if node.target in VIEWS:
+            if node.target in VIEWS or node in self.made:
                 self.lower(node)
             else:
                 self.env[node] = self.env[base]

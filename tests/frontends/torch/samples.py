@@ -8,7 +8,9 @@ from __future__ import annotations
 from tests.frontends.torch import (
     samples_array,
     samples_create,
+    samples_linalg,
     samples_nn,
+    samples_order,
     samples_random,
     samples_recurrent,
     samples_shape,
@@ -20,6 +22,8 @@ SAMPLES: list[Sample] = [
     *samples_shape.ROWS,
     *samples_create.ROWS,
     *samples_nn.ROWS,
+    *samples_linalg.ROWS,
+    *samples_order.ROWS,
     *samples_random.ROWS,
     *samples_recurrent.ROWS,
 ]

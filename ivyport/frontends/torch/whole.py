@@ -1,9 +1,10 @@
-"""Lets torch.export see recurrent networks whole, with the number of steps free.
+"""Lets torch.export see recurrent networks and distances whole, with their sizes free.
 
 torch knows the shapes of their results by running its own definition of them in Python, step by
 step, which makes the length of a sequence a constant and takes as long as it is. While a model is
 captured, a definition that only makes results of the right shapes takes its place; where the model
 differentiates in its forward, so that the parts of operations are recorded, it does not.
+`cdist`, which computes the same in two ways, makes a condition of the number of rows.
 """
 
 from __future__ import annotations
@@ -42,38 +43,46 @@ def _shapes(
     return output, *(s.new_empty(s.shape) + flows for s in states)
 
 
+def _distances(
+    x1: torch.Tensor, x2: torch.Tensor, p: float = 2.0, compute_mode: int | None = None
+) -> torch.Tensor:
+    flows = x1.sum() + x2.sum()
+    lead = torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2])
+    return x1.new_empty((*lead, x1.shape[-2], x2.shape[-2])) + flows
+
+
 @contextlib.contextmanager
-def recurrent_whole() -> Iterator[None]:
+def operations_whole() -> Iterator[None]:
     """Replace torch's step-by-step definitions for as long as the context is open."""
-    targets = [
-        aten.lstm.input,
-        aten.gru.input,
-        aten.rnn_tanh.input,
-        aten.rnn_relu.input,
-    ]
-    before = [(t, key, t.py_kernels[key]) for t in targets for key in _KEYS]
+    recurrent = (aten.lstm, aten.gru, aten.rnn_tanh, aten.rnn_relu)
+    shapes = {packet.input: _shapes for packet in recurrent}
+    shapes[aten.cdist.default] = _distances
+    before = [(t, key, t.py_kernels.get(key)) for t in shapes for key in _KEYS]
     try:
         for target, key, kernel in before:
-            _put(target, key, _whole(kernel))
+            _put(target, key, _whole(shapes[target], kernel or target.decompose))
         yield
     finally:
         for target, key, kernel in before:
             _put(target, key, kernel)
 
 
-def _whole(steps: Callable[..., Any]) -> Callable[..., Any]:
+def _whole(shapes: Callable[..., Any], steps: Callable[..., Any]) -> Callable[..., Any]:
     """Shapes alone where an operation is recorded; all `steps` where its parts are."""
 
     @functools.wraps(steps)
     def kernel(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         recorded = proxy_tensor.get_proxy_mode() is None
         if recorded and isinstance(x, FakeTensor):
-            return _shapes(x, *args, **kwargs)
+            return shapes(x, *args, **kwargs)
         return steps(x, *args, **kwargs)
 
     return kernel
 
 
-def _put(target: Any, key: Any, kernel: Callable[..., Any]) -> None:
-    target.py_kernels[key] = kernel
+def _put(target: Any, key: Any, kernel: Callable[..., Any] | None) -> None:
+    if kernel is None:
+        target.py_kernels.pop(key, None)
+    else:
+        target.py_kernels[key] = kernel
     target._dispatch_cache.clear()
