@@ -110,7 +110,7 @@ def compile_port(
     values = source.config()
     narrow = POLICIES[target].narrow
     buffers = {p.source for p in graph.params.values() if p.kind != "parameter"}
-    held = {n: t for n, t in captured.tensors.items() if n in buffers}
+    held = {n: t for n, t in captured.tensors.items() if n in buffers or _has_values(t)}
     emitted = emit(
         graph, values, _docstring(source, target, graph), target=target,
         tensors=source.arrays(held, narrow=narrow),
@@ -176,6 +176,11 @@ def _parts(array: np.ndarray) -> Iterator[np.ndarray]:
     flat = array.reshape(-1) if array.flags.c_contiguous else array.ravel()
     for start in range(0, flat.size, 2**22):
         yield flat[start : start + 2**22]
+
+
+def _has_values(tensor: Any) -> bool:
+    """Whether an array holds numbers and no shape alone."""
+    return hasattr(tensor, "__array__") and not getattr(tensor, "is_meta", False)
 
 
 def other_modes(

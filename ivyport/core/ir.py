@@ -242,7 +242,11 @@ class Graph:
     `fields` says which configuration field set a module's number (``path.attribute``). `sizes`
     says how integers follow from fields: ``path.weight[0]``, ``path.attribute`` or ``path[]`` (the
     length of a list) to ``("field",)`` or an operator with two of fields and numbers; None where
-    nobody has looked.
+    nobody has looked. `initial` says what a fresh construction of the source puts into a parameter,
+    by path: one number, ``"random"`` (drawn) or ``"fixed"`` (always the same); None where that
+    cannot be known. `moved` has for each field what changes with it, by place: the number and
+    the one of another value of the field. `reads` are the fields that the methods of a class
+    read, by its name; None where they may read any.
     """
 
     inputs: list[Value]
@@ -255,6 +259,11 @@ class Graph:
     classes: dict[str, str] = dataclasses.field(default_factory=dict)
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     sizes: dict[str, tuple[Any, ...]] | None = None
+    initial: dict[str, Any] | None = None
+    moved: dict[str, dict[str, tuple[Any, Any]]] = dataclasses.field(
+        default_factory=dict
+    )
+    reads: dict[str, frozenset[str] | None] = dataclasses.field(default_factory=dict)
     name: str = "Model"
     updates: dict[str, Value] = dataclasses.field(default_factory=dict)
     trained: set[str] = dataclasses.field(default_factory=set)

@@ -281,7 +281,9 @@ class Body:
 
     def holes(self, where: tuple[Any, ...], value: Any) -> Any:
         """`value` with the numbers that the class holds as attributes."""
-        return self._holes(where, value)
+        made = self._holes(where, value)
+        self.owner.note(made)
+        return made
 
     # ---- statements
 
@@ -336,7 +338,11 @@ class Body:
             self.owner.dropout(self.call, position, rate) if random else None
         )
         shown = Node(node.op, node.inputs, attrs, node.outputs, node.scope, node.src)
-        return exprs.emit(shown, operands)
+        expr = exprs.emit(shown, operands)
+        pairs = zip(node.inputs, operands, strict=True)
+        parts = [made if isinstance(x, Value) else x for x, made in pairs]
+        self.owner.printed(shown, parts, expr)
+        return expr
 
     def _number(
         self, where: tuple[Any, ...], value: Any, *, shared: bool = False

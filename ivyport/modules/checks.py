@@ -6,7 +6,7 @@ import ast
 import keyword
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
@@ -19,6 +19,7 @@ from ivyport.core.tables import table_sizes
 
 if TYPE_CHECKING:
     from ivyport.modules.body import Body
+    from ivyport.modules.owner import Owner
 
 SYMBOL_NAMES = {"batch": "B", "seq": "S", "decoder_seq": "T", "samples": "L"}
 
@@ -54,8 +55,9 @@ def sizes_checks(graph: Graph, body: Body) -> list[ast.stmt]:
     """One ``check_sizes(T % 2 == 0, ...)`` a condition, and sizes that others give."""
     exprs = body.owner.exprs
     whole, exprs.spell_dim = exprs.spell_dim, partial(_spell_symbol, body)
-    made = [_sizes_check(c, exprs) for c in graph.checks if not c.trained]
-    trained = [_sizes_check(c, exprs) for c in graph.checks if c.trained]
+    owner = body.owner
+    made = [_sizes_check(c, exprs, owner) for c in graph.checks if not c.trained]
+    trained = [_sizes_check(c, exprs, owner) for c in graph.checks if c.trained]
     for value, argument in zip(body.call.inputs, body.arguments, strict=True):
         for axis, size in enumerate(value.type.shape):
             if isinstance(size, Dim) and as_symbol(size) is None:
@@ -80,9 +82,21 @@ def _spell_symbol(body: Body, size: Dim) -> ast.expr | None:
     return None if as_symbol(size) is None else body.spell_size(size)
 
 
-def _sizes_check(check: Check, exprs: Exprs) -> ast.stmt:
-    condition = exprs.binary(check.relation, check.left, check.right)
-    return _condition(condition, check.symbols(), check.line, exprs)
+def _sizes_check(check: Check, exprs: Exprs, owner: Owner) -> ast.stmt:
+    """The check; a number that is a field of the configuration is spelled as that."""
+    shown: list[Any] = []
+    held: list[Any] = []
+    limits: dict[str, ast.expr] = {}
+    for side in (check.left, check.right):
+        line = check.line.short() if check.line else "a size"
+        bound = owner.bound(side, line) if isinstance(side, int) else None
+        shown.append(side if bound is None else pyast.name(bound[0]))
+        held.append(side if bound is None else bound[1])
+        if bound is not None:
+            limits[bound[0]] = bound[1]
+    text = ast.unparse(exprs.binary(check.relation, *shown))
+    condition = exprs.binary(check.relation, *held)
+    return _condition(condition, check.symbols(), check.line, exprs, limits, text)
 
 
 def _condition(
@@ -91,13 +105,14 @@ def _condition(
     line: Line | None,
     exprs: Exprs,
     more: Mapping[str, ast.expr] | None = None,
+    text: str = "",
 ) -> ast.stmt:
-    given = {}
+    given: dict[str, ast.expr] = {}
     for name in sorted(names):
         expr = exprs.const(symbol(name))
         given[expr.id if isinstance(expr, ast.Name) else name] = expr
     given |= more or {}
-    texts = [ast.unparse(condition), *([line.short()] if line else [])]
+    texts = [text or ast.unparse(condition), *([line.short()] if line else [])]
     return _check(exprs.rt("check_sizes", condition, *texts), given)
 
 

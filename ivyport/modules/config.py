@@ -10,7 +10,7 @@ from __future__ import annotations
 import keyword
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 Number = int | float
@@ -99,15 +99,22 @@ class ConfigFields:
         }
         self.used: dict[str, Number] = {}
 
-    def find(self, value: Number, role: str, place: Iterable[str] = ()) -> str | None:
-        """The field that holds `value` in that role, or None."""
+    def find(
+        self,
+        value: Number,
+        role: str,
+        place: Iterable[str] = (),
+        among: Collection[str] | None = None,
+    ) -> str | None:
+        """The field that holds `value` in that role, one of `among` if that is given, or None."""
         role = ALIASES.get(role, role)
         context = set().union(*(words(p) for p in place)) if place else set()
         candidates = [
             (self._score(name, role, context), -position, name)
             for position, (name, held) in enumerate(self.fields.items())
             if type(held) is type(value) and held == value and self._fits(name, role)
-        ]
+            and (among is None or name in among)
+        ]  # fmt: skip
         if not candidates:
             return None
         field = max(candidates)[2]
@@ -123,12 +130,20 @@ class ConfigFields:
                 return field
         return None
 
+    def of_all(self, value: Number, attributes: Iterable[str]) -> str | None:
+        """The field that is proved to set all of these attributes."""
+        fields = {self.proven.get(attribute) for attribute in attributes}
+        field = fields.pop() if len(fields) == 1 else None
+        if field is None or self.fields.get(field) != value:
+            return None
+        self.used[field] = self.fields[field]
+        return field
+
     def size(self, places: Iterable[str | None]) -> tuple[Any, ...] | None:
         """The formula that is proved at all places (keys of `core.ir.Graph.sizes`)."""
         formulas = {(self.sizes or {}).get(p) if p else None for p in places}
         formula = formulas.pop() if len(formulas) == 1 else None
-        names = [part for part in formula or () if isinstance(part, str)]
-        names = [name for name in names if name not in ("*", "//")]
+        names = list(_fields(formula or ()))
         if formula is None or any(name not in self.fields for name in names):
             return None
         self.used |= {name: self.fields[name] for name in names}
@@ -171,3 +186,12 @@ class ConfigFields:
         if role == "features":
             score += "hidden" in own or "model" in own or "embd" in own
         return score
+
+
+def _fields(formula: tuple[Any, ...]) -> Iterator[str]:
+    """The fields of a formula."""
+    for part in formula[1:] if len(formula) > 1 else formula:
+        if isinstance(part, tuple):
+            yield from _fields(part)
+        elif isinstance(part, str):
+            yield part

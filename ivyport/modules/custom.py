@@ -11,7 +11,7 @@ from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
 from ivyport.core.control import all_nodes
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Graph, Param, Value
+from ivyport.core.ir import Graph, Node, Param, Value
 from ivyport.core.ops_custom import Function, functions
 from ivyport.modules.blocks import Blocks
 from ivyport.modules.body import Body
@@ -75,6 +75,15 @@ class _Owner:
         self, where: tuple[Any, ...], value: int | float, *, shared: bool = False
     ) -> int | float:
         return value
+
+    def printed(self, node: Node, operands: Iterable[Any], expr: ast.expr) -> None:
+        pass
+
+    def note(self, value: Any) -> None:
+        pass
+
+    def bound(self, value: int, line: str) -> tuple[str, ast.expr] | None:
+        return None
 
     def dropout(self, call: CallNode, position: int, rate: float) -> ast.expr:
         raise GraphError("a function with its own derivative draws random numbers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -13,27 +14,25 @@ from ivyport.core.errors import GraphError
 from ivyport.core.ir import Param, Value
 from ivyport.modules.body import Body
 from ivyport.modules.classes import ClassDef, Library
-from ivyport.modules.config import ConfigFields, plausible, words
-from ivyport.modules.formulas import Formula, Formulas
+from ivyport.modules.config import ConfigFields, words
+from ivyport.modules.fixed import Fixed
+from ivyport.modules.formulas import UNKNOWN, Formula, Formulas
 from ivyport.modules.framework import Target
-from ivyport.modules.frozen import Frozen, first_index
+from ivyport.modules.freezing import freezing
+from ivyport.modules.frozen import Frozen
 from ivyport.modules.instances import Instance
 from ivyport.modules.layout import Group, Key, Layout
-from ivyport.modules.literals import Where
-from ivyport.modules.places import places, spelled
+from ivyport.modules.numbers import Numbers
 from ivyport.modules.runs import Run
 from ivyport.modules.signature import Signature
 from ivyport.modules.tree import CallNode, under
 
 SINGULAR = {"h": "block", "blocks": "block", "block": "block", "stages": "stage"}
-SIZES = ("shape", "sizes", "index", "stop")  # attributes that hold lengths of axes
 # Words of an attribute's name that make it plausible as a length or as a factor.
 REPEATS = words("blocks layers repeats iterations steps rounds")
-# Numbers too common for an attribute of that value to be their name.
-PLAIN = {0, 1, 2, -1}
 
 
-class ClassEmitter:
+class ClassEmitter(Numbers):
     """Emits one class; also the `Owner` that its method bodies ask."""
 
     def __init__(
@@ -50,6 +49,7 @@ class ClassEmitter:
         frozen: list[Frozen],
         signature: Signature,
         formulas: Formulas,
+        fixed: Fixed,
     ) -> None:
         self.definition = definition
         self.library = library
@@ -64,6 +64,7 @@ class ClassEmitter:
         self.frozen = frozen
         self.signature = signature
         self.formulas = formulas
+        self.fixed = fixed
         self.me = definition.first
         self.blocks = target.blocks
         self.uses_config = False
@@ -106,14 +107,22 @@ class ClassEmitter:
 
     def _module(self, call: CallNode) -> ast.expr:
         if under(call.path, self.me.path):
-            return self._reach(self.me, call.path, pyast.name("self"))
+            self._note_index(call.path)
+            return self.reach(self.me, call.path, pyast.name("self"))
         for name, instance in self.me.shared.items():
             if instance.path == call.path:
                 slot = self.layout.slots[f"shared {name}"]
                 return slot.on(pyast.name("self"))
         raise GraphError(f"{self.me.path!r} cannot reach module {call.path!r}")
 
-    def _reach(self, start: Instance, path: str, expr: ast.expr) -> ast.expr:
+    def _note_index(self, path: str) -> None:
+        """A body that calls one item of a list is of that list's length."""
+        parts = self.me.relative(path).split(".")
+        for at, part in enumerate(parts):
+            if part.isdigit():
+                self.fixed.constant(self.below(f".{'.'.join(parts[:at])}[]"))
+
+    def reach(self, start: Instance, path: str, expr: ast.expr) -> ast.expr:
         """The attribute chain from `start` down to the instance at `path`."""
         while start.path != path:
             relative = start.relative(path)
@@ -133,14 +142,14 @@ class ClassEmitter:
         owner, relative = self.owners[value]
         if not under(owner.path, self.me.path):
             return None
-        expr = self.target.read(self._attribute_of(owner, relative))
+        expr = self.target.read(self.attribute_of(owner, relative))
         if owner.layer is None:
             return expr
         return self.target.transposed(self.exprs, expr, owner.layer.params[relative])
 
-    def _attribute_of(self, owner: Instance, relative: str) -> ast.expr:
+    def attribute_of(self, owner: Instance, relative: str) -> ast.expr:
         """The attribute that holds a parameter."""
-        holder = self._reach(self.me, owner.path, pyast.name("self"))
+        holder = self.reach(self.me, owner.path, pyast.name("self"))
         if owner.layer is None:
             return self.layouts[owner].slots[relative].on(holder)
         spec = owner.layer.params[relative]
@@ -149,7 +158,7 @@ class ClassEmitter:
     def update(self, param: Param, new: ast.expr) -> ast.stmt:
         """The statement that gives a buffer its new value."""
         owner, relative = self.owners[param.value]
-        holder = self._reach(self.me, owner.path, pyast.name("self"))
+        holder = self.reach(self.me, owner.path, pyast.name("self"))
         return self.target.update(self.layouts[owner].slots[relative].on(holder), new)
 
     def training(self) -> ast.expr:
@@ -161,70 +170,6 @@ class ClassEmitter:
         """The expression of some parameter in reach, None if there is none."""
         found = (self.param(value) for value in self.owners)
         return next((expr for expr in found if expr is not None), None)
-
-    def number(
-        self, where: Where, value: int | float, *, shared: bool = False
-    ) -> int | float:
-        """`value` as ``self.<name>`` where it varies or the source has a name for it."""
-        name = self.definition.argument_of.get(where)
-        if name is not None:
-            self.numbers[name] = pyast.name(name)
-            return pyast.hole(value, pyast.attribute(pyast.name("self"), name))
-        name = None if shared else self._attribute(where, value)
-        if name is None:
-            return value if shared else self._half(where, value)
-        if name not in self.numbers:
-            self.layout.free(name)
-            self.numbers[name] = self._constant(value, name, where)
-        return pyast.hole(value, pyast.attribute(pyast.name("self"), name))
-
-    def _half(self, where: Where, value: int | float) -> int | float:
-        """``self.head_dim // 2``, where rotary embeddings cut a head in two."""
-        if where[0] != "attr" or where[3] != "index" or not isinstance(value, int):
-            return value
-        name = self._attribute(where, 2 * value)
-        if name is None or not {"head", "dim"} <= words(name):
-            return value
-        whole = self.number(where, 2 * value)
-        return pyast.hole(value, self.exprs.binary("//", whole, 2))
-
-    def _attribute(self, where: Where, value: int | float) -> str | None:
-        """The attribute that holds `value` on every instance and is named like its use."""
-        role = "shape" if where[0] == "attr" and where[3] in SIZES else "factor"
-        if value in PLAIN or (role == "factor" and isinstance(value, int)):
-            return None
-        names = [
-            k
-            for k, v in self.attrs.get(self.me.path, {}).items()
-            if type(v) is type(value) and v == value and k.isidentifier()
-        ]
-        names = [
-            n
-            for n in names
-            if plausible(n, role)
-            and (n in self.numbers or n not in self.layout.taken)
-            and n not in self.definition.arguments
-            and all(self.attrs.get(i.path, {}).get(n) == value
-                    for i in self.definition.instances)
-        ]  # fmt: skip
-        return names[0] if names else None
-
-    def _constant(self, value: int | float, name: str, where: Where) -> ast.expr:
-        if self._proves(value):
-            return self._size(value, self._below(f".{name}"))
-        field = self.config.exact(value, name)
-        quotient = None if field else self.config.head_size(value, name)
-        if quotient is not None:
-            self.uses_config = True
-            width, heads = (pyast.name(f"config.{f}") for f in quotient)
-            return self.exprs.binary("//", width, heads)
-        if field is None:
-            role = next((str(p) for p in reversed(where) if isinstance(p, str)), "")
-            field = self.config.find(value, role, [name]) if role != "shape" else None
-        if field is None:
-            return self.exprs.const(value)
-        self.uses_config = True
-        return pyast.attribute(pyast.name("config"), field)
 
     def dropout(self, call: CallNode, position: int, rate: float) -> ast.expr:
         """The attribute of the dropout layer for an operation in the body; one a rate."""
@@ -242,9 +187,7 @@ class ClassEmitter:
         )
         if (rate, axes) not in self.dropouts:
             place = [self.definition.cls, "attentionop" if attention else ""]
-            expr = self._init_number(
-                where, rate, "rate", place, self._rate_attributes()
-            )
+            expr = self.init_number(where, rate, "rate", place, self._rate_attributes())
             name = self.layout.free("drop_path" if axes else "dropout")
             self.dropouts[rate, axes] = (name, expr, axes)
         return pyast.attribute(pyast.name("self"), self.dropouts[rate, axes][0])
@@ -293,6 +236,7 @@ class ClassEmitter:
         start = int(slot.keys[-1])
         if start == 0 and count == len(whole):
             return expr
+        self._note_index(run.calls[0].path)
         lower = ast.Constant(start) if start else None
         upper = None if start + count == len(whole) else ast.Constant(start + count)
         return pyast.subscript(expr, ast.Slice(lower, upper, None))
@@ -309,7 +253,9 @@ class ClassEmitter:
             ]  # fmt: skip
             name = self.layout.free(named[0] if named else "num_repeats")
             self.layout.names[role] = name
-            self.numbers[name] = self._length(count, name)
+            self.numbers[name] = self.length(count, name)
+            if isinstance(self.numbers[name], ast.Constant):
+                self.fixed.body(self.definition, count, None)
         name = self.layout.names[role]
         return pyast.call(
             pyast.name("range"), [pyast.attribute(pyast.name("self"), name)]
@@ -359,8 +305,12 @@ class ClassEmitter:
             pyast.assign(pyast.attribute(self_, name), value)
             for name, value in self.numbers.items()
         ]
-        frozen = self._freeze()
+        tables = self._tables()
+        frozen = [*freezing(self, tables), *tables.values()]
         body = [*body, *numbers, *children, *late, *own, *dropouts, *frozen]
+        if not self.me.path and "Unset" in self.target.classes:
+            self.target.classes.add("name_unset")
+            body.append(ast.Expr(pyast.call(pyast.name("name_unset"), [self_])))
         arguments = [self.layout.slots[f"shared {n}"].attr for n in self.me.shared]
         arguments += list(self.definition.arguments)
         if self.uses_config:
@@ -374,7 +324,7 @@ class ClassEmitter:
             full = f"{self.me.path}.{path}" if self.me.path else path
             known = [f"{full}.{a}" for a in ("p", "eps", "variance_epsilon", "epsilon")]
             numbers = {
-                name: self._init_structure(
+                name: self.init_structure(
                     ("layer", path, name), value, name, place, known
                 )
                 for name, value in child.layer.numbers.items()
@@ -388,14 +338,14 @@ class ClassEmitter:
         for instance in child.shared.values():
             args.append(self._shared_expr(instance))
         kwargs = {
-            name: self._init_number(("child", path, name), value, name, [path])
+            name: self.init_number(("child", path, name), value, name, [path])
             for name, value in self.library.arguments(child).items()
         }
         return self.target.child(definition.name, args, kwargs)
 
     def _shared_expr(self, instance: Instance) -> ast.expr:
         if under(instance.path, self.me.path):
-            return self._reach(self.me, instance.path, pyast.name("self"))
+            return self.reach(self.me, instance.path, pyast.name("self"))
         for name, other in self.me.shared.items():
             if other is instance:
                 return self.layout.slots[f"shared {name}"].on(pyast.name("self"))
@@ -429,8 +379,9 @@ class ClassEmitter:
             else:
                 groups.append((expr, 1))
         if len(groups) == 1 and len(made) > 1:
-            length = self._length(len(made), f"{path.rpartition('.')[0]}[]")
+            length = self.length(len(made), f"{path.rpartition('.')[0]}[]")
             return self.target.list_of(pyast.repeated(made[0], length), trained)
+        self.fixed.constant(self.below(f".{path.rpartition('.')[0]}[]"))
         items: list[ast.expr] = []
         for expr, count in groups:
             if count > 2:
@@ -439,76 +390,6 @@ class ClassEmitter:
             else:
                 items += [expr] * count
         return self.target.list_of(ast.List(items, ast.Load()), trained)
-
-    def _proves(self, value: int | float) -> bool:
-        """Whether the source was asked where its integers come from."""
-        return type(value) is int and self.config.sizes is not None
-
-    def _below(self, place: str) -> list[str]:
-        """A place of the class in each instance."""
-        instances = self.definition.instances
-        return [f"{i.path}{place}".lstrip(".") for i in instances]
-
-    def _size(self, value: int | float, found: Iterable[str | None]) -> ast.expr:
-        """An integer as fields of the configuration, where that is proved."""
-        formula = self.config.size(found)
-        if formula is None:
-            return self.exprs.const(value)
-        self.uses_config = True
-        return spelled(self.exprs, formula)
-
-    def _length(self, count: int, place: str) -> ast.expr:
-        if self._proves(count):
-            return self._size(count, self._below(f".{place}"))
-        field = self.config.find(
-            count, "length", [place, self.definition.cls, self.me.path]
-        )
-        if field is None:
-            return ast.Constant(count)
-        self.uses_config = True
-        return pyast.attribute(pyast.name("config"), field)
-
-    def _init_number(
-        self,
-        where: Where,
-        value: int | float,
-        role: str,
-        place: list[str],
-        attributes: Iterable[str] = (),
-    ) -> ast.expr:
-        name = self.definition.argument_of.get(where)
-        if name is not None:
-            return pyast.name(name)
-        if self._proves(value):
-            found = (
-                key
-                for instance in self.definition.instances
-                for key in places(instance, where, value, self.library)
-            )
-            return self._size(value, found)
-        field = self.config.of(value, *attributes)
-        field = field or self.config.find(value, role, place)
-        if field is None:
-            return self.exprs.const(value)
-        self.uses_config = True
-        return pyast.attribute(pyast.name("config"), field)
-
-    def _init_structure(
-        self,
-        where: Where,
-        value: Any,
-        role: str,
-        place: list[str],
-        attributes: Iterable[str] = (),
-    ) -> ast.expr:
-        if isinstance(value, tuple):
-            return pyast.tuple_of(
-                self._init_structure((*where, i), v, role, place, attributes)
-                for i, v in enumerate(value)
-            )
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return self._init_number(where, value, role, place, attributes)
-        return self.exprs.const(value)
 
     def _parameter(self, path: str, param: Param, done: set[str]) -> ast.stmt | None:
         """The statement that makes a parameter, or the whole container that holds it."""
@@ -534,66 +415,52 @@ class ClassEmitter:
 
     def _initial(self, path: str, param: Param) -> ast.expr:
         frozen = Frozen(path, param=True) in self.frozen
-        return self.target.parameter(param, self._shape(path, param), frozen=frozen)
+        start = self._start(i.params[path] for i in self.definition.instances)
+        shape = self._shape(path, param)
+        return self.target.parameter(param, shape, frozen, start)
 
-    def _freeze(self) -> list[ast.stmt]:
-        """What the source freezes; a run of modules in a list is a loop."""
-        statements: list[ast.stmt] = []
-        lists: dict[tuple[str, str], list[int]] = {}
-        for item in self.frozen:
-            if item.param:
-                # A parameter of its own is made frozen.
-                if item.path not in self.me.params:
-                    statements.append(self._freeze_param(item.path))
-                continue
-            head, index, tail = first_index(item.path)
-            if head in self.layout.lists and f"{head}.{index}" in self.me.children:
-                lists.setdefault((head, tail), []).append(int(index))
-                continue
-            path = f"{self.me.path}.{item.path}".strip(".")
-            target = pyast.name("self")
-            if item.path:
-                target = self._reach(self.me, path, target)
-            statements.append(self.target.freeze(target))
-        for (head, tail), indices in lists.items():
-            statements += self._freeze_list(head, tail, indices)
-        return statements
+    def _start(self, params: Iterable[Param]) -> Formula | None:
+        """What all of these parameters start as, by the configuration where that is proved."""
+        params = list(params)
+        found = {self.formulas.start(p) for p in params}
+        start = found.pop() if len(found) == 1 else None
+        if start is None or start.kind != "full" or start is UNKNOWN:
+            return start
+        fields = {self.config.of(start.number, p.source) for p in params}
+        field = fields.pop() if len(fields) == 1 else None
+        if field is None:
+            return start
+        self.uses_config = True
+        number = pyast.hole(start.number, pyast.name(f"config.{field}"))
+        return dataclasses.replace(start, number=number)
 
-    def _freeze_param(self, path: str) -> ast.stmt:
-        absolute = f"{self.me.path}.{path}".strip(".")
-        owner, relative = next(
-            (o, r)
-            for o, r in self.owners.values()
-            if f"{o.path}.{r}".strip(".") == absolute
-        )
-        return self.target.freeze_param(self._attribute_of(owner, relative))
-
-    def _freeze_list(self, head: str, tail: str, indices: list[int]) -> list[ast.stmt]:
-        """``for layer in self.layers[:6]: freeze(layer.attention)``."""
-        count = len(self.layout.lists[head])
-        first, last = indices[0], indices[-1] + 1
-        whole = self.layout.slots[f"{head}.{first}"].container.on(pyast.name("self"))
-        if indices != list(range(first, last)) or len(indices) < 3:
-            paths = (".".join(p for p in (head, str(i), tail) if p) for i in indices)
-            full = (f"{self.me.path}.{path}".strip(".") for path in paths)
-            found = (self._reach(self.me, p, pyast.name("self")) for p in full)
-            return [self.target.freeze(expr) for expr in found]
-        if len(indices) < count:
-            lower = ast.Constant(first) if first else None
-            upper = ast.Constant(last) if last < count else None
-            whole = pyast.subscript(whole, ast.Slice(lower, upper, None))
-        elif not tail:
-            return [self.target.freeze(whole)]
-        child = self.me.children[f"{head}.{first}"]
-        item = pyast.name("layer")
-        if tail:
-            item = self._reach(child, f"{child.path}.{tail}", item)
-        name = ast.Name("layer", ast.Store())
-        return [ast.For(name, whole, [self.target.freeze(item)], [], lineno=0)]
+    def _tables(self) -> dict[str, ast.stmt]:
+        """Frozen weights of layers that are no draw: ``self.positions.embedding = ...``."""
+        made: dict[str, ast.stmt] = {}
+        for path, child in self.me.children.items():
+            for name, spec in child.layer.params.items() if child.layer else ():
+                found = {
+                    self.formulas.frozen_layer(p)
+                    for i in self.definition.instances
+                    if (p := i.children[path].params.get(name)) and not p.trainable
+                }
+                start = found.pop() if len(found) == 1 else None
+                if start is None or spec.transforms:
+                    continue
+                assert child.layer is not None
+                shape = pyast.tuple_of(
+                    self.init_structure(("layer", path, n), v, n, [path, child.cls])
+                    for n, v in list(child.layer.numbers.items())[:2]
+                )
+                value = self.target.parameter(child.params[name], shape, True, start)
+                slot = self.layout.slots[path].on(pyast.name("self"))
+                key = f"{path}.{name}"
+                made[key] = pyast.assign(pyast.attribute(slot, spec.attr), value)
+        return made
 
     def _shape(self, path: str, param: Param) -> ast.expr:
         return pyast.tuple_of(
-            self._init_number(("param", path, f"size_{axis}"), size, "features", [path])
+            self.init_number(("param", path, f"size_{axis}"), size, "features", [path])
             for axis, size in enumerate(param.type.shape)
             if isinstance(size, int)
         )

@@ -19,6 +19,7 @@ from ivyport.modules.classes import ClassDef, Library, classify
 from ivyport.modules.config import ConfigFields
 from ivyport.modules.custom import define
 from ivyport.modules.emit import ClassEmitter
+from ivyport.modules.fixed import Fixed
 from ivyport.modules.formulas import Formulas
 from ivyport.modules.framework import Framework, framework
 from ivyport.modules.frozen import frozen_by_class
@@ -69,8 +70,9 @@ class FileEmitter:
         self.runtime, self.layers = framework.runtime()
         self.graph = graph
         self.docstring = docstring
-        self.formulas = Formulas(graph, tensors)
+        self.formulas = Formulas(graph, tensors, config)
         self.fields = ConfigFields(config, graph.fields, graph.sizes)
+        self.fixed = Fixed(graph, self.fields.fields)
         self.exprs = Exprs(dict(framework.rules), self.runtime, framework.dtypes)
         self.target = framework.target(self.exprs)
         self.records: dict[str, tuple[str, ast.ClassDef]] = {}
@@ -102,8 +104,12 @@ class FileEmitter:
             "Frozen",
             "SharedDropout",
             "Unset",
+            "demand_traced",
             "freeze",
             *LOADING,
+            "llama3_frequencies",
+            "name_unset",
+            "sinusoids",
         }  # made for single operations, too
         sources = pyast.helper_sources(self.layers, kinds)
         kinds_of = (ast.ClassDef, ast.FunctionDef)
@@ -141,6 +147,7 @@ class FileEmitter:
                 definition, self.library, self.layouts, self.exprs, self.target,
                 self.fields, self.graph.attrs, owners, needs_config,
                 frozen.get(definition.name, []), signature, self.formulas,
+                self.fixed,
             )  # fmt: skip
             classes.append(emitter.run(self._results, self._preamble))
             hidden |= emitter.hidden
@@ -241,18 +248,25 @@ class FileEmitter:
         return f"{base or name}Config"
 
     def _config_class(self, name: str) -> ast.stmt:
-        fields: list[ast.stmt] = []
+        body: list[ast.stmt] = []
+        shown = {*self.fields.used, *self.fixed.read}
         for field, value in self.fields.fields.items():
-            if field in self.fields.used:
+            if field in shown:
                 target = ast.Name(field, ast.Store())
                 annotation = pyast.name(type(value).__name__)
-                fields.append(
+                body.append(
                     ast.AnnAssign(target, annotation, self.exprs.const(value), 1)
                 )
+        lines = {f: ast.Constant(v) for f, v in self.fixed.lines.items() if f in shown}
+        if lines:
+            self.target.classes.add("demand_traced")
+            demand = pyast.call(pyast.name("demand_traced"), [pyast.name("self")])
+            demand.keywords = [ast.keyword(f, lines[f]) for f in sorted(lines)]
+            body.append(pyast.function("__post_init__", ["self"], [ast.Expr(demand)]))
         decorator = pyast.call(
             pyast.name("dataclasses.dataclass"), frozen=ast.Constant(True)
         )
-        return ast.ClassDef(name, [], [], fields, [decorator])
+        return ast.ClassDef(name, [], [], body, [decorator])
 
     def _loading(self, name: str, config: str | None) -> list[ast.stmt]:
         """The methods that load a saved folder and write one."""
@@ -275,14 +289,13 @@ class FileEmitter:
         aliases: list[ast.stmt],
     ) -> list[ast.stmt]:
         loading = set(LOADING) - set([] if config else ["config_values"])
+        described = [self._config_class(config)] if config else []
         layers = [
             *pyast.helper_sources(writing, loading),
             *pyast.helper_sources(self.layers, {*self.target.classes, *loading}),
         ]
         helpers = pyast.helper_sources(self.runtime, self.exprs.helpers)
-        body: list[ast.stmt] = []
-        if config:
-            body.append(self._config_class(config))
+        body: list[ast.stmt] = [*described]
         body += [made for _, made in self.records.values()]
         body += [*helpers, *layers, *aliases, *classes]
         imports = _imports(body, self.framework)

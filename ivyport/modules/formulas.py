@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -35,24 +35,56 @@ class Formula:
         kind: ``full``: one number; ``arange``: 0, 1, 2, ... along `axis`, the only one that is
             longer than 1; ``tril`` and ``triu``: one number in a triangle of the last
             two axes, 0 elsewhere; ``frequencies``: ``1 / number ** (arange(0, 2 n, 2) / 2 n)``
-            along `axis`.
+            along `axis`; ``sinusoids``: a table of sines and cosines of positions, the longest of
+            wavelength ``2 pi number``; ``llama3_frequencies``: frequencies of base `number` that
+            Llama 3 stretches by `values` (factor, low, high, original length).
         number: see `kind`; unused by ``arange``.
         diagonal: where the triangle begins.
         axis: see `kind`.
+        flags: arguments of the function that makes ``sinusoids``.
+        values: see `kind`; of ``frequencies``: the factor that they are divided by, if any.
     """
 
-    kind: Literal["full", "arange", "tril", "triu", "frequencies"]
+    kind: Literal[
+        "full",
+        "arange",
+        "tril",
+        "triu",
+        "frequencies",
+        "sinusoids",
+        "llama3_frequencies",
+    ]
     number: float = 0
     diagonal: int = 0
     axis: int = 0
+    flags: tuple[str, ...] = ()
+    values: tuple[float, ...] = ()
+
+    @property
+    def helpers(self) -> set[str]:
+        """Functions that a file needs to compute it."""
+        return {str(self.kind)} & {"sinusoids", "llama3_frequencies"}
+
+
+# What a parameter holds that nobody draws and no formula gives: it comes with the weights.
+UNKNOWN = Formula("full", float("nan"))
 
 
 class Formulas:
-    """The formulas of a graph's buffers; `tensors` has the source's by `Param.source`."""
+    """The formulas of a graph's buffers; `tensors` has the source's by `Param.source`.
 
-    def __init__(self, graph: Graph, tensors: Mapping[str, Any]) -> None:
+    `config` is the source's configuration: numbers of a formula that the values do not tell.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        tensors: Mapping[str, Any],
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         self.graph = graph
         self.tensors = tensors
+        self.scaled = list(_scaled(config or {}))
 
     def of(self, param: Param) -> Formula | None:
         """What the source's constructor puts into a buffer, None where that is not known."""
@@ -60,13 +92,8 @@ class Formulas:
         name = param.place.rpartition(".")[2]
         if ("BatchNorm" in cls or "InstanceNorm" in cls) and name in STATISTICS:
             return Formula("full", STATISTICS[name])
-        sizes = [size for size in param.type.shape if isinstance(size, int)]
-        if param.source not in self.tensors or np.prod(sizes) > MOST_VALUES:
-            return None
-        array = np.asarray(self.tensors[param.source])
-        for transform in folds.transforms(param):
-            array = transform.apply(array)
-        found = recognised(array)
+        array = self._array(param)
+        found = None if array is None else recognised(array, self.scaled)
         if found is None or found.kind != "full":
             return found if param.path not in self.graph.updates else None
         # Other numbers in a checkpoint's buffer may have been learned, and what the model
@@ -75,9 +102,68 @@ class Formulas:
         known = param.kind == "constant" or found.number in plain
         return found if known else None
 
+    def start(self, param: Param) -> Formula | None:
+        """What the source's constructor puts into a parameter, None where it draws it.
 
-def recognised(array: np.ndarray) -> Formula | None:
+        `UNKNOWN` is the answer for a frozen one of which that is not known.
+        """
+        drawn = self.graph.initial or {}
+        known = drawn.get(param.source)
+        if known == "random":
+            return None
+        if isinstance(known, int | float):
+            return Formula("full", known)
+        if param.trainable and (known is None and self.graph.initial is not None):
+            return None
+        array = self._array(param)
+        found = None if array is None else recognised(array)
+        if found is not None and found.kind == "full":
+            # One element says nothing: any number that was learned is as good.
+            many = array is not None and array.size > 1 and param.trainable
+            found = found if many or found.number in (0, 1) else None
+        if param.trainable:
+            plain = found is not None and (known == "fixed" or found.kind == "full")
+            return found if plain else None
+        return found or UNKNOWN
+
+    def frozen_layer(self, param: Param) -> Formula | None:
+        """The same for a frozen parameter of a library's layer, which draws as a rule."""
+        found = self.start(param)
+        fixed = (self.graph.initial or {}).get(param.source) == "fixed"
+        table = found is not None and found.kind not in ("full", "arange")
+        return found if table or (fixed and found is UNKNOWN) else None
+
+    def _array(self, param: Param) -> np.ndarray | None:
+        """The source's values as the graph holds them; None for those that are not at hand."""
+        sizes = [size for size in param.type.shape if isinstance(size, int)]
+        if param.source not in self.tensors or np.prod(sizes) > MOST_VALUES:
+            return None
+        array = np.asarray(self.tensors[param.source])
+        for transform in folds.transforms(param):
+            array = transform.apply(array)
+        return array
+
+
+def _scaled(config: Mapping[str, Any]) -> Iterator[Formula]:
+    """Stretched frequencies that a configuration speaks of, at any depth."""
+    names = (
+        "rope_theta", "factor", "low_freq_factor", "high_freq_factor",
+        "original_max_position_embeddings",
+    )  # fmt: skip
+    for value in config.values():
+        if isinstance(value, Mapping):
+            yield from _scaled(value)
+    kind = config.get("rope_type", config.get("type"))
+    numbers = [config.get(name) for name in names]
+    if kind == "llama3" and all(isinstance(n, int | float) for n in numbers):
+        base, *values = (float(n) for n in numbers if n is not None)
+        yield Formula("llama3_frequencies", base, values=tuple(values))
+
+
+def recognised(array: np.ndarray, scaled: Iterable[Formula] = ()) -> Formula | None:
     """The formula of an array's values, exact but for the rounding of frequencies.
+
+    `scaled` are formulas to try with frequencies that are no powers of one base.
 
     >>> recognised(np.tri(3, dtype=bool)).kind
     'tril'
@@ -95,8 +181,8 @@ def recognised(array: np.ndarray) -> Formula | None:
     if array.size == array.shape[axis]:
         if (flat == np.arange(flat.size)).all() and array.dtype.kind != "b":
             return Formula("arange", axis=axis)
-        return _frequencies(flat, axis) if array.dtype == np.float32 else None
-    return _triangle(array)
+        return _frequencies(flat, axis, scaled) if array.dtype == np.float32 else None
+    return _triangle(array) or _sinusoids(array)
 
 
 def _number(value: Any) -> Any:
@@ -106,17 +192,35 @@ def _number(value: Any) -> Any:
     return float(np.format_float_scientific(value, unique=True))
 
 
-def _frequencies(flat: np.ndarray, axis: int) -> Formula | None:
+def _frequencies(
+    flat: np.ndarray, axis: int, scaled: Iterable[Formula]
+) -> Formula | None:
     """The base is a whole number, as everywhere; one number is found from the last value."""
     count = flat.size
-    if flat[0] != 1 or not 0 < flat[-1] < 1:
+    steps = np.arange(count) / count
+    for formula in scaled:
+        values = _stretched(1.0 / formula.number**steps, *formula.values)
+        if np.allclose(flat, values, rtol=ROUNDING, atol=0):
+            return dataclasses.replace(formula, axis=axis)
+    if not (0 < flat[-1] < flat[0] <= 1):
         return None
-    base = float(f"{float(flat[-1]) ** (-count / (count - 1)):.5g}")
+    factor = float(f"{1 / float(flat[0]):.5g}")
+    rate = float(flat[-1]) / float(flat[0])
+    base = float(f"{rate ** (-count / (count - 1)):.5g}")
     if base != round(base):
         return None
-    values = 1.0 / base ** (np.arange(count) / count)
+    values = 1.0 / base**steps / factor
     close = np.allclose(flat, values, rtol=ROUNDING, atol=0)
-    return Formula("frequencies", base, axis=axis) if close else None
+    divided = () if factor == 1 else (factor,)
+    return Formula("frequencies", base, axis=axis, values=divided) if close else None
+
+
+def _stretched(
+    rates: np.ndarray, factor: float, low: float, high: float, length: float
+) -> np.ndarray:
+    """Long waves are stretched by `factor`, short ones kept, those between in part."""
+    kept = np.clip((length * rates / (2 * np.pi) - low) / (high - low), 0, 1)
+    return kept * rates + (1 - kept) * rates / factor
 
 
 def _triangle(array: np.ndarray) -> Formula | None:
@@ -136,23 +240,70 @@ def _triangle(array: np.ndarray) -> Formula | None:
     return None
 
 
+def _sinusoids(array: np.ndarray) -> Formula | None:
+    """A table whose row is the position and whose columns are sines and cosines."""
+    sizes = [size for size in array.shape if size > 1]
+    if len(sizes) != 2 or array.dtype != np.float32:
+        return None
+    table = array.reshape(sizes)
+    length, width = sizes
+    if width % 2 or width < 4:
+        return None
+    halves = not table[0, : width // 2].any()
+    sines, cosines = (
+        (table[:, : width // 2], table[:, width // 2 :])
+        if halves
+        else (table[:, ::2], table[:, 1::2])
+    )
+    if sines[0].any() or (cosines[0] != 1).any():
+        return None
+    steps = np.arange(width // 2)
+    angle = float(np.arctan2(sines[1, -1], cosines[1, -1]))
+    # The angles are rounded to float32 before the sine is taken.
+    rounding = length * 2.0**-21
+    found = []
+    for last in (False, True):
+        count = width // 2 - last
+        base = float(f"{angle ** (-count / (width // 2 - 1)):.5g}") if angle > 0 else 0
+        if base < 2 or base != round(base):
+            continue
+        angles = np.arange(length)[:, None] * base ** (-steps / count)
+        error = max(
+            np.abs(np.sin(angles) - sines).max(), np.abs(np.cos(angles) - cosines).max()
+        )
+        if error <= rounding:
+            named = {"halves": halves, "last": last}
+            flags = tuple(n for n in named if named[n])
+            found.append(Formula("sinusoids", base, flags=flags))
+    # Both can be right for one width; people choose round numbers.
+    return min(found, key=lambda f: len(str(int(f.number)).rstrip("0")), default=None)
+
+
 def spelled(
     exprs: Exprs, formula: Formula, shape: ast.expr, dtype: ast.expr
 ) -> ast.expr:
     """The formula as code; ``jnp`` and ``torch`` have these functions in common."""
     module = exprs.dtype_prefix
-    if formula.kind in ("arange", "frequencies"):
+    if formula.kind in ("arange", "frequencies", "llama3_frequencies"):
         assert isinstance(shape, ast.Tuple)
         size = shape.elts[formula.axis]
         if formula.kind == "arange":
             made = exprs.call(f"{module}.arange", size, dtype=dtype)
+        elif formula.kind == "llama3_frequencies":
+            function = pyast.name(formula.kind)
+            width = _double(exprs, size)
+            made = exprs.call(function, width, formula.number, *formula.values)
         else:
             double = _double(exprs, size)
             steps = exprs.call(f"{module}.arange", 0, double, 2)
             power = exprs.binary("/", steps, double)
             made = exprs.binary("/", 1.0, exprs.binary("**", formula.number, power))
+            for factor in formula.values:
+                made = exprs.binary("/", made, factor)
         alone = len(shape.elts) == 1
         return made if alone else exprs.method(made, "reshape", shape)
+    if formula.kind == "sinusoids":
+        return _table(exprs, formula, shape)
     filled = _filled(exprs, formula.number, shape, dtype)
     if formula.kind == "full":
         return filled
@@ -186,3 +337,31 @@ def _double(exprs: Exprs, size: ast.expr) -> ast.expr:
     ):
         return size.left
     return exprs.binary("*", 2, size)
+
+
+def _table(exprs: Exprs, formula: Formula, shape: ast.expr) -> ast.expr:
+    """``sinusoids(512, 64)``."""
+    assert isinstance(shape, ast.Tuple)
+    sizes = [
+        s for s in shape.elts if not (isinstance(s, ast.Constant) and s.value == 1)
+    ]
+    base = pyast.OMIT if formula.number == 10000.0 else formula.number
+    flags = dict.fromkeys(formula.flags, True)
+    made = exprs.call(pyast.name("sinusoids"), *sizes, base=base, **flags)
+    return (
+        made if len(sizes) == len(shape.elts) else exprs.method(made, "reshape", shape)
+    )
+
+
+def initial(
+    exprs: Exprs, formula: Formula, shape: ast.expr, dtype: ast.expr, plain: bool
+) -> ast.expr:
+    """What a parameter starts as: ``jnp.ones(4)``; `plain` says that its dtype is float32."""
+    if formula.kind != "full":
+        return spelled(exprs, formula, shape, dtype)
+    given = pyast.OMIT if plain else dtype
+    number = formula.number
+    if type(number) in (int, float) and number in (0, 1):
+        name = ("zeros", "ones")[int(number)]
+        return exprs.call(f"{exprs.dtype_prefix}.{name}", shape, dtype=given)
+    return exprs.call(f"{exprs.dtype_prefix}.full", shape, number, dtype=given)

@@ -63,9 +63,17 @@ class Target(Protocol):
         """Constructor call of a dropout layer."""
 
     def parameter(
-        self, param: Param, shape: ast.expr, frozen: bool = False
+        self,
+        param: Param,
+        shape: ast.expr,
+        frozen: bool = False,
+        formula: Formula | None = None,
     ) -> ast.expr:
-        """A parameter of that shape, not trained if `frozen`."""
+        """A parameter of that shape, not trained if `frozen`.
+
+        It starts as `formula` says, drawn without one; a frozen one whose formula is
+        `formulas.UNKNOWN` cannot be read before weights were loaded.
+        """
 
     def freeze(self, module: ast.expr) -> ast.stmt:
         """No parameter of a module is trained."""

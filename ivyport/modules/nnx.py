@@ -17,7 +17,7 @@ from ivyport.core.ir import Node, Param, Value
 from ivyport.modules import leaves
 from ivyport.modules.blocks_lax import Functions
 from ivyport.modules.custom import Part
-from ivyport.modules.formulas import Formula, spelled
+from ivyport.modules.formulas import UNKNOWN, Formula, initial, spelled
 from ivyport.modules.framework import (
     Framework,
     packed,
@@ -232,18 +232,35 @@ class NNX:
         return pyast.call(self.exprs.name("nnx.Dropout"), [rate], **axes, rngs=RNGS)
 
     def parameter(
-        self, param: Param, shape: ast.expr, frozen: bool = False
+        self,
+        param: Param,
+        shape: ast.expr,
+        frozen: bool = False,
+        formula: Formula | None = None,
     ) -> ast.expr:
-        """A parameter starts as a small normal; a frozen one is no `nnx.Param`."""
+        """A parameter starts as a small normal, or what its formula says.
+
+        A frozen one is no `nnx.Param`; of unknown values it is ``Unset``.
+        """
         dtype = self.exprs.dtype(param.type.dtype)
-        initializer = self.exprs.call("nnx.initializers.normal", 0.02)
-        key = pyast.call(pyast.attribute(RNGS, "params"))
-        args = [key, shape] if param.type.dtype == "float32" else [key, shape, dtype]
+        plain = param.type.dtype == "float32"
+        if formula is UNKNOWN:
+            self.classes.add("Unset")
+            zeros = self.exprs.call("jnp.zeros", shape, dtype)
+            return pyast.call(pyast.name("Unset"), [zeros])
+        if formula is None:
+            initializer = self.exprs.call("nnx.initializers.normal", 0.02)
+            key = pyast.call(pyast.attribute(RNGS, "params"))
+            args = [key, shape] if plain else [key, shape, dtype]
+            value: ast.expr = pyast.call(initializer, args)
+        else:
+            value = initial(self.exprs, formula, shape, dtype, plain)
+            self.classes |= formula.helpers
         kind = self.exprs.name("nnx.Param")
         if frozen:
             self.classes.add("Frozen")
             kind = pyast.name("Frozen")
-        return pyast.call(kind, [pyast.call(initializer, args)])
+        return pyast.call(kind, [value])
 
     def freeze(self, module: ast.expr) -> ast.stmt:
         """``freeze(self.encoder)``."""
@@ -264,6 +281,7 @@ class NNX:
             kind, value = "Unset", self.exprs.call("jnp.zeros", shape, dtype)
         else:
             kind, value = "Buffer", spelled(self.exprs, formula, shape, dtype)
+            self.classes |= formula.helpers
         self.classes.add(kind)
         made = pyast.call(pyast.name(kind), [value])
         return pyast.assign(pyast.attribute(pyast.name("self"), attr), made)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ivyport.backends.pyast import Exprs
-from ivyport.core.ir import Param, Value
+from ivyport.core.ir import Node, Param, Value
 from ivyport.modules.blocks import Blocks
 from ivyport.modules.runs import Run
 from ivyport.modules.tree import CallNode
@@ -45,6 +45,12 @@ class Owner(Protocol):
         A number that is `shared` by several places gets an attribute only if it varies.
         """
 
+    def printed(self, node: Node, operands: Iterable[Any], expr: ast.expr) -> None:
+        """Note the numbers that the expression of an operation is written with."""
+
+    def note(self, value: Any) -> None:
+        """Note the numbers of a statement."""
+
     def dropout(self, call: CallNode, position: int, rate: float) -> ast.expr:
         """The dropout layer of a random operation in the body."""
 
@@ -59,6 +65,9 @@ class Owner(Protocol):
 
     def loop_variable(self, run: Run) -> str:
         """Name of the loop's variable, ``_`` for repeated calls of one module."""
+
+    def bound(self, value: int, line: str) -> tuple[str, ast.expr] | None:
+        """The field that a check's number at a line is, and the attribute that holds it."""
 
     def times(self, count: int) -> ast.expr:
         """What a loop of `count` rounds iterates over."""

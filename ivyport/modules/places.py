@@ -9,6 +9,7 @@ from typing import Any
 from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
 from ivyport.modules.classes import Library
+from ivyport.modules.config import plausible
 from ivyport.modules.instances import Instance, LayerSpec
 from ivyport.modules.literals import Where
 from ivyport.weights.transform import Permute
@@ -44,8 +45,15 @@ def places(
     elif kind == "child":
         child = instance.children[path]
         names = library.of[child].argument_of
-        for inner in [w for w, name in names.items() if name == rest[0]]:
-            yield from places(child, inner, value, library)
+        found = [
+            key
+            for inner in [w for w, name in names.items() if name == rest[0]]
+            for key in places(child, inner, value, library)
+        ]
+        # Numbers of the body have no place but the attribute that they are called by.
+        named = f"{child.path}.{rest[0]}"
+        inside = set(found) == {None} and plausible(str(rest[0]), "shape")
+        yield from [named] if inside else found
     else:
         yield None
 
@@ -69,10 +77,14 @@ def _layer(child: Instance, layer: LayerSpec, name: str, value: float) -> str | 
 
 
 def spelled(exprs: Exprs, formula: tuple[Any, ...]) -> ast.expr:
-    """``3 * config.n_embd``."""
-    *operator, left, right = formula if len(formula) > 1 else (*formula, None)
-    one, two = (
-        pyast.attribute(pyast.name("config"), x) if isinstance(x, str) else x
-        for x in (left, right)
-    )
-    return exprs.binary(operator[0], one, two) if operator else exprs.const(one)
+    """``3 * config.n_embd``, ``(config.hidden_size // config.num_heads) ** -0.5``."""
+
+    def side(x: Any) -> Any:
+        if isinstance(x, tuple):
+            return spelled(exprs, x)
+        return pyast.name(f"config.{x}") if isinstance(x, str) else x
+
+    if len(formula) == 1:
+        return exprs.const(side(formula[0]))
+    operator, left, right = formula
+    return exprs.binary(operator, side(left), side(right))

@@ -16,7 +16,7 @@ from ivyport.core.ir import Node, Param
 from ivyport.modules import leaves
 from ivyport.modules.blocks_python import Statements
 from ivyport.modules.custom import Part
-from ivyport.modules.formulas import Formula, spelled
+from ivyport.modules.formulas import UNKNOWN, Formula, initial, spelled
 from ivyport.modules.framework import (
     Framework,
     packed,
@@ -264,13 +264,36 @@ class Torch:
         return self.exprs.call(function, rate, axes=broadcast)
 
     def parameter(
-        self, param: Param, shape: ast.expr, frozen: bool = False
+        self,
+        param: Param,
+        shape: ast.expr,
+        frozen: bool = False,
+        formula: Formula | None = None,
     ) -> ast.expr:
-        """A parameter starts as a small normal."""
-        normal = self.exprs.call("torch.randn", *_sizes(shape))
-        initial = self.exprs.binary("*", normal, 0.02)
+        """A parameter starts as a small normal, or what its formula says.
+
+        A frozen one of unknown values is ``Unset``.
+        """
+        plain = param.type.dtype == "float32"
+        dtype = self.exprs.dtype(param.type.dtype)
+        if formula is UNKNOWN:
+            value = self._unset(param, shape)
+        elif formula is None:
+            normal = self.exprs.call("torch.randn", *_sizes(shape))
+            value = self.exprs.binary("*", normal, 0.02)
+        else:
+            value = initial(self.exprs, formula, shape, dtype, plain)
+            self.classes |= formula.helpers
         trains = {"requires_grad": False} if frozen else {}
-        return self.exprs.call("nn.Parameter", initial, **trains)
+        return self.exprs.call("nn.Parameter", value, **trains)
+
+    def _unset(self, param: Param, shape: ast.expr) -> ast.expr:
+        """``torch.zeros(...).as_subclass(Unset)``."""
+        self.classes.add("Unset")
+        plain = param.type.dtype == "float32"
+        kind = pyast.OMIT if plain else self.exprs.dtype(param.type.dtype)
+        zeros = self.exprs.call("torch.zeros", *_sizes(shape), dtype=kind)
+        return self.exprs.method(zeros, "as_subclass", pyast.name("Unset"))
 
     def freeze(self, module: ast.expr) -> ast.stmt:
         """``self.encoder.requires_grad_(False)``."""
@@ -286,12 +309,10 @@ class Torch:
         """Holds ``torch.tril(...)``, or ``torch.zeros(...).as_subclass(Unset)``."""
         dtype = self.exprs.dtype(param.type.dtype)
         if formula is None:
-            self.classes.add("Unset")
-            kind = pyast.OMIT if param.type.dtype == "float32" else dtype
-            zeros = self.exprs.call("torch.zeros", *_sizes(shape), dtype=kind)
-            value = self.exprs.method(zeros, "as_subclass", pyast.name("Unset"))
+            value = self._unset(param, shape)
         else:
             value = spelled(self.exprs, formula, shape, dtype)
+            self.classes |= formula.helpers
         register = self.exprs.method(pyast.name("self"), "register_buffer", attr, value)
         return ast.Expr(register)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from typing import Any
 
 import jax
@@ -16,36 +15,7 @@ from torch import nn
 
 import ivyport
 from ivyport.modules.formulas import Formula, recognised
-
-TARGETS = ["jax", "torch"]
-
-
-def fresh(port: Any, target: str, **changes: Any) -> Any:
-    """The port's class, built from its configuration with some fields changed."""
-    known = type(port).__init__.__globals__
-    config = next((v for n, v in known.items() if n.endswith("Config")), None)
-    values = () if config is None else (config(**changes),)
-    return type(port)(*values, **({"rngs": nnx.Rngs(0)} if target == "jax" else {}))
-
-
-def buffer(model: Any, path: str) -> np.ndarray:
-    """A buffer of a port of either target."""
-    for part in path.split("."):
-        model = getattr(model, part)
-    return np.asarray(model if torch.is_tensor(model) else model[...])
-
-
-def llama(**changes: Any) -> Any:
-    """A tiny LlamaModel with plain rotary embeddings, and its example inputs."""
-    from transformers import LlamaConfig, LlamaModel
-
-    fields: dict[str, Any] = {
-        "vocab_size": 50, "hidden_size": 32, "intermediate_size": 24,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "use_cache": False,
-    }  # fmt: skip
-    torch.manual_seed(0)
-    return LlamaModel(LlamaConfig(**(fields | changes))).eval()
+from tests.cases.constructors import TARGETS, buffer, fresh, llama
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -154,135 +124,203 @@ def test_formulas(array: np.ndarray, formula: Formula | None) -> None:
     assert recognised(array) == formula
 
 
-# ---- fields of the configuration
+# ---- parameters
 
 
-def changed(source: Any, field: str) -> tuple[Any, int] | None:
-    """The source built with one integer doubled, or one larger; None where it refuses both."""
-    value = getattr(source.config, field)
-    for new in (2 * value, value + 1):
-        config = copy.deepcopy(source.config)
-        setattr(config, field, new)
-        try:
-            return type(source)(config).eval(), new
-        except (ValueError, RuntimeError):
-            continue
-    return None
+class Started(nn.Module):
+    """Parameters whose start is one number, a table, or a draw; and a table of integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(8, 8)
+        self.scale = nn.Parameter(1e-6 * torch.ones(8))
+        self.shift = nn.Parameter(torch.zeros(8))
+        self.drawn = nn.Parameter(torch.randn(8))
+        self.fixed = nn.Parameter(torch.rand(8), requires_grad=False)
+        self.register_buffer("order", torch.tensor([3, 1, 2, 2, 1, 5, 5, 0]))
+        angles = torch.arange(30)[:, None] * 10000.0 ** -(torch.arange(4) / 4)
+        waves = torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
+        self.register_buffer("positions", waves[None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x) * self.scale + self.shift + self.fixed
+        return y + self.positions[:, : x.shape[1]] + self.drawn[self.order]
 
 
-def home(source: Any) -> dict[str, torch.Tensor]:
-    """The source's state as the port lays it out: weights of Conv1D are those of linears."""
-    turned = [
-        f"{path}.weight"
-        for path, module in source.named_modules()
-        if type(module).__name__ == "Conv1D"
-    ]
-    return {k: v.T if k in turned else v for k, v in source.state_dict().items()}
-
-
-def shapes(tensors: dict[str, torch.Tensor], like: Any) -> dict[str, tuple[int, ...]]:
-    """The shapes of the parameters of a model."""
-    return {name: tuple(tensors[name].shape) for name, _ in like.named_parameters()}
-
-
-def bodies_follow(port: Any, twin: Any, given: dict[str, Any]) -> None:
-    """The port computes what the twin does, with the twin's weights."""
-    port.load_state_dict(home(twin), strict=False)
-    with torch.no_grad():
-        want, found = twin(**given)[0], port.eval()(**given)[0]
-    torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
-
-
-def integers(port: Any) -> list[str]:
-    config = next(
-        v for n, v in type(port).__init__.__globals__.items() if n.endswith("Config")
-    )
-    return [f.name for f in dataclasses.fields(config) if type(f.default) is int]
-
-
-def gpt2() -> Any:
-    from transformers import GPT2Config, GPT2Model
-
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=50, n_positions=20, n_embd=32, n_layer=2, n_head=4, use_cache=False
-    )
-    return GPT2Model(config).eval()
-
-
-def bert() -> Any:
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=24, max_position_embeddings=20,
-    )  # fmt: skip
-    return BertModel(config).eval()
-
-
-def swin() -> Any:
-    from ivyport.zoo import hf, hf_configs
-
-    return hf.build(hf_configs.tiny_config("swin"))
-
-
-@pytest.mark.parametrize("make", [llama, gpt2, bert], ids=["llama", "gpt2", "bert"])
-def test_a_field_changes_in_the_port_what_it_changes_in_the_source(make: Any) -> None:
-    source = make()
-    given = {"input_ids": torch.arange(10).reshape(2, 5)}
-    port = ivyport.transpile(source, "torch", kwargs=given)
-    names = integers(port)
-    assert len(names) >= 4
-    for name in names:
-        found = changed(source, name)
-        assert found is not None, name
-        twin, value = found
-        new = fresh(port, "torch", **{name: value})
-        assert shapes(new.state_dict(), new) == shapes(home(twin), new), name
-        bodies_follow(new, twin, given)
-
-
-def test_swin_has_no_false_names() -> None:
-    from ivyport.zoo import hf_inputs
-
-    source = swin()
-    port = ivyport.transpile(source, "torch", kwargs=hf_inputs.example_inputs(source))
-    names = integers(port)
-    # The width of the last stage follows from that of the first.
-    assert "hidden_size" not in names
-    assert "embed_dim" in names
-    old = shapes(port.state_dict(), port)
-    for name in names:
-        twin, value = changed(source, name) or (None, 0)
-        assert twin is not None, name
-        new = fresh(port, "torch", **{name: value})
-        theirs = shapes(twin.state_dict(), new)
-        for path, shape in shapes(new.state_dict(), new).items():
-            followed = zip(shape, old[path], theirs[path], strict=True)
-            assert all(now in (before, due) for now, before, due in followed), path
-    text = ivyport.api._PORTS[port].source
-    assert "reshape(self.window_size, 16)" not in text
-
-
-def test_head_dim_of_its_own_runs_in_jax() -> None:
-    source = llama()
-    given = {"input_ids": torch.arange(10).reshape(2, 5)}
-    port = ivyport.transpile(source, "jax", kwargs=given)
-    new = fresh(port, "jax", hidden_size=64, head_dim=16)
-    assert new.layers[0].self_attn.k_proj.kernel.shape == (64, 32)
-    twin = llama(hidden_size=64, head_dim=16)
-    ported = ivyport.transpile(twin, "jax", kwargs=given)
-    nnx.update(new, nnx.state(ported))
-    new.eval()
-    ids = jnp.arange(10).reshape(2, 5)
-    np.testing.assert_allclose(new(ids)[0], ported(ids)[0], rtol=1e-5, atol=1e-6)
+@pytest.fixture(scope="module")
+def started() -> dict[str, Any]:
+    x = torch.randn(2, 5, 8)
+    return {t: ivyport.transpile(Started().eval(), t, (x,)) for t in TARGETS}
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_results_of_a_call_are_not_called_like_their_tuple(target: str) -> None:
+def test_parameters_start_as_the_source_starts_them(
+    started: dict[str, Any], target: str
+) -> None:
+    new, source = fresh(started[target], target), Started()
+    held = {n: buffer_or_raw(new, n) for n in ("scale", "shift", "positions", "drawn")}
+    assert (held["scale"] == np.float32(1e-6)).all()
+    assert not held["shift"].any()
+    assert 0 < np.abs(held["drawn"]).max() < 0.2
+    np.testing.assert_allclose(held["positions"], source.positions, atol=1e-6)
+
+
+def buffer_or_raw(model: Any, path: str) -> np.ndarray:
+    held = getattr(model, path)
+    return np.asarray(held.detach() if torch.is_tensor(held) else held[...])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_frozen_parameter_without_values_refuses_by_its_path(
+    started: dict[str, Any], target: str
+) -> None:
+    new = fresh(started[target], target)
+    x = torch.randn(2, 5, 8)
+    given = x if target == "torch" else x.numpy()
+    with pytest.raises((ValueError, RuntimeError), match=r"^fixed has no values yet"):
+        new(given)
+    if target == "torch":
+        new.load_state_dict(started[target].state_dict())
+        assert not new.fixed.requires_grad
+        assert type(new.fixed) is nn.Parameter
+    else:
+        nnx.update(new, nnx.state(started[target]))
+        assert not isinstance(new.fixed, nnx.Param)
+    np.testing.assert_allclose(
+        np.asarray(new(given).detach() if target == "torch" else new(given)),
+        np.asarray(
+            started[target](given).detach()
+            if target == "torch"
+            else started[target](given)
+        ),
+        rtol=1e-5,
+    )
+
+
+def test_unset_parameters_move_and_copy_as_others_do(started: dict[str, Any]) -> None:
+    new = copy.deepcopy(fresh(started["torch"], "torch")).to(torch.float64).float()
+    assert not new.fixed.requires_grad
+    assert "fixed" in dict(new.named_parameters())
+    with pytest.raises(RuntimeError, match="fixed has no values yet"):
+        new(torch.randn(2, 5, 8))
+    new.load_state_dict(started["torch"].state_dict(), assign=True)
+    x = torch.randn(2, 5, 8)
+    torch.testing.assert_close(new(x), started["torch"](x))
+
+
+def test_a_constructor_under_jit_has_no_integers_of_its_own(
+    started: dict[str, Any],
+) -> None:
+    port = started["jax"]
+    abstract = nnx.eval_shape(lambda: fresh(port, "jax"))
+    assert abstract.order.shape == (8,)
+    nnx.update(abstract, nnx.state(port))
+    x = np.ones((2, 5, 8), np.float32)
+    np.testing.assert_allclose(abstract(x), port(x), rtol=1e-5)
+    with pytest.raises(Exception, match=r"has no values yet.*load the weights"):
+        jax.block_until_ready(nnx.state(nnx.jit(lambda: fresh(port, "jax"))()))
+
+
+def test_parts_are_named_by_their_path(started: dict[str, Any]) -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList([Tables(False), Tables(False)])
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    x = torch.randn(2, 6, 4)
+    for target in TARGETS:
+        port = ivyport.transpile(Outer().eval(), target, (x,), verify=False)
+        with pytest.raises(
+            (ValueError, RuntimeError), match=r"blocks\.0\.table has no values"
+        ):
+            fresh(port, target)(x if target == "torch" else x.numpy())
+
+
+def sinusoidal(halves: bool, last: bool, base: float = 10000.0) -> np.ndarray:
+    steps = np.arange(8) / (7 if last else 8)
+    angles = (np.arange(40)[:, None] * base**-steps).astype(np.float32)
+    waves = [np.sin(angles), np.cos(angles)]
+    made = np.concatenate(waves, 1) if halves else np.stack(waves, -1).reshape(40, 16)
+    return made.astype(np.float32)
+
+
+@pytest.mark.parametrize("halves", [True, False])
+@pytest.mark.parametrize("last", [True, False])
+def test_tables_of_sines_and_cosines(halves: bool, last: bool) -> None:
+    table = sinusoidal(halves, last)
+    found = recognised(table)
+    assert found is not None
+    named = {"halves": halves, "last": last}
+    assert found == Formula(
+        "sinusoids", 10000.0, flags=tuple(n for n in named if named[n])
+    )
+    table[3, 5] += 1e-2
+    assert recognised(table) is None
+
+
+def whisper() -> Any:
+    from ivyport.zoo import hf, hf_configs
+
+    return hf.build(hf_configs.tiny_config("whisper"), cls="WhisperModel")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_whispers_positions_are_computed(target: str) -> None:
+    from ivyport.zoo import hf_inputs
+
+    source = whisper().encoder
+    given = {"input_features": hf_inputs.example_inputs(whisper())["input_features"]}
+    port = ivyport.transpile(source, target, kwargs=given, verify=False, train=False)
+    new = fresh(port, target)
+    held = new.embed_positions
+    table = held.weight if target == "torch" else held.embedding[...]
+    want = source.embed_positions.weight.numpy()
+    np.testing.assert_allclose(np.asarray(table), want, atol=1e-6)
+    trained = (
+        table.requires_grad
+        if target == "torch"
+        else isinstance(held.embedding, nnx.Param)
+    )
+    assert not trained
+
+
+def test_constants_of_the_constructor_follow_the_configuration() -> None:
+    from ivyport.zoo import hf, hf_configs, hf_inputs
+
+    source = hf.build(hf_configs.tiny_config("convnext"), cls="ConvNextModel")
+    with torch.no_grad():  # as trained: the proof asks the constructor, not the weights
+        for path, p in source.named_parameters():
+            if path.endswith("layer_scale_parameter"):
+                p.copy_(torch.randn(p.shape))
+    given = hf_inputs.example_inputs(source)
+    port = ivyport.transpile(source, "torch", kwargs=given, verify=False, train=False)
+    new = fresh(port, "torch", layer_scale_init_value=0.25)
+    scales = [p for n, p in new.named_parameters() if n.endswith("scale_parameter")]
+    assert scales
+    assert all((p == 0.25).all() for p in scales)
+
+
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0,
+    "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+
+
+@pytest.mark.parametrize("rope", [LLAMA3, LINEAR], ids=["llama3", "linear"])
+def test_stretched_frequencies_are_computed(rope: dict[str, Any]) -> None:
+    source = llama(rope_parameters=rope, hidden_size=64)
     given = {"input_ids": torch.arange(10).reshape(2, 5)}
-    port = ivyport.transpile(llama(), target, kwargs=given, verify=False)
-    text = ivyport.api._PORTS[port].source
-    assert "cos, sin = self.rotary_emb(" in text
-    assert "position_embeddings" not in text
+    for target in TARGETS:
+        port = ivyport.transpile(
+            source, target, kwargs=given, train=False, verify=False
+        )
+        held = buffer(fresh(port, target), "rotary_emb.inv_freq")
+        np.testing.assert_allclose(held, source.rotary_emb.inv_freq.numpy(), rtol=1e-6)

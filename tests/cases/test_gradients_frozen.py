@@ -129,7 +129,8 @@ def test_adapters_train_and_their_base_does_not() -> None:
     assert text.count("freeze(self.base)") == 1
     assert "for layer in self.blocks[:4]:\n            freeze(layer.norm)" in text
     assert "self.head.kernel = Frozen(self.head.kernel[...])" in text
-    assert "self.scale = Frozen(" in text
+    # Nothing says what it starts as.
+    assert "self.scale = Unset(" in text
     text = text_of(found["torch"])
     assert "self.head.weight.requires_grad_(False)" in text
     assert "requires_grad=False" in text

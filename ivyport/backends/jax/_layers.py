@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -20,18 +21,26 @@ class Buffer(nnx.Variable):
 
 
 class Unset(Buffer):
-    """A buffer whose values come with the weights: reading it before is an error."""
+    """A tensor whose values come with the weights: reading it before is an error."""
 
     def __init__(self, value, **metadata):
-        abstract = isinstance(value, jax.core.Tracer)
-        if abstract and jnp.issubdtype(value.dtype, jnp.floating):
-            value = jnp.full_like(value, jnp.nan)
         # An abstract model (`nnx.eval_shape`) has no values: it is filled as a whole.
-        super().__init__(value, unset=not abstract, **metadata)
+        unset = not isinstance(value, jax.core.Tracer)
+        if not unset and jnp.issubdtype(value.dtype, jnp.inexact):
+            value = jnp.full_like(value, jnp.nan)
+        elif not unset:
+            # No number says that it is none. This runs where the values are made (`nnx.jit`).
+            value = jax.pure_callback(self.refuse, jax.typeof(value))
+        super().__init__(value, unset=unset and "a tensor of this model", **metadata)
+
+    @staticmethod
+    def refuse(name="a tensor made under nnx.jit"):
+        hint = "load the weights first (from_pretrained, nnx.update)"
+        raise ValueError(f"{name} has no values yet: {hint}")
 
     def __getitem__(self, key):
         if self.unset:
-            raise ValueError("a buffer has no values yet: load the weights first")
+            self.refuse(self.unset)
         return super().__getitem__(key)
 
     def set_value(self, value, **index):
@@ -40,6 +49,29 @@ class Unset(Buffer):
 
     def replace(self, *value, **changes):
         return super().replace(*value, **({"unset": False} if value else {}), **changes)
+
+
+def name_unset(model):
+    """Tell each tensor without values its place in the model, for its error."""
+    for path, value in nnx.iter_graph(model):
+        if isinstance(value, Unset) and value.unset:
+            value.set_metadata(unset=".".join(map(str, path)))
+
+
+def sinusoids(length, width, base=10000.0, halves=False, last=False):
+    """Sines and cosines of positions, (length, width), of frequencies from 1 to 1 / base.
+
+    They take turns, or are the two `halves`. `last` says that 1 / base is one of them.
+    """
+    count = width // 2
+    steps = jnp.arange(count) / (count - last)
+    angles = jnp.arange(length)[:, None] * base**-steps
+    waves = [jnp.sin(angles), jnp.cos(angles)]
+    return (
+        jnp.concatenate(waves, 1)
+        if halves
+        else jnp.stack(waves, -1).reshape(length, width)
+    )
 
 
 class Frozen(nnx.Variable):
@@ -201,6 +233,23 @@ def save_pretrained(model, folder, file, config):
     write_pretrained(folder, file, config, tensors, save_file)
 
 
+def llama3_frequencies(width, base, factor, low, high, length):
+    """Rotary frequencies whose long waves are stretched by `factor`, as in Llama 3."""
+    rates = 1.0 / base ** (jnp.arange(0, width, 2) / width)
+    kept = (length * rates / (2 * jnp.pi) - low) / (high - low)
+    kept = jnp.clip(kept, 0, 1)
+    return kept * rates + (1 - kept) * rates / factor
+
+
+def demand_traced(config, **lines):
+    """Refuse another value of a field that is built into the code at the given line."""
+    for field in dataclasses.fields(config):
+        given = getattr(config, field.name)
+        if field.name in lines and given != field.default:
+            built = f"{field.default!r} is built into {lines[field.name]}"
+            raise ValueError(f"{field.name} is {given!r}, but {built}: port again")
+
+
 def config_values(files, fields):
     """The given fields of config.json among `saved_files`."""
     path, digest = files["config.json"]
@@ -243,8 +292,12 @@ __all__ = [
     "Frozen",
     "Unset",
     "config_values",
+    "demand_traced",
     "freeze",
     "jnp",
+    "llama3_frequencies",
     "load_pretrained",
+    "name_unset",
     "save_pretrained",
+    "sinusoids",
 ]

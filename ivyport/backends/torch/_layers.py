@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -15,23 +16,59 @@ from ivyport.backends.writing import write_pretrained
 
 
 class Unset(torch.Tensor):
-    """A buffer whose values come with the weights: computing with it raises before."""
+    """A tensor whose values come with the weights: computing with it raises before."""
+
+    path = "a tensor of this model"
 
     def __deepcopy__(self, memo):
-        return self.clone()
+        made = self.clone()
+        if isinstance(self, nn.Parameter):
+            made = nn.Parameter(made, self.requires_grad)
+        made.path = self.path
+        return made
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         name = func.__name__
         if name in ("copy_", "fill_") and not isinstance(args[1], Unset):
-            args[0].__class__ = torch.Tensor
+            whole = isinstance(args[0], nn.Parameter)
+            args[0].__class__ = nn.Parameter if whole else torch.Tensor
             return func(*args, **(kwargs or {}))
-        moves = {"__get__", "__repr__", "__reduce_ex__", "to", "cpu", "cuda", "clone"}
-        moves |= {"detach", "requires_grad_", "dim", "size", "stride", "numel"}
+        moves = {"__get__", "__set__", "__repr__", "__reduce_ex__", "to", "cpu", "cuda"}
+        moves |= {"detach", "requires_grad_", "dim", "size", "stride", "numel", "clone"}
         moves |= {"is_complex", "is_floating_point", "storage_offset", "empty_like"}
+        moves |= {"half", "float", "double", "bfloat16", "share_memory_", "is_shared"}
+        moves |= {"_has_compatible_shallow_copy_type", "pin_memory", "is_pinned"}
         if name not in moves:
-            raise RuntimeError("a buffer has no values yet: load the weights first")
-        return super().__torch_function__(func, types, args, kwargs or {})
+            held = [
+                x for x in (*args, *(kwargs or {}).values()) if isinstance(x, Unset)
+            ]
+            named = held[0].path if held else "a tensor"
+            hint = "load the weights first (from_pretrained, load_state_dict)"
+            raise RuntimeError(f"{named} has no values yet: {hint}")
+        made = super().__torch_function__(func, types, args, kwargs or {})
+        if isinstance(made, Unset):
+            made.path = args[0].path
+        return made
+
+
+def name_unset(model):
+    """Tell each tensor without values its place in the model, for its error."""
+    for path, value in (*model.named_buffers(), *model.named_parameters()):
+        if isinstance(value, Unset):
+            value.path = path
+
+
+def sinusoids(length, width, base=10000.0, halves=False, last=False):
+    """Sines and cosines of positions, (length, width), of frequencies from 1 to 1 / base.
+
+    They take turns, or are the two `halves`. `last` says that 1 / base is one of them.
+    """
+    count = width // 2
+    steps = torch.arange(count) / (count - last)
+    angles = torch.arange(length)[:, None] * base**-steps
+    waves = [angles.sin(), angles.cos()]
+    return torch.cat(waves, 1) if halves else torch.stack(waves, -1).flatten(1)
 
 
 class BatchNorm(nn.Module):
@@ -149,6 +186,23 @@ def save_pretrained(model, folder, file, config):
     write_pretrained(folder, file, config, tensors, save)
 
 
+def llama3_frequencies(width, base, factor, low, high, length):
+    """Rotary frequencies whose long waves are stretched by `factor`, as in Llama 3."""
+    rates = 1.0 / base ** (torch.arange(0, width, 2) / width)
+    kept = (length * rates / (2 * torch.pi) - low) / (high - low)
+    kept = kept.clamp(0, 1)
+    return kept * rates + (1 - kept) * rates / factor
+
+
+def demand_traced(config, **lines):
+    """Refuse another value of a field that is built into the code at the given line."""
+    for field in dataclasses.fields(config):
+        given = getattr(config, field.name)
+        if field.name in lines and given != field.default:
+            built = f"{field.default!r} is built into {lines[field.name]}"
+            raise ValueError(f"{field.name} is {given!r}, but {built}: port again")
+
+
 def config_values(files, fields):
     """The given fields of config.json among `saved_files`."""
     path, digest = files["config.json"]
@@ -190,6 +244,10 @@ __all__ = [
     "SharedDropout",
     "Unset",
     "config_values",
+    "demand_traced",
+    "llama3_frequencies",
     "load_pretrained",
+    "name_unset",
     "save_pretrained",
+    "sinusoids",
 ]

@@ -27,8 +27,9 @@ from ivyport.core.passes.dce import eliminate
 from ivyport.core.positions import table_checks
 from ivyport.core.proofs import Reduced, by_mode, reduced
 from ivyport.frontends.nested import Leaf, Opaque, described
+from ivyport.frontends.torch.fresh import initial_values
 from ivyport.frontends.torch.lower import Lowered, Lowering
-from ivyport.frontends.torch.provenance import proven_fields, proven_sizes
+from ivyport.frontends.torch.provenance import config_reads, prove
 from ivyport.frontends.torch.reconcile import (
     forget_counters,
     reconcile,
@@ -94,6 +95,10 @@ def to_graph(
     lowered = lowering.run()
     notes = list(native.notes)
     graph = _assemble(model, native, lowered, symbols)
+    graph.initial, set_by = initial_values(model)
+    proofs = prove(model)
+    graph.fields, graph.sizes = proofs.floats | set_by, proofs.sizes
+    graph.moved, graph.reads = proofs.moved, config_reads(model)
     graph.arguments, found = _arguments(native, lowered)
     name_parts(model.forward, graph.arguments)
     notes += found
@@ -238,8 +243,6 @@ def _assemble(
         calls=calls,
         attrs=dict(native.module_attrs),
         classes=dict(native.module_classes),
-        fields=proven_fields(model),
-        sizes=proven_sizes(model),
         name=type(model).__name__,
         updates={
             path: value

@@ -409,6 +409,7 @@ class BertPooler(nnx.Module):
 class BertModel(nnx.Module):
     def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
         self.config = config
+        self.max_position_embeddings = config.max_position_embeddings
         self.embeddings = BertEmbeddings(config, rngs=rngs)
         self.encoder = BertEncoder(config, rngs=rngs)
         self.pooler = BertPooler(config, rngs=rngs)
@@ -421,10 +422,11 @@ class BertModel(nnx.Module):
         )
         S = input_ids.shape[1]
         check_sizes(
-            S <= 43,
-            "S <= 43",
+            S <= self.max_position_embeddings,
+            "S <= max_position_embeddings",
             "transformers/models/bert/modeling_bert.py:84: position_ids = ...",
             S=S,
+            max_position_embeddings=self.max_position_embeddings,
         )
         embedding_output = self.embeddings(input_ids)
         attention_mask = attention_mask.astype(bool)[:, None, None]

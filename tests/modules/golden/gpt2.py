@@ -343,6 +343,7 @@ class GPT2Model(nnx.Module):
 class GPT2LMHeadModel(nnx.Module):
     def __init__(self, config: GPT2Config, *, rngs: nnx.Rngs):
         self.config = config
+        self.n_positions = config.n_positions
         self.transformer = GPT2Model(config, rngs=rngs)
 
     def __call__(self, input_ids, attention_mask):
@@ -352,7 +353,9 @@ class GPT2LMHeadModel(nnx.Module):
             input_ids=(input_ids, "int B S"), attention_mask=(attention_mask, "B S")
         )
         S = input_ids.shape[1]
-        check_sizes(S <= 43, "S <= 43", S=S)
+        check_sizes(
+            S <= self.n_positions, "S <= n_positions", S=S, n_positions=self.n_positions
+        )
         logits = (
             self.transformer(input_ids, attention_mask)
             @ self.transformer.wte.embedding[...].T

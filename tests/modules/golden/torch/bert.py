@@ -374,6 +374,7 @@ class BertModel(nn.Module):
     def __init__(self, config: BertConfig):
         super().__init__()
         self.config = config
+        self.max_position_embeddings = config.max_position_embeddings
         self.embeddings = BertEmbeddings(config)
         self.encoder = BertEncoder(config)
         self.pooler = BertPooler(config)
@@ -386,10 +387,11 @@ class BertModel(nn.Module):
         )
         S = input_ids.shape[1]
         check_sizes(
-            S <= 43,
-            "S <= 43",
+            S <= self.max_position_embeddings,
+            "S <= max_position_embeddings",
             "transformers/models/bert/modeling_bert.py:84: position_ids = ...",
             S=S,
+            max_position_embeddings=self.max_position_embeddings,
         )
         encoder_outputs = self.encoder(
             self.embeddings(input_ids), attention_mask.bool()[:, None, None]

@@ -312,6 +312,7 @@ class GPT2LMHeadModel(nn.Module):
     def __init__(self, config: GPT2Config):
         super().__init__()
         self.config = config
+        self.n_positions = config.n_positions
         self.transformer = GPT2Model(config)
 
     def forward(self, input_ids, attention_mask):
@@ -321,7 +322,9 @@ class GPT2LMHeadModel(nn.Module):
             input_ids=(input_ids, "int B S"), attention_mask=(attention_mask, "B S")
         )
         S = input_ids.shape[1]
-        check_sizes(S <= 43, "S <= 43", S=S)
+        check_sizes(
+            S <= self.n_positions, "S <= n_positions", S=S, n_positions=self.n_positions
+        )
         logits = F.linear(
             self.transformer(input_ids, attention_mask), self.transformer.wte.weight
         )
