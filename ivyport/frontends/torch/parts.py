@@ -77,7 +77,7 @@ def parts(node: fx.Node) -> tuple[fx.GraphModule, list[fx.Node]] | None:
     found = node.meta[_KEPT]
     if isinstance(found, str):
         raise GraphError(found)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _taken_apart(node: fx.Node, define: Callable[..., Any]) -> Any:

@@ -161,9 +161,8 @@ def _quantile(name: str, skips: bool) -> None:
         axis = 0 if dim is None else normalize(dim, x.type.rank)
         size = x.type.shape[axis]
         ordered = b.sort(x, axis=axis, stable=True)[0]
-        fixed = isinstance(q, float | int) and isinstance(size, int) and not skips
         kept = keepdim and dim is not None
-        if fixed:
+        if isinstance(q, float | int) and isinstance(size, int) and not skips:
             # In the precision of the data, as torch computes it.
             kind = dt.to_numpy(x.type.dtype)
             place = float(np.asarray(q, kind) * np.asarray(size - 1, kind))
@@ -214,10 +213,10 @@ def _at_ranks(
     """Elements of sorted lines at places that are computed; several q come first."""
     kind, rank = x.type.dtype, x.type.rank
     if isinstance(q, Value):
-        _, (_, q) = promoted(b, x, q)
-        assert isinstance(q, Value)
-        many = q.type.rank == 1
-        line = b.reshape(q, shape=(-1,) if many else (1,))
+        _, (_, given) = promoted(b, x, q)
+        assert isinstance(given, Value)
+        many = given.type.rank == 1
+        line = b.reshape(given, shape=(-1,) if many else (1,))
     else:
         many = False
         line = b.full(shape=(1,), value=float(q), dtype=kind)

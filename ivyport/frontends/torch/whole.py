@@ -55,7 +55,7 @@ def _distances(
 def operations_whole() -> Iterator[None]:
     """Replace torch's step-by-step definitions for as long as the context is open."""
     recurrent = (aten.lstm, aten.gru, aten.rnn_tanh, aten.rnn_relu)
-    shapes = {packet.input: _shapes for packet in recurrent}
+    shapes: dict[Any, Callable[..., Any]] = {p.input: _shapes for p in recurrent}
     shapes[aten.cdist.default] = _distances
     before = [(t, key, t.py_kernels.get(key)) for t in shapes for key in _KEYS]
     try:
