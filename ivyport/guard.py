@@ -9,15 +9,19 @@ the cause, so that no traceback is lost.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import importlib.metadata
+import random
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
 
 from ivyport.core.errors import (
     DefectError,
@@ -43,7 +47,7 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 
 def guarded(call: Callable[P, R]) -> Callable[P, R]:
-    """A public call that raises errors of ivyport alone.
+    """A public call that raises errors of ivyport alone, and moves no random generator.
 
     What the caller's own `progress` raises goes through as it is.
 
@@ -60,7 +64,8 @@ def guarded(call: Callable[P, R]) -> Callable[P, R]:
         if callable(kwargs.get("progress")):
             kwargs["progress"] = _watched(kwargs["progress"], own)  # type: ignore[arg-type]  # kwargs of a ParamSpec are opaque
         try:
-            return call(*args, **kwargs)
+            with _same_random():
+                return call(*args, **kwargs)
         except GraphError as error:
             # A public call may call another one, which has said so already.
             if _MARK in str(error):
@@ -75,6 +80,17 @@ def guarded(call: Callable[P, R]) -> Callable[P, R]:
             raise explained(error, call.__name__) from error
 
     return guarded_call
+
+
+@contextlib.contextmanager
+def _same_random() -> Iterator[None]:
+    """Put the generators of Python and numpy back; what is imported draws from them too."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
 def _watched(progress: Callable[..., Any], own: list[BaseException]) -> Any:

@@ -11,6 +11,7 @@ from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import NewAxis, Slice, TensorType, Value
 from ivyport.core.ops import normalize
+from ivyport.core.passes.stops import STOP, carries
 
 
 def is_hole(value: Any) -> bool:
@@ -79,6 +80,25 @@ def permuted(
     if len(moved) == 2:
         return e.method(x, swap, *moved)
     return e.method(x, permute, *axes)
+
+
+def has_gradient(value: Any) -> bool:
+    """Whether a float that is given or trained may lead to a value.
+
+    What is made of integers and masks alone has no gradient, and needs no care at kinks.
+    """
+    seen, pending = set(), [value]
+    while pending:
+        current = pending.pop()
+        if not isinstance(current, Value) or current in seen or not carries(current):
+            continue
+        seen.add(current)
+        maker = current.producer
+        if maker is None:
+            return True
+        if maker.op != STOP:
+            pending += maker.values()
+    return False
 
 
 def demand_bool(e: Exprs) -> None:

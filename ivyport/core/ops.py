@@ -22,13 +22,14 @@ FLOAT_UNARY = [
     "softplus", "sqrt", "tan", "tanh", "silu", "relu", "relu6", "log_sigmoid",
     "hard_swish", "hard_sigmoid", "mish",
 ]
-ANY_UNARY = ["abs", "negative", "square", "floor", "ceil", "round", "trunc"]
+ANY_UNARY = ["negative", "square", "floor", "ceil", "round", "trunc"]
 PREDICATES = ["isfinite", "isinf", "isnan"]
 ARITHMETIC = [
     "add", "subtract", "multiply", "divide", "floor_divide", "remainder", "pow", "maximum",
     "minimum", "atan2",
 ]
 COMPARISONS = ["equal", "not_equal", "less", "less_equal", "greater", "greater_equal"]
+EDGES = ("full", "half", "none")
 BITWISE = [
     "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift",
 ]
@@ -130,6 +131,13 @@ def sign(x: TensorType, *, nan: bool = True) -> TensorType:
     return x
 
 
+@op("abs", url=f"{API}elementwise_functions.html", elementwise=True)
+def absolute(x: TensorType, *, slope: float = 0.0) -> TensorType:
+    """The magnitude; `slope` is the derivative at 0 (torch: 0, JAX: 1)."""
+    demand(slope in (0.0, 1.0), f"slope {slope} of abs at 0")
+    return x
+
+
 @op("astype", url=f"{API}data_type_functions.html", elementwise=True)
 def astype(x: TensorType, *, dtype: str, saturate: bool = False) -> TensorType:
     """Convert the elements; float to int truncates towards zero.
@@ -150,8 +158,15 @@ def where(condition: TensorType, x: OperandType, y: OperandType) -> TensorType:
 
 
 @op("clip", elementwise=True, tunable=("min", "max"))
-def clip(x: TensorType, *, min: Any = None, max: Any = None) -> TensorType:
-    """min(max(x, min), max); None is no bound."""
+def clip(
+    x: TensorType, *, min: Any = None, max: Any = None, edge: str = "full"
+) -> TensorType:
+    """min(max(x, min), max); None is no bound.
+
+    `edge` says how much of the gradient passes where x equals a bound: ``full`` (torch.clamp),
+    ``half`` (jnp.clip; a quarter where both bounds are x) or ``none`` (jax.lax.clamp, hardtanh).
+    """
+    demand(edge in EDGES, f"edge {edge!r} of clip")
     return x
 
 
@@ -181,6 +196,17 @@ def _define_reductions() -> None:
     ) -> TensorType:
         return _reduced(x, axis, keepdims)
 
+    def extremum(
+        x: TensorType,
+        *,
+        axis: tuple[int, ...] | None = None,
+        keepdims: bool = False,
+        first: bool = False,
+    ) -> TensorType:
+        """Equal elements share the gradient, or with `first` the first of one axis has it."""
+        demand(not first or (axis is not None and len(axis) == 1), "first of one axis")
+        return _reduced(x, axis, keepdims)
+
     def boolean(
         x: TensorType, *, axis: tuple[int, ...] | None = None, keepdims: bool = False
     ) -> TensorType:
@@ -200,8 +226,10 @@ def _define_reductions() -> None:
     ) -> TensorType:
         return _reduced(x, None if axis is None else (axis,), keepdims, "int64")
 
-    for name in ("sum", "prod", "mean", "max", "min", "logsumexp"):
+    for name in ("sum", "prod", "mean", "logsumexp"):
         op(name, url=url)(reduction)
+    for name in ("max", "min"):
+        op(name, url=url)(extremum)
     for name in ("any", "all"):
         op(name, url=url)(boolean)
     for name in ("var", "std"):

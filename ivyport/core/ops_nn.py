@@ -204,8 +204,13 @@ def gelu(x: TensorType, *, approximate: bool) -> TensorType:
 
 
 @op("leaky_relu", elementwise=True, tunable=("negative_slope",))
-def leaky_relu(x: TensorType, *, negative_slope: float) -> TensorType:
-    """x where positive, else negative_slope * x."""
+def leaky_relu(
+    x: TensorType, *, negative_slope: float, closed: bool = False
+) -> TensorType:
+    """x where positive, else negative_slope * x.
+
+    The derivative at 0 is negative_slope (torch), or 1 where `closed` (JAX).
+    """
     return x
 
 

@@ -156,7 +156,7 @@ IDIOMS = {
     "linear-io": "x0 @ x1 + x2",
     "logical_and-0": "x0 & x1",
     "max_pool-padded": "F.max_pool2d(x0, 3, 2, padding=1)",
-    "maximum-scalar_right": "x0.clamp(min=1.5)",
+    "maximum-scalar_right": "torch.maximum(x0, torch.tensor(1.5))",
     "mean-keepdims": "x0.mean(dim=(0, 2), keepdim=True)",
     "permute_dims-cycle": "x0.permute(1, 2, 0)",
     "permute_dims-last": "x0.mT",

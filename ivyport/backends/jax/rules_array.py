@@ -20,6 +20,7 @@ from ivyport.backends.spelling import (
     axes,
     colons,
     demand_float,
+    has_gradient,
     is_hole,
     one_axis,
     over_trailing_axes,
@@ -46,9 +47,16 @@ PROMOTED = ("int8", "int16", "uint8", "uint16")  # jnp.sum and jnp.prod widen th
 
 @emits("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "sin", "sinh")
 @emits("tan", "tanh", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt")
-@emits("reciprocal", "square", "abs", "isfinite", "isinf", "isnan")
+@emits("reciprocal", "square", "isfinite", "isinf", "isnan")
 def numpy_function(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"jnp.{e.node.op}", x)
+
+
+@emits("abs")
+def absolute(e: Exprs, x: ast.expr, *, slope: float) -> ast.expr:
+    if slope == 0.0 and has_gradient(e.node.inputs[0]):
+        return e.rt("absolute", x)
+    return e.call("jnp.abs", x)
 
 
 @emits("sigmoid", "softplus", "silu", "relu", "log_sigmoid", "mish")
@@ -74,7 +82,23 @@ def erfinv(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call("jax.lax.erf_inv", x)
 
 
-@emits("maximum", "minimum", "atan2")
+@emits("atan2")
+def atan2(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+    if any(map(has_gradient, e.node.values())):
+        return e.rt("atan2", x, y)
+    return e.call("jnp.atan2", x, y)
+
+
+@emits("pow")
+def pow_(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+    base, exponent = e.node.inputs
+    both = isinstance(base, Value) and isinstance(exponent, Value)
+    if both and dt.is_float(e.out.dtype) and has_gradient(base):
+        return e.rt("power", x, y)
+    return e.binary("**", x, y)
+
+
+@emits("maximum", "minimum")
 def binary_function(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
     return e.call(f"jnp.{e.node.op}", x, y)
 
@@ -101,10 +125,19 @@ def where(e: Exprs, condition: ast.expr, x: ast.expr, y: ast.expr) -> ast.expr:
 
 
 @emits("clip")
-def clip(e: Exprs, x: ast.expr, *, min: Any, max: Any) -> ast.expr:
+def clip(e: Exprs, x: ast.expr, *, min: Any, max: Any, edge: str) -> ast.expr:
+    if edge != "half" and has_gradient(e.node.inputs[0]):
+        if edge == "none" and min is not None and max is not None:
+            return e.call("jax.lax.clamp", _like(min), x, _like(max))
+        return e.rt("clamp", x, min=unless(min, None), max=unless(max, None))
     if min is not None and max is not None:
         return e.call("jnp.clip", x, min, max)
     return e.call("jnp.clip", x, min=unless(min, None), max=unless(max, None))
+
+
+def _like(bound: Any) -> Any:
+    """A bound as `jax.lax.clamp` takes it: a float."""
+    return bound if is_hole(bound) else float(bound)
 
 
 # ---- reductions
@@ -130,7 +163,21 @@ def accumulation(
     return e.method(x, e.node.op, **_reduction(e, axis, keepdims), dtype=dtype)
 
 
-@emits("max", "min", "any", "all")
+@emits("max", "min")
+def extremum(
+    e: Exprs,
+    x: ast.expr,
+    *,
+    axis: tuple[int, ...] | None,
+    keepdims: bool,
+    first: bool,
+) -> ast.expr:
+    if first and has_gradient(e.node.inputs[0]):
+        return e.rt(f"first_{e.node.op}", x, **_reduction(e, axis, keepdims))
+    return e.method(x, e.node.op, **_reduction(e, axis, keepdims))
+
+
+@emits("any", "all")
 def reduction(
     e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
 ) -> ast.expr:

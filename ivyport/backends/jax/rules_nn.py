@@ -13,6 +13,7 @@ from typing import Any
 from ivyport.backends import operators
 from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
 from ivyport.backends.spelling import (
+    has_gradient,
     is_hole,
     one_axis,
     other_axes,
@@ -289,7 +290,11 @@ def gelu(e: Exprs, x: ast.expr, *, approximate: bool) -> ast.expr:
 
 
 @emits("leaky_relu")
-def leaky_relu(e: Exprs, x: ast.expr, *, negative_slope: float) -> ast.expr:
+def leaky_relu(
+    e: Exprs, x: ast.expr, *, negative_slope: float, closed: bool
+) -> ast.expr:
+    if not closed and has_gradient(e.node.inputs[0]):
+        return e.rt("leaky_relu", x, negative_slope)
     return e.call("jax.nn.leaky_relu", x, negative_slope)
 
 

@@ -221,7 +221,27 @@ def mean_pool(
 
 def cbrt(x: torch.Tensor) -> torch.Tensor:
     """The real cube root; negative for negative x."""
-    return torch.copysign(x.abs() ** (1 / 3), x)
+    signs = torch.where(x < 0, -1.0, 1.0).to(x.dtype)
+    return signs * (signs * x) ** (1 / 3)
+
+
+def absolute(x: torch.Tensor) -> torch.Tensor:
+    """|x| whose slope at 0 is 1, as JAX has it, and not 0."""
+    return torch.where(x >= 0, x, -x)
+
+
+def leaky_relu(x: torch.Tensor, negative_slope: float = 0.01) -> torch.Tensor:
+    """x from 0 on, else negative_slope * x: its slope at 0 is 1, as JAX has it."""
+    return torch.where(x >= 0, x, negative_slope * x)
+
+
+def clip(
+    x: torch.Tensor, *, min: float | None = None, max: float | None = None
+) -> torch.Tensor:
+    """x.clamp(min, max) whose slope at a bound is 0.5, as JAX has it, and not 1."""
+    if min is not None:
+        x = torch.maximum(x, x.new_tensor(min))
+    return x if max is None else torch.minimum(x, x.new_tensor(max))
 
 
 def dynamic_slice(

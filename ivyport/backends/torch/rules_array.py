@@ -12,11 +12,12 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from ivyport.backends.pyast import OMIT, Exprs, rule_table
+from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
 from ivyport.backends.spelling import (
     axes,
     demand_bool,
     demand_float,
+    has_gradient,
     is_hole,
     one_axis,
     permuted,
@@ -49,7 +50,7 @@ FUNCTIONAL = {"log_sigmoid": "logsigmoid", "hard_swish": "hardswish",
 
 @emits("acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "sin", "sinh")
 @emits("tan", "tanh", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt")
-@emits("reciprocal", "square", "abs", "isfinite", "isinf", "isnan", "erf")
+@emits("reciprocal", "square", "isfinite", "isinf", "isnan", "erf")
 @emits("erfinv", "sigmoid")
 def torch_function(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"torch.{e.node.op}", x)
@@ -61,8 +62,19 @@ def activation(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"F.{FUNCTIONAL.get(e.node.op, e.node.op)}", x)
 
 
+@emits("abs")
+def absolute(e: Exprs, x: ast.expr, *, slope: float) -> ast.expr:
+    if slope == 1.0 and has_gradient(e.node.inputs[0]):
+        return e.rt("absolute", x)
+    return e.call("torch.abs", x)
+
+
 @emits("maximum", "minimum")
 def extremum(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+    if any(map(has_gradient, e.node.values())):
+        # Equal elements share the gradient; `clamp` gives all of it to x.
+        x, y = tensor(e, x, 0), tensor(e, y, 1)
+        return e.call(f"torch.{e.node.op}", x, y)
     bound = "min" if e.node.op == "maximum" else "max"
     if scalar_of(e, 1):
         return e.method(x, "clamp", **{bound: y})
@@ -108,7 +120,11 @@ def where(e: Exprs, condition: ast.expr, x: ast.expr, y: ast.expr) -> ast.expr:
 
 
 @emits("clip")
-def clip(e: Exprs, x: ast.expr, *, min: Any, max: Any) -> ast.expr:
+def clip(e: Exprs, x: ast.expr, *, min: Any, max: Any, edge: str) -> ast.expr:
+    if edge != "full" and has_gradient(e.node.inputs[0]):
+        if edge == "none" and min is not None and max is not None:
+            return e.call("F.hardtanh", x, min, max)
+        return e.rt("clip", x, min=unless(min, None), max=unless(max, None))
     if min is not None and max is not None:
         return e.method(x, "clamp", min, max)
     if min is None and max is None:
@@ -153,8 +169,17 @@ def prod(
 
 @emits("max", "min")
 def largest(
-    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
+    e: Exprs,
+    x: ast.expr,
+    *,
+    axis: tuple[int, ...] | None,
+    keepdims: bool,
+    first: bool,
 ) -> ast.expr:
+    if first and axis is not None and has_gradient(e.node.inputs[0]):
+        along = one_axis(axis[0], e.type(0).rank)
+        found = e.method(x, e.node.op, dim=along, keepdim=unless(keepdims, False))
+        return attribute(found, "values")
     return e.method(x, f"a{e.node.op}", **_over(e, axis, keepdims))
 
 
@@ -208,6 +233,8 @@ def index_reduction(
     e: Exprs, x: ast.expr, *, axis: int | None, keepdims: bool
 ) -> ast.expr:
     along = OMIT if axis is None else one_axis(axis, e.type(0).rank)
+    if e.type(0).dtype == "bool":  # torch has no kernel for these
+        x = e.method(x, "int")
     return e.method(x, e.node.op, dim=along, keepdim=unless(keepdims, False))
 
 

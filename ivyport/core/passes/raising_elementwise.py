@@ -162,18 +162,10 @@ def hard_sigmoid(b: Builder, node: Node) -> Value | None:
         return None
     found = split(made_by(clipped.inputs[0], "add"))
     bounds = (clipped.attrs.get("min", 0), clipped.attrs.get("max", 6))
-    if found is None or found[1] != 3 or bounds != (0, 6):
+    flat = clipped.attrs.get("edge", "none") == "none"
+    if found is None or found[1] != 3 or bounds != (0, 6) or not flat:
         return None
     return b.hard_sigmoid(found[0])
-
-
-def relu(b: Builder, node: Node) -> Value | None:
-    """max(x, 0)."""
-    found = split(node)
-    floating = node.output.type.dtype.startswith(("float", "bfloat"))
-    if found is None or found[1] != 0 or not floating:
-        return None
-    return b.relu(found[0]) if found[0].type == node.output.type else None
 
 
 def clip(b: Builder, node: Node) -> Value | None:
@@ -184,9 +176,6 @@ def clip(b: Builder, node: Node) -> Value | None:
     inner, bound = found
     if not node.output.type.dtype.startswith(("float", "bfloat")):
         return None
-    relu_made = made_by(inner, "relu")
-    if node.op == "minimum" and relu_made is not None and bound >= 0:
-        return b.clip(relu_made.inputs[0], min=0.0, max=bound)
     other = {"minimum": "maximum", "maximum": "minimum"}[node.op]
     outer = split(made_by(inner, other))
     if outer is None:
@@ -194,7 +183,7 @@ def clip(b: Builder, node: Node) -> Value | None:
     low, high = (outer[1], bound) if node.op == "minimum" else (bound, outer[1])
     if not -math.inf < low <= high < math.inf:
         return None
-    return b.clip(outer[0], min=decimal(low), max=decimal(high))
+    return b.clip(outer[0], min=decimal(low), max=decimal(high), edge="half")
 
 
 def choice(b: Builder, node: Node) -> Value | None:
@@ -205,11 +194,12 @@ def choice(b: Builder, node: Node) -> Value | None:
         return None
     if not alike(made.inputs[0], x) or number(made.inputs[1]) != 0:
         return None
+    closed = made.op == "greater_equal"
     for scale, core in _multiples(other):
         if alike(core, x):
-            return b.leaky_relu(x, negative_slope=decimal(scale))
+            return b.leaky_relu(x, negative_slope=decimal(scale), closed=closed)
         power = made_by(core, "expm1")
-        if power is not None and scale > 0:
+        if power is not None and scale > 0 and (scale == 1 or not closed):
             return _elu(b, x, test, power.inputs[0], scale)
     return None
 
@@ -229,14 +219,14 @@ def softplus(b: Builder, node: Node) -> Value | None:
         exp = made_by(log.inputs[0], "exp") if log is not None else None
         minus = made_by(exp.inputs[0], "negative") if exp is not None else None
         size = made_by(minus.inputs[0], "abs") if minus is not None else None
-        peak = made_by(high, "relu")
-        if size is None or peak is None:
+        peak = split(made_by(high, "maximum"))
+        if size is None or peak is None or peak[1] != 0:
             continue
         x = size.inputs[0]
         difference = made_by(x, "subtract")
         if difference is not None and number(difference.inputs[1]) == 0:
             x = difference.inputs[0]
-        if isinstance(x, Value) and alike(peak.inputs[0], x):
+        if isinstance(x, Value) and alike(peak[0], x):
             return b.softplus(x)
     return None
 
@@ -451,7 +441,7 @@ RULES: dict[str, list[Rule]] = {
     "multiply": [dropout_by_product, gelu, gated],
     "divide": [dropout_by_quotient, hard_sigmoid],
     "where": [constant_choice, dropout_by_choice, choice],
-    "maximum": [relu, clip],
+    "maximum": [clip],
     "minimum": [clip],
     "add": [softplus],
     "negative": [log_sigmoid],

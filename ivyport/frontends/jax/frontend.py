@@ -291,7 +291,10 @@ class Assembly:
         leaf = self.source.leaves[path]
         value = Value(type_of(var.aval), path)
         place = self.places.leaves[path]
-        return Param(path, value.type, leaf.kind, value, place=place)
+        kind = "parameter" if leaf.frozen else leaf.kind
+        return Param(
+            path, value.type, kind, value, place=place, trainable=not leaf.frozen
+        )
 
     def _constant(self, array: np.ndarray, name: str) -> Value:
         path = self._equal(array)

@@ -123,12 +123,17 @@ NUMPY: dict[str, Callable[..., Any]] = {
 def combine(b: JaxBuilder, op: str, *operands: Number) -> Number:
     """Node `op` of the operands; numbers alone are computed, where that is exact."""
     if any(isinstance(x, Value) for x in operands):
-        return b.node(op, operands, {}).output
+        return b.node(op, operands, _attributes(b, op)).output
     folded = _fold(b, op, [x.value for x in operands if isinstance(x, Scalar)])
     if folded is not None:
         return Scalar(folded)
     tensors = [b.tensor(x, i) for i, x in enumerate(operands)]
-    return b.node(op, tuple(tensors), {}).output
+    return b.node(op, tuple(tensors), _attributes(b, op)).output
+
+
+def _attributes(b: JaxBuilder, op: str) -> dict[str, Any]:
+    """What of an operation is JAX's own: the derivative of ``abs`` at 0."""
+    return {"slope": 1.0} if op == "abs" and dt.is_float(b.ins[0].dtype) else {}
 
 
 def _fold(b: JaxBuilder, op: str, values: list[Any]) -> Any:
@@ -344,9 +349,14 @@ def clamp(b: JaxBuilder, low: Number, x: Number, high: Number) -> Number:
     if isinstance(x, Value) and not any(
         v is None or isinstance(v, Dim) for v in bounds
     ):
-        return b.clip(x, min=bounds[0], max=bounds[1])
-    found = combine(b, "maximum", b.tensor(x, 1), low)
-    return combine(b, "minimum", found, high)
+        return b.clip(x, min=bounds[0], max=bounds[1], edge="none")
+    x = b.tensor(x, 1)
+    found = combine(b, "minimum", combine(b, "maximum", x, low), high)
+    if not isinstance(found, Value) or not dt.is_float(b.out.dtype):
+        return found
+    # Where x equals a bound nothing has a gradient.
+    edges = [combine(b, "equal", x, bound) for bound in (low, high)]
+    return b.where(b.logical_or(*edges), b.stop_gradient(found), found)
 
 
 @lowers("select_n")

@@ -81,7 +81,7 @@ def leaky_relu(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | No
     slopes = _parameter(body, operands, "mul")
     if slopes is None:
         return None
-    return b.leaky_relu(operands[0], negative_slope=slopes)
+    return b.leaky_relu(operands[0], negative_slope=slopes, closed=True)
 
 
 @names("elu")
@@ -162,7 +162,7 @@ def clip(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
         return None
     plain = float if dt.is_float(x.type.dtype) else int
     low, high = (plain(v) for v in bounds)  # type: ignore[arg-type]  # numbers, says the test above
-    return b.clip(x, min=low, max=high)
+    return b.clip(x, min=low, max=high, edge="half")
 
 
 @names("tril")

@@ -58,7 +58,8 @@ class NNXSource(Source):
             kind = "parameter" if isinstance(variable, nnx.Param) else "buffer"
             path = ".".join(names)
             self._keys[path] = keys
-            self.own(Leaf(path, names[:-1], names[-1], kind), variable.get_value())
+            leaf = Leaf(path, names[:-1], names[-1], kind, _is_frozen(variable))
+            self.own(leaf, variable.get_value())
 
     def run(
         self, parameters: Arrays, buffers: Arrays, bound: Bound, train: bool, rng: Any
@@ -118,6 +119,11 @@ class NNXSource(Source):
                 setattr(owner, name, _wrapped(method, table, paths))
                 stack.callback(setattr, owner, name, method)
             yield
+
+
+def _is_frozen(variable: Any) -> bool:
+    """Whether a port holds a weight in it that its own source froze."""
+    return type(variable).__name__ == "Frozen" and not isinstance(variable, nnx.Param)
 
 
 class _Paths:

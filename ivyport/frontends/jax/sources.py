@@ -41,12 +41,16 @@ KEY_ARGUMENTS = ("rng", "key", "prng_key", "rng_key", "dropout_rng", "dropout_ke
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """A tensor of the source: its own full name, its module, and its name there."""
+    """A tensor of the source: its own full name, its module, and its name there.
+
+    A `frozen` one is held as a buffer, because the source does not train it, and is a weight.
+    """
 
     path: str
     module: Path
     name: str
     kind: str  # "parameter" or "buffer"
+    frozen: bool = False
 
 
 class Source(abc.ABC):

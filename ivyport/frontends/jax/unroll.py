@@ -295,6 +295,7 @@ class Unrolled:
             place=self.place(self._raw[x]),
             folds=(*param.folds, ("select", axis, i)),
             source=param.source,
+            trainable=param.trainable,
         )
         return made
 

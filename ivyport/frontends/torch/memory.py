@@ -18,7 +18,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from ivyport.core.errors import TraceError
-from ivyport.frontends.torch.session import preserved
+from ivyport.frontends.torch.session import preserved, put_back_values
 
 _SCALARS = (int, float, str, bool, type(None), torch.SymInt, torch.SymFloat)
 _CONTAINERS = (list, dict, set, deque)
@@ -85,13 +85,9 @@ def refuse_memory(
     tensors = [*model.parameters(), *model.buffers()]
     if not listed or any(t.is_meta for t in tensors):
         return
-    kept = _plain_tensors(model)
     with preserved(model):
         first = _called(model, given)
         second = None if first is None else _called(model, given)
-    with torch.no_grad():
-        for tensor, value in kept:
-            tensor.copy_(value)
     if first is None:
         return  # whatever fails is said where the source is run
     if second is not None and _alike(first, second):
@@ -132,24 +128,12 @@ def _viewed(node: fx.Node) -> fx.Node:
     return node
 
 
-def _plain_tensors(
-    model: torch.nn.Module,
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Tensors in attributes that are neither parameters nor buffers, and copies of them."""
-    found = [
-        value
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, torch.Tensor)
-    ]
-    return [(tensor, tensor.detach().clone()) for tensor in found]
-
-
 def _called(
     model: torch.nn.Module, given: Mapping[str, Any]
 ) -> list[torch.Tensor] | None:
-    """The tensors of one call, or None where it fails; buffers are put back."""
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    """The tensors of one call, or None where it fails; parameters and buffers are put back."""
+    tensors = [*model.parameters(), *model.buffers()]
+    kept = [(t, t.detach().clone(), t._version) for t in tensors]
     copies = {
         name: value.clone() if isinstance(value, torch.Tensor) else value
         for name, value in given.items()
@@ -162,8 +146,7 @@ def _called(
         except Exception:  # noqa: BLE001
             return None
         finally:
-            for buffer, value in kept:
-                buffer.copy_(value)
+            put_back_values(kept)
 
 
 def _tensors(output: Any) -> Iterator[torch.Tensor]:

@@ -362,7 +362,9 @@ def _unless_nan(b: Builder, found: Value, x: Value, y: Value) -> Value:
     if not dt.is_float(found.type.dtype):
         return found
     x, y = b.cast(x, found.type.dtype), b.cast(y, found.type.dtype)
-    return b.where(b.isnan(x), y, b.where(b.isnan(y), x, found))
+    # Of equal elements the first has the gradient.
+    kept = b.logical_or(b.isnan(y), b.equal(x, y))
+    return b.where(b.isnan(x), y, b.where(kept, x, found))
 
 
 @lowers(aten.maximum.default, aten.max.other)
@@ -407,11 +409,19 @@ def clamp_tensor(
 ) -> Value:
     """x within tensors of bounds."""
     x = input
-    if min is not None:
-        x = binary(b, "maximum", x, min)
-    if max is not None:
-        x = binary(b, "minimum", x, max)
+    for op, bound in (("maximum", min), ("minimum", max)):
+        if bound is not None:
+            x = _within(b, op, x, bound)
     return x
+
+
+def _within(b: Builder, op: str, x: Value, bound: Value) -> Value:
+    """The larger or smaller of both; x has the gradient where they are equal."""
+    found = binary(b, op, x, bound)
+    if not dt.is_float(found.type.dtype):
+        return found
+    x = b.expand(b.cast(x, found.type.dtype), found.type.shape)
+    return b.where(b.equal(x, b.cast(bound, found.type.dtype)), x, found)
 
 
 @lowers(aten.clamp_min.default)
@@ -434,7 +444,8 @@ def hardtanh(
     dtype = input.type.dtype
     if (min_val, max_val) == (0, 6) and dt.is_float(dtype):
         return b.relu6(input)
-    return b.clip(input, min=number_as(min_val, dtype), max=number_as(max_val, dtype))
+    low, high = number_as(min_val, dtype), number_as(max_val, dtype)
+    return b.clip(input, min=low, max=high, edge="none")
 
 
 @lowers(aten.relu6.default)
@@ -446,13 +457,13 @@ def relu6(b: Builder, input: Value) -> Value:
 @lowers(aten.clamp_min.Tensor)
 def clamp_min_tensor(b: Builder, input: Value, min: Value) -> Value:
     """max(x, min)."""
-    return binary(b, "maximum", input, min)
+    return clamp_tensor(b, input, min=min)
 
 
 @lowers(aten.clamp_max.Tensor)
 def clamp_max_tensor(b: Builder, input: Value, max: Value) -> Value:
     """min(x, max)."""
-    return binary(b, "minimum", input, max)
+    return clamp_tensor(b, input, max=max)
 
 
 @lowers(
@@ -524,7 +535,9 @@ def xlogy(b: Builder, input: Value, other: Value) -> Value:
     """x * log(y), 0 where x is 0."""
     _, (x, y) = promoted(b, floated(b, input), floated(b, other))
     none = b.logical_and(b.equal(x, 0), b.logical_not(b.isnan(y)))
-    return b.where(none, 0.0, b.multiply(x, b.log(y)))
+    # The logarithm that is left out has a gradient too, which must stay finite.
+    inner = b.log(b.where(none, 1.0, y))
+    return b.where(none, 0.0, b.multiply(x, inner))
 
 
 @lowers(aten.isposinf.default)

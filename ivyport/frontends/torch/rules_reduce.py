@@ -101,7 +101,8 @@ def _extremum_dim(name: str) -> Callable[..., tuple[Value, Value]]:
     ) -> tuple[Value, Value]:
         many = axes_of(input, dim)
         one = None if many is None else many[0]
-        values = b.node(name, (input,), {"axis": many, "keepdims": keepdim}).output
+        attrs = {"axis": many, "keepdims": keepdim, "first": many is not None}
+        values = b.node(name, (input,), attrs).output
         where = b.node(
             f"arg{name}", (input,), {"axis": one, "keepdims": keepdim}
         ).output

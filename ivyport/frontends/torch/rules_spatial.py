@@ -253,8 +253,8 @@ def _adaptive_max(spatial: int) -> Callable[..., tuple[Value, Value | None]]:
             lead = input.type.shape[:-spatial]
             flat = b.reshape(input, shape=(*lead, -1))
             place = b.argmax(flat, axis=-1)
-            peak = b.max(input, axis=tuple(range(-spatial, 0)), keepdims=True)
-            return peak, b.reshape(place, shape=(*lead, *size))
+            peak = b.max(flat, axis=(-1,), first=True)
+            return tuple(b.reshape(v, shape=(*lead, *size)) for v in (peak, place))
         kernel = _even_windows(space, size)
         attrs: dict[str, Any] = {
             "kernel": kernel,

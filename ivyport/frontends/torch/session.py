@@ -82,10 +82,14 @@ def preserved(model: torch.nn.Module) -> Iterator[None]:
 
     Attributes that a forward assigns while it is traced (caches full of fake tensors,
     counters) are put back too, and so is what it puts into lists, dicts and sets that are
-    attributes, or lie in such a one. Tensors themselves are never written by a capture.
+    attributes, or lie in such a one. Plain tensors among them, which are neither parameters
+    nor buffers, get the values back that a forward overwrites; parameters and buffers are
+    for the caller to copy.
     """
     modules = [(module, _snapshot(module)) for module in model.modules()]
     contents = _contents(module for module, _ in modules)
+    tensors = plain_tensors(model)
+    flags = [(tensor, tensor.requires_grad, tensor.grad) for tensor in _leaves(model)]
     configs = [(config, dict(vars(config))) for config in hf_configs(model)]
     numpy_state, python_state = np.random.get_state(), random.getstate()
     fastpath = torch.backends.mha.get_fastpath_enabled()
@@ -107,6 +111,56 @@ def preserved(model: torch.nn.Module) -> Iterator[None]:
                 _put_back_registry(vars(module)[name], content)
         for container, before in contents:
             _put_back_content(container, before)
+        put_back_values(tensors)
+        for tensor, requires, grad in flags:
+            if tensor.requires_grad != requires:
+                tensor.requires_grad_(requires)
+            if tensor.grad is not grad:
+                tensor.grad = grad
+
+
+def plain_tensors(
+    model: torch.nn.Module,
+) -> list[tuple[torch.Tensor, torch.Tensor, int]]:
+    """Tensors in attributes that are neither parameters nor buffers, also in containers.
+
+    Each with a copy of its values, and the number of writes to it so far. Those that hold no
+    values (meta tensors, fake ones) are left out.
+    """
+    found: dict[int, torch.Tensor] = {}
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if name in _OF_MODULES:
+                continue
+            for item in (value, *_items(value)):
+                for tensor in (item, *_items(item)):
+                    if isinstance(tensor, torch.Tensor):
+                        found[id(tensor)] = tensor
+    held = [t for t in found.values() if _has_values(t)]
+    return [(t, t.detach().clone(), t._version) for t in held]
+
+
+def put_back_values(kept: Iterable[tuple[torch.Tensor, torch.Tensor, int]]) -> None:
+    """Give the tensors their values back that were written to since they were copied."""
+    with torch.no_grad():
+        for tensor, value, version in kept:
+            if tensor._version != version:
+                tensor.detach().copy_(value)
+
+
+def _has_values(tensor: torch.Tensor) -> bool:
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    return plain and not tensor.is_meta and not tensor.is_inference()
+
+
+def _leaves(model: torch.nn.Module) -> list[torch.Tensor]:
+    """Parameters and buffers, whose gradients and flags a forward can set."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return [
+        t
+        for t in tensors
+        if t.is_leaf and type(t) in (torch.Tensor, torch.nn.Parameter)
+    ]
 
 
 def _contents(modules: Iterable[torch.nn.Module]) -> list[tuple[Any, Any]]:

@@ -50,19 +50,22 @@ FUNCTIONS: dict[str, tuple[Callable[[jax.Array], jax.Array], str, dict[str, Any]
         {"approximate": False},
     ),
     "silu": (lambda x: x * jax.nn.sigmoid(x), "silu", {}),
-    "relu": (lambda x: jnp.maximum(0.0, x), "relu", {}),
+    "relu": (jax.nn.relu, "relu", {}),
     "elu": (lambda x: jax.nn.elu(x, 0.5), "elu", {"alpha": 0.5}),
     "leaky_relu": (
-        lambda x: jnp.where(x >= 0, x, 0.01 * x), "leaky_relu", {"negative_slope": 0.01}
+        lambda x: jnp.where(x >= 0, x, 0.01 * x), "leaky_relu",
+        {"negative_slope": 0.01, "closed": True}
     ),
-    "relu6": (
-        lambda x: jnp.minimum(jnp.maximum(x, 0.0), 6.0), "clip", {"min": 0.0, "max": 6.0}
+    "clip": (
+        lambda x: jnp.minimum(jnp.maximum(x, 0.0), 6.0),
+        "clip",
+        {"min": 0.0, "max": 6.0, "edge": "half"},
     ),
     "hard sigmoid": (
-        lambda x: jnp.minimum(jnp.maximum(x + 3.0, 0.0), 6.0) / 6.0, "hard_sigmoid", {}
+        lambda x: jax.lax.clamp(0.0, x + 3.0, 6.0) / 6.0, "hard_sigmoid", {}
     ),
     "hard swish": (
-        lambda x: x * (jnp.minimum(jnp.maximum(x + 3.0, 0.0), 6.0) / 6.0), "hard_swish", {}
+        lambda x: x * (jax.lax.clamp(0.0, x + 3.0, 6.0) / 6.0), "hard_swish", {}
     ),
     "softplus": (
         lambda x: jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x))), "softplus", {}
@@ -120,6 +123,13 @@ NOT: dict[str, tuple[Callable[[jax.Array], jax.Array], set[str]]] = {
     "quick gelu": (lambda x: x * jax.nn.sigmoid(1.702 * x), {"silu", "gelu"}),
     "gate of another half": (
         lambda x: x[..., :4] * jax.nn.sigmoid(x[..., 4:]), {"silu"}
+    ),
+    "relu whose slope at 0 is a half": (lambda x: jnp.maximum(0.0, x), {"relu"}),
+    "hard sigmoid whose slopes at bounds are halves": (
+        lambda x: jnp.clip(x + 3.0, 0.0, 6.0) / 6.0, {"hard_sigmoid"}
+    ),
+    "elu whose slope at 0 is 1": (
+        lambda x: jnp.where(x >= 0, x, 0.5 * jnp.expm1(x)), {"elu"}
     ),
     "leaky with another threshold": (
         lambda x: jnp.where(x > 0.5, x, 0.01 * x), {"leaky_relu"}
