@@ -289,7 +289,10 @@ LEFT = {
     "atan2": "JAX's gradient is NaN",
     "xlogy": "JAX's gradient is infinite",
 }
-LEFT_TORCH = {"pow of -": "torch's gradient is infinite"}
+LEFT_TORCH = {
+    "pow of -": "torch's gradient is infinite",
+    "xlogy": "torch's gradient is NaN",
+}
 
 
 def arrays(rows: dict[str, Row]) -> dict[str, list[np.ndarray]]:

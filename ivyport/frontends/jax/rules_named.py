@@ -165,6 +165,20 @@ def clip(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     return b.clip(x, min=low, max=high, edge="half")
 
 
+@names("logaddexp")
+def logaddexp(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
+    """Its own derivative is smooth: |x - y| has no slope where both are equal."""
+    if not _float(operands, 2):
+        return None
+    x, y = operands
+    if x.type != y.type:  # type: ignore[union-attr]  # _float says that both are values
+        return None
+    difference = b.subtract(x, y)
+    small = b.log1p(b.exp(b.negative(b.abs(difference))))
+    total = b.add(b.maximum(x, y), small)
+    return b.where(b.isnan(difference), b.add(x, y), total)
+
+
 @names("tril")
 def tril(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     """``row + k >= column``."""

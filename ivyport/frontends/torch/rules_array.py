@@ -327,7 +327,8 @@ def fmod(b: Builder, input: Arg, other: Arg) -> Value:
     """x modulo y with the sign of x."""
     dtype, (x, y) = promoted(b, input, other)
     x, y = tensor_of(b, x, dtype), tensor_of(b, y, dtype)
-    magnitude = b.remainder(b.abs(x), b.abs(y))
+    # The slope by x is 1 everywhere, at 0 too.
+    magnitude = b.remainder(b.abs(x, slope=1.0), b.abs(y, slope=1.0))
     return b.where(b.less(x, 0), b.negative(magnitude), magnitude)
 
 
