@@ -1,4 +1,4 @@
-"""The emitted file: docstring, imports, configuration, outputs, helpers, classes, loading."""
+"""The emitted file: docstring, imports, configuration, outputs, helpers, classes, files."""
 
 from __future__ import annotations
 
@@ -290,14 +290,19 @@ class FileEmitter:
     ) -> list[ast.stmt]:
         loading = set(LOADING) - set([] if config else ["config_values"])
         described = [self._config_class(config)] if config else []
-        layers = [
-            *pyast.helper_sources(writing, loading),
-            *pyast.helper_sources(self.layers, {*self.target.classes, *loading}),
+        layers = pyast.helper_sources(self.layers, self.target.classes)
+        # What reads and writes files comes last: a reader looks for the model.
+        known = {ast.dump(node) for node in layers}
+        files = [
+            node
+            for source in (self.layers, writing)
+            for node in pyast.helper_sources(source, loading)
+            if ast.dump(node) not in known
         ]
         helpers = pyast.helper_sources(self.runtime, self.exprs.helpers)
         body: list[ast.stmt] = [*described]
         body += [made for _, made in self.records.values()]
-        body += [*helpers, *layers, *aliases, *classes]
+        body += [*helpers, *layers, *aliases, *classes, *files]
         imports = _imports(body, self.framework)
         return [ast.Expr(ast.Constant(self.docstring)), *imports, *body]
 
