@@ -34,6 +34,11 @@ RUNNING: list[Sample] = [
     row("nansum", lambda x: x.nansum(1), holes),
     row("nansum-all", lambda x: x.nansum(), holes),
     row("count_nonzero", torch.count_nonzero, ints(2, "B", 4)),
+    row(
+        "count_nonzero-axes",
+        lambda x: torch.count_nonzero(x, (0, 1)),
+        ints(2, "B", 4),
+    ),
     row("count_nonzero-axis", lambda x: torch.count_nonzero(x, 1), ints(2, "B", 4)),
 ]
 
