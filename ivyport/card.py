@@ -112,7 +112,9 @@ def _scalar(value: Any) -> str:
 def text(value: Any) -> str:
     """A value as one line of Markdown that shows it and does nothing else."""
     shown = _one_line(value)
-    escaped = re.sub(r"([\\`*_\[\]|~#!$])", r"\\\1", html.escape(shown, quote=False))
+    # An underscore between letters is one in Markdown, too.
+    special = r"([\\`*\[\]|~#!$]|(?<![^\W_])_|_(?![^\W_]))"
+    escaped = re.sub(special, r"\\\1", html.escape(shown, quote=False))
     # GitHub makes emoji of `:x:`, a link of a bare address, and names of `@name`.
     return escaped.replace(":", "&#58;") if _is_special(shown) else escaped
 

@@ -74,7 +74,7 @@ UNITS = {
         ARRAYS,
     ),
     "verification": unit(f"{ENGINE} frontends.jax", ARRAYS | TORCH | JAX, TORCH | JAX),
-    "guard": unit("core", frozenset()),
+    "guard": unit("core", frozenset({"numpy"})),  # whose random generator it keeps
     "saving": unit("core folder targets", frozenset()),
     "card": unit("core targets", frozenset()),
     "structure": unit("core made porting sources weights", frozenset({"numpy"})),

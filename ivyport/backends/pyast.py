@@ -346,9 +346,12 @@ def rule_table() -> tuple[dict[str, Rule], Callable[..., Callable[[Rule], Rule]]
 
 def helper_sources(runtime: ModuleType, used: Iterable[str]) -> list[ast.stmt]:
     """Definitions of the used functions and classes, and of those that they use, in order."""
-    tree = ast.parse(inspect.getsource(runtime))
+    modules = (runtime, *getattr(runtime, "PARTS", ()))
     defined = {
-        n.name: n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)
+        n.name: n
+        for module in modules
+        for n in ast.parse(inspect.getsource(module)).body
+        if isinstance(n, ast.FunctionDef | ast.ClassDef)
     }
     wanted: set[str] = set()
     pending = list(used)

@@ -5,13 +5,10 @@ Names in a checkpoint can hold anything, and be of any length and number.
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterable
 
 LONGEST = 160
 MOST = 10
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~<>&:])")
 
 
 def shown(value: object, longest: int = LONGEST) -> str:
@@ -37,24 +34,3 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
-
-
-def markdown(text: str) -> str:
-    """Text in a line of Markdown that reads as it is: no HTML, no links, no emphasis, no emoji."""
-    flat = printable(text.replace("\n", " "))
-    return (
-        _SPECIAL.sub(r"\\\1", flat)
-        .replace("\\<", "&lt;")
-        .replace("\\>", "&gt;")
-        .replace("\\&", "&amp;")
-    )
-
-
-def code_span(text: str) -> str:
-    """A name as code in Markdown, in a cell of a table too."""
-    flat = printable(text.replace("\n", " "))
-    if "`" not in flat and "|" not in flat:
-        return f"`{flat}`"
-    return (
-        f"<code>{html.escape(flat).replace('|', '&#124;').replace('`', '&#96;')}</code>"
-    )

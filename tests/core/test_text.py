@@ -21,7 +21,7 @@ def small() -> Graph:
     b.scope = (Scope("", "pkg.Net"), Scope("embed", "torch.nn.Embedding", 1))
     x = b.embedding(ids, weight)
     b.scope = b.scope[:1]
-    left, right = b.split(x, sizes=(1, 3), axis=-1)
+    left, right = b.split(x, sizes=(1, 3), axis=2)
     y = b.multiply(b.getitem(right, index=(Slice(), 0, NewAxis())), -0.5)
     z = b.reshape(left, shape=(B * S, 1))
     outputs = Record("Out", (("y", y), ("z", (z, None)), ("t", [table, "name"])))
@@ -39,7 +39,7 @@ graph Net
   parameter @embed.weight: float32[10, 4] = head.weight
   buffer @table: float32[7]
   %0 = embedding(%ids, @embed.weight, padding=None) : float32[B, S, 4]  # embed@1
-  %1.0, %1.1 = split(%0, sizes=(1, 3), axis=-1) : float32[B, S, 1], float32[B, S, 3]  # .
+  %1.0, %1.1 = split(%0, sizes=(1, 3), axis=2, even=False) : float32[B, S, 1], float32[B, S, 3]  # .
   %2 = getitem(%1.1, index=(:, 0, newaxis)) : float32[B, 1, 3]  # .
   %3 = multiply(%2, -0.5) : float32[B, 1, 3]  # .
   %4 = reshape(%1.0, shape=(B*S, 1)) : float32[B*S, 1]  # .

@@ -103,6 +103,9 @@ class _Widening:
             value.type = value.type.with_dtype("int64")
             if node.op in WRAPS:
                 self._replace(value, self._wrapped(value, dtype))
+            if node.op == "leading_zeros":
+                unused = 64 - LARGEST[dtype].bit_length()
+                self._replace(value, b.subtract(value, Scalar(unused)))
 
     def _cast(self, node: Node, source: str | None) -> None:
         """To an unsigned type: integers wrap around, floats become the nearest."""

@@ -58,6 +58,9 @@ def definition(target: Any) -> Callable[..., Any] | None:
     if target in DEFINED:
         found: Callable[..., Any] = decomposition_table[target]
         return found
+    # Some operations are of TorchScript alone and have no kernel at all.
+    if not torch._C._dispatch_has_kernel(target.name()):
+        return None
     key = DispatchKey.CompositeImplicitAutograd
     if not torch._C._dispatch_has_kernel_for_dispatch_key(target.name(), key):
         return None

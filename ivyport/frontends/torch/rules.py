@@ -14,6 +14,7 @@ import torch
 
 from ivyport.frontends.torch import (
     rules_array,
+    rules_clamp,
     rules_create,
     rules_geometry,
     rules_index,
@@ -63,6 +64,7 @@ __all__ = [
     "bind",
     "functional",
     "rules_array",
+    "rules_clamp",
     "rules_create",
     "rules_geometry",
     "rules_index",

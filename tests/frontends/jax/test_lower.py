@@ -159,13 +159,13 @@ def test_one_rule_a_primitive() -> None:
 def test_gaps_are_reported_at_once() -> None:
     def function(x: jax.Array) -> jax.Array:
         y = jnp.fft.fft(x).real
-        z = lax.population_count(x.astype(jnp.int32))
+        z = jnp.linalg.eigh(x @ x.T)[0].sum()
         return y + z + jnp.linalg.svd(x, compute_uv=False).sum()
 
     with pytest.raises(UnsupportedOpsError) as caught:
         lower(function, X)
     text = str(caught.value)
-    for name in ("fft", "population_count", "svd"):
+    for name in ("fft", "eigh", "svd"):
         assert name in text
     assert "test_lower.py" in text
     assert "operations of this model cannot be ported yet" in text
