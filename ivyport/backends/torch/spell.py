@@ -66,7 +66,9 @@ def tensor(e: Exprs, x: ast.expr, position: int) -> ast.expr:
     if not scalar_of(e, position):
         return x
     (like,) = {v.type.dtype for v in e.node.inputs[:2] if isinstance(v, Value)}
-    return e.call("torch.tensor", x, dtype=dtype(e, like), device=e.device())
+    return e.call(
+        "torch.tensor", x, dtype=dtype_unless(e, like, "float32"), device=e.device()
+    )
 
 
 def trivial(x: ast.expr | None) -> bool:
