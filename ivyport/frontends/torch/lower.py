@@ -451,7 +451,10 @@ class Lowering:
             missing = {gap.operation for gap in self.gaps[gaps:]}
             reasons = {g.reason for g in self.gaps[gaps:] if g.reason != NO_RULE}
             del self.gaps[gaps:]
-            why = "; ".join([*sorted(reasons)]) or f"no rule for {sorted(missing)}"
+            why = (
+                "; ".join([*sorted(reasons)])
+                or f"no rule for {', '.join(sorted(missing))}"
+            )
             raise GraphError(why)
         for operand in parts.viewed(node, operands):
             self.views.made.add(node)
