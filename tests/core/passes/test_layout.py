@@ -199,7 +199,10 @@ def test_every_output_gets_its_own_order_back() -> None:
 # ---- random graphs
 
 
-@pytest.mark.parametrize("block", range(6))
+# Thirty graphs in every run, thirty more in the slow one.
+@pytest.mark.parametrize(
+    "block", [*range(3), *(pytest.param(i, marks=pytest.mark.slow) for i in (3, 4, 5))]
+)
 def test_random_graphs(block: int) -> None:
     """Ten graphs each; a failure names the seed, by which one is built again."""
     for seed in range(10 * block, 10 * block + 10):
