@@ -177,46 +177,6 @@ def _loop(
     return _named(b, results[-1], "outputs"), list(results[:-1])
 
 
-def _layers(
-    b: Builder,
-    kind: str,
-    x: Value,
-    states: Sequence[Value],
-    params: Sequence[Value],
-    *,
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Value, ...]:
-    """Outputs and last states (layers * directions, B, H) of a stack of layers."""
-    directions = 2 if bidirectional else 1
-    count = len(params) // (num_layers * directions)
-    each = iter([params[i : i + count] for i in range(0, len(params), count)])
-    x = b.permute_dims(x, axes=(1, 0, 2)) if batch_first else x
-    last: list[list[Value]] = [[] for _ in states]
-    position = 0
-    for layer in range(num_layers):
-        outputs = []
-        for reverse in (False, True)[:directions]:
-            first = [b.getitem(s, index=(position,)) for s in states]
-            weights = _weights(next(each), has_biases)
-            y, ends = _loop(b, STEPS[kind], x, first, weights, reverse)
-            outputs.append(y)
-            for found, end in zip(last, ends, strict=True):
-                found.append(end)
-            position += 1
-        x = outputs[0]
-        if bidirectional:
-            x = _named(b, b.concat(*outputs, axis=-1), "outputs")
-        if dropout and layer < num_layers - 1:
-            x = b.dropout(x, rate=float(dropout), always=train)
-    x = b.permute_dims(x, axes=(1, 0, 2)) if batch_first else x
-    return x, *(b.stack(*ends, axis=0) for ends in last)
-
-
 def _weights(params: Sequence[Value], has_biases: bool) -> Weights:
     biases = params[2:4] if has_biases else (None, None)
     rest = params[4:] if has_biases else params[2:]
@@ -225,40 +185,11 @@ def _weights(params: Sequence[Value], has_biases: bool) -> Weights:
     return Weights(params[0], params[1], *biases, *rest)
 
 
-@lowers(aten.lstm.input)
-def lstm(
-    b: Builder,
-    input: Value,
-    hx: Sequence[Value],
-    params: Sequence[Value],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Value, ...]:
-    """Outputs (T, B, directions * H), last h and last c."""
-    return _layers(
-        b,
-        "lstm",
-        input,
-        hx,
-        params,
-        has_biases=has_biases,
-        num_layers=num_layers,
-        dropout=dropout,
-        train=train,
-        bidirectional=bidirectional,
-        batch_first=batch_first,
-    )
-
-
-def _recurrent(kind: str) -> Callable[..., tuple[Value, ...]]:
+def _network(kind: str) -> Callable[..., tuple[Value, ...]]:
     def rule(
         b: Builder,
         input: Value,
-        hx: Value,
+        hx: Value | Sequence[Value],
         params: Sequence[Value],
         has_biases: bool,
         num_layers: int,
@@ -267,22 +198,34 @@ def _recurrent(kind: str) -> Callable[..., tuple[Value, ...]]:
         bidirectional: bool,
         batch_first: bool,
     ) -> tuple[Value, ...]:
-        return _layers(
-            b,
-            kind,
-            input,
-            [hx],
-            params,
-            has_biases=has_biases,
-            num_layers=num_layers,
-            dropout=dropout,
-            train=train,
-            bidirectional=bidirectional,
-            batch_first=batch_first,
-        )
+        """Outputs (T, B, directions * H), last states (layers * directions, B, H)."""
+        states = [hx] if isinstance(hx, Value) else list(hx)
+        directions = 2 if bidirectional else 1
+        count = len(params) // (num_layers * directions)
+        each = iter([params[i : i + count] for i in range(0, len(params), count)])
+        x = b.permute_dims(input, axes=(1, 0, 2)) if batch_first else input
+        last: list[list[Value]] = [[] for _ in states]
+        position = 0
+        for layer in range(num_layers):
+            outputs = []
+            for reverse in (False, True)[:directions]:
+                first = [b.getitem(s, index=(position,)) for s in states]
+                weights = _weights(next(each), has_biases)
+                y, ends = _loop(b, STEPS[kind], x, first, weights, reverse)
+                outputs.append(y)
+                for found, end in zip(last, ends, strict=True):
+                    found.append(end)
+                position += 1
+            x = outputs[0]
+            if bidirectional:
+                x = _named(b, b.concat(*outputs, axis=-1), "outputs")
+            if dropout and layer < num_layers - 1:
+                x = b.dropout(x, rate=float(dropout), always=train)
+        x = b.permute_dims(x, axes=(1, 0, 2)) if batch_first else x
+        return x, *(b.stack(*ends, axis=0) for ends in last)
 
     return rule
 
 
-for _kind in ("gru", "rnn_tanh", "rnn_relu"):
-    lowers(getattr(aten, _kind).input)(_recurrent(_kind))
+for _kind in STEPS:
+    lowers(getattr(aten, _kind).input)(_network(_kind))
