@@ -1,7 +1,8 @@
-"""The function that emitted files of every target copy to save what was trained."""
+"""Functions that emitted files of every target copy: they read and write a port's folder."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -9,6 +10,50 @@ import os
 import pathlib
 import secrets
 import shutil
+
+
+def demand_traced(config, **lines):
+    """Refuse another value of a field that is built into the code at the given line."""
+    for field in dataclasses.fields(config):
+        given = getattr(config, field.name)
+        if field.name in lines and given != field.default:
+            built = f"{field.default!r} is built into {lines[field.name]}"
+            raise ValueError(f"{field.name} is {given!r}, but {built}: port again")
+
+
+def config_values(files, fields):
+    """The given fields of config.json among `saved_files`."""
+    path, digest = files["config.json"]
+    values = json.loads(path.read_text(encoding="utf-8"))
+    demand_saved(path, digest)
+    return {key: values[key] for key in fields if key in values}
+
+
+def load_weights(files, load_file):
+    """The tensors of the weights among `saved_files`, by name."""
+    weights = {}
+    for name, (path, digest) in files.items():
+        if name.startswith("model") and name.endswith(".safetensors"):
+            weights.update(load_file(path))
+            demand_saved(path, digest)
+    return weights
+
+
+def saved_files(folder, changed):
+    """Path and SHA-256 of each file that `folder`'s port.json lists, by name."""
+    folder = pathlib.Path(folder)
+    record = json.loads((folder / "port.json").read_text(encoding="utf-8"))
+    return {
+        name: (folder / name, None if changed else file["sha256"])
+        for name, file in record["files"].items()
+    }
+
+
+def demand_saved(path, digest):
+    """Demand a file as it was saved, where its SHA-256 is given."""
+    with open(path, "rb") as file:
+        if digest and hashlib.file_digest(file, "sha256").hexdigest() != digest:
+            raise ValueError(f"{path} was changed or replaced since it was saved")
 
 
 def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
@@ -93,4 +138,10 @@ def write_weights(folder, tensors, files, place, save_file, most):
     return stale
 
 
-__all__ = ["write_pretrained", "write_weights"]
+__all__ = [
+    "config_values",
+    "demand_traced",
+    "load_weights",
+    "saved_files",
+    "write_pretrained",
+]

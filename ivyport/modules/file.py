@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ivyport.backends import pyast, writing
+from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
 from ivyport.core.ir import ByMode, Graph, Record, Value, leaves
 from ivyport.modules import folds
@@ -295,8 +295,7 @@ class FileEmitter:
         known = {ast.dump(node) for node in layers}
         files = [
             node
-            for source in (self.layers, writing)
-            for node in pyast.helper_sources(source, loading)
+            for node in pyast.helper_sources(self.layers, loading)
             if ast.dump(node) not in known
         ]
         helpers = pyast.helper_sources(self.runtime, self.exprs.helpers)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ivyport.backends.writing import write_pretrained
+from ivyport.backends.files import write_pretrained
 from ivyport.core.errors import InputError, WeightsError
 from ivyport.folder.manifest import record_digest
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import itertools
-import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from safetensors.flax import load_file, save_file
 
-from ivyport.backends.writing import write_pretrained
+from ivyport.backends import files
+from ivyport.backends.files import load_weights, write_pretrained
+
+PARTS = (files,)  # functions of every target
 
 
 class Buffer(nnx.Variable):
@@ -211,7 +210,7 @@ def load_pretrained(make, files):
     """
     graphdef, rngs, state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)
     variables = {".".join(map(str, p)): (p, v) for p, v in nnx.to_flat_state(state)}
-    weights = load_weights(files)
+    weights = load_weights(files, load_file)
     expected = {name: variable.shape for name, (_, variable) in variables.items()}
     found = {name: value.shape for name, value in weights.items()}
     if found != expected:
@@ -241,58 +240,12 @@ def llama3_frequencies(width, base, factor, low, high, length):
     return kept * rates + (1 - kept) * rates / factor
 
 
-def demand_traced(config, **lines):
-    """Refuse another value of a field that is built into the code at the given line."""
-    for field in dataclasses.fields(config):
-        given = getattr(config, field.name)
-        if field.name in lines and given != field.default:
-            built = f"{field.default!r} is built into {lines[field.name]}"
-            raise ValueError(f"{field.name} is {given!r}, but {built}: port again")
-
-
-def config_values(files, fields):
-    """The given fields of config.json among `saved_files`."""
-    path, digest = files["config.json"]
-    values = json.loads(path.read_text(encoding="utf-8"))
-    demand_saved(path, digest)
-    return {key: values[key] for key in fields if key in values}
-
-
-def load_weights(files):
-    """The tensors of the weights among `saved_files`, by name."""
-    weights = {}
-    for name, (path, digest) in files.items():
-        if name.startswith("model") and name.endswith(".safetensors"):
-            weights.update(load_file(path))
-            demand_saved(path, digest)
-    return weights
-
-
-def saved_files(folder, changed):
-    """Path and SHA-256 of each file that `folder`'s port.json lists, by name."""
-    folder = pathlib.Path(folder)
-    record = json.loads((folder / "port.json").read_text(encoding="utf-8"))
-    return {
-        name: (folder / name, None if changed else file["sha256"])
-        for name, file in record["files"].items()
-    }
-
-
-def demand_saved(path, digest):
-    """Demand a file as it was saved, where its SHA-256 is given."""
-    with open(path, "rb") as file:
-        if digest and hashlib.file_digest(file, "sha256").hexdigest() != digest:
-            raise ValueError(f"{path} was changed or replaced since it was saved")
-
-
 __all__ = [
     "BatchNorm",
     "Buffer",
     "DebiasedBatchNorm",
     "Frozen",
     "Unset",
-    "config_values",
-    "demand_traced",
     "freeze",
     "jnp",
     "llama3_frequencies",

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ivyport.backends import files as reading
 from ivyport.backends.torch import _layers
 from ivyport.folder.manifest import described
 from tests.support import assert_close
@@ -118,7 +119,7 @@ def _saved(folder: Path) -> dict[str, tuple[Path, str]]:
     names = [path.name for path in folder.iterdir()]
     record = {"files": described(folder, names)}
     (folder / "port.json").write_text(json.dumps(record))
-    return _layers.saved_files(folder, changed=False)
+    return reading.saved_files(folder, changed=False)
 
 
 def test_load_pretrained_keeps_what_is_tied(tmp_path: Path) -> None:
@@ -147,14 +148,14 @@ def test_config_values_are_the_known_fields(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"width": 3, "unknown": 1}))
     files = _saved(tmp_path)
-    assert _layers.config_values(files, ["width", "depth"]) == {"width": 3}
+    assert reading.config_values(files, ["width", "depth"]) == {"width": 3}
 
 
 def test_files_that_port_json_does_not_name_are_not_read(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
     files = _saved(tmp_path)
     save_file({"a": torch.ones(2)}, tmp_path / "model_backup.safetensors")
-    assert _layers.load_weights(files)["a"].tolist() == [0.0, 0.0]
+    assert reading.load_weights(files, load_file)["a"].tolist() == [0.0, 0.0]
 
 
 def test_a_changed_file_is_read_only_where_that_is_asked_for(tmp_path: Path) -> None:
@@ -162,6 +163,6 @@ def test_a_changed_file_is_read_only_where_that_is_asked_for(tmp_path: Path) -> 
     files = _saved(tmp_path)
     save_file({"a": torch.ones(2)}, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="changed or replaced"):
-        _layers.load_weights(files)
-    anything = _layers.saved_files(tmp_path, changed=True)
-    assert _layers.load_weights(anything)["a"].tolist() == [1.0, 1.0]
+        reading.load_weights(files, load_file)
+    anything = reading.saved_files(tmp_path, changed=True)
+    assert reading.load_weights(anything, load_file)["a"].tolist() == [1.0, 1.0]

@@ -364,7 +364,7 @@ def load_pretrained(make, files):
     """
     graphdef, rngs, state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)
     variables = {".".join(map(str, p)): (p, v) for p, v in nnx.to_flat_state(state)}
-    weights = load_weights(files)
+    weights = load_weights(files, load_file)
     expected = {name: variable.shape for name, (_, variable) in variables.items()}
     found = {name: value.shape for name, value in weights.items()}
     if found != expected:
@@ -394,7 +394,7 @@ def config_values(files, fields):
     return {key: values[key] for key in fields if key in values}
 
 
-def load_weights(files):
+def load_weights(files, load_file):
     """The tensors of the weights among `saved_files`, by name."""
     weights = {}
     for name, (path, digest) in files.items():

@@ -274,7 +274,7 @@ def load_pretrained(make, files):
     """
     with torch.device("meta"):
         model = make()
-    weights = load_weights(files)
+    weights = load_weights(files, load_file)
     first = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         held = first.setdefault(tensor, name)
@@ -307,7 +307,7 @@ def config_values(files, fields):
     return {key: values[key] for key in fields if key in values}
 
 
-def load_weights(files):
+def load_weights(files, load_file):
     """The tensors of the weights among `saved_files`, by name."""
     weights = {}
     for name, (path, digest) in files.items():
