@@ -16,6 +16,8 @@ os.environ["XDG_STATE_HOME"] = os.environ["IVYPORT_TESTS_STATE"]
 # Two workers with two threads each on two cores wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests compile many programs and run each once: half of their time was LLVM's optimisation.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
