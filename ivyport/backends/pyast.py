@@ -7,6 +7,7 @@ Rules never concatenate strings into code. Names are checked to be identifiers, 
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import keyword
 import re
@@ -345,14 +346,12 @@ def rule_table() -> tuple[dict[str, Rule], Callable[..., Callable[[Rule], Rule]]
 
 
 def helper_sources(runtime: ModuleType, used: Iterable[str]) -> list[ast.stmt]:
-    """Definitions of the used functions and classes, and of those that they use, in order."""
+    """Definitions of the used functions and classes, and of those that they use, in order.
+
+    The nodes are the caller's own: each call makes new ones.
+    """
     modules = (runtime, *getattr(runtime, "PARTS", ()))
-    defined = {
-        n.name: n
-        for module in modules
-        for n in ast.parse(inspect.getsource(module)).body
-        if isinstance(n, ast.FunctionDef | ast.ClassDef)
-    }
+    defined = {k: v for module in modules for k, v in _definitions(module).items()}
     wanted: set[str] = set()
     pending = list(used)
     while pending:
@@ -360,8 +359,24 @@ def helper_sources(runtime: ModuleType, used: Iterable[str]) -> list[ast.stmt]:
         if current in wanted or current not in defined:
             continue
         wanted.add(current)
-        pending += [n.id for n in ast.walk(defined[current]) if isinstance(n, ast.Name)]
-    return [node for key, node in defined.items() if key in wanted]
+        pending += defined[current][1]
+    return [
+        node for k, (text, _) in defined.items() if k in wanted for node in ast.parse(text).body
+    ]
+
+
+@functools.cache
+def _definitions(module: ModuleType) -> dict[str, tuple[str, frozenset[str]]]:
+    """Each function and class of a module: its text, and the names that it reads."""
+    source = inspect.getsource(module)
+    lines = source.splitlines(keepends=True)
+    found: dict[str, tuple[str, frozenset[str]]] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            names = frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+            found[node.name] = "".join(lines[first - 1 : node.end_lineno]), names
+    return found
 
 
 def arguments(names: list[str]) -> ast.arguments:
