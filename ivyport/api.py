@@ -5,31 +5,31 @@ Frameworks are imported inside the calls that need them.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import ivyport
 from ivyport.card import card
 from ivyport.core import memory
 from ivyport.core.checks import Check
-from ivyport.core.errors import InputError, IvyportError, SourceError, WeightsError
+from ivyport.core.errors import InputError, SourceError, WeightsError
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
-from ivyport.folder import Draft, demand_trust, replacing, settled
+from ivyport.folder import Draft, demand_trust, replacing, steady
 from ivyport.folder import remember as remember_emitted
-from ivyport.folder.manifest import parsed, weights_file
+from ivyport.folder.manifest import parsed, weights_files
 from ivyport.guard import guarded
-from ivyport.made import PORTS, others, port_of, port_of_folder, remember
+from ivyport.home import send_home as send_home
+from ivyport.made import PORTS, port_of, port_of_folder, remember
 from ivyport.porting import (
     Port,
     Progress,
     compile_port,
+    counter,
     current,
     realize,
     tell,
@@ -39,11 +39,10 @@ from ivyport.porting import (
 from ivyport.saving import (
     COMPARED,
     CONFIG,
-    PORT,
+    bytes_of,
     demand_unchanged,
     file_of,
     open_record,
-    source_config,
     weights_digest,
     write_json,
     written_config,
@@ -51,7 +50,6 @@ from ivyport.saving import (
 from ivyport.sources import Dims, demand_source, open_source
 from ivyport.structure import said_trained, with_source_weights
 from ivyport.targets import require, resolve_target
-from ivyport.weights.checksums import changed as changed_weights
 from ivyport.weights.mapping import Row, WeightMap
 
 if TYPE_CHECKING:
@@ -163,6 +161,8 @@ def transpile(
     port, arrays = compile_port(opened, target, dims, train, name, progress)
     backend = realize(target)
     module = backend.compile_source(port.source, name or "model")
+    # In memory there are no files beside the class's own that it could copy.
+    vars(module)["save_pretrained"] = lambda model, folder, *_: save(model, folder)
     make = backend.factory(module, port.cls, port.config)
     model = backend.fill(make, dict(port.weights.forward(arrays)))
     remember(model, port)
@@ -241,51 +241,6 @@ def save(
 
 
 @guarded
-def send_home(
-    ported: Ported | str | Path,
-    folder: str | Path,
-    *,
-    progress: Progress | None = None,
-) -> list[str]:
-    """Write a port's weights as they are now in the source's names and layouts, to `folder`.
-
-    `ported` is a live port, as `save` takes it, or the folder of a saved one. Configuration and
-    tokenizer go along where the source has them, so that transformers' `from_pretrained` reads the
-    folder.
-
-    Returns the names of the port's weights that have changed since it was made.
-
-    Raises:
-        InputError, SourceError: nothing is known of `ported`.
-        WeightsError: the weights do not fit the port's map, or cannot be written.
-    """
-    from ivyport.weights.convert import send_home, send_tensors_home
-    from ivyport.weights.store import TensorStore
-
-    out, count = Path(folder), _counter(progress)
-    if isinstance(ported, str | Path):
-        record = open_record(Path(ported))
-        send_home(ported, out, progress=count)
-        with TensorStore.open(weights_file(Path(ported), record["files"])) as tensors:
-            names = changed_weights(record.get("as_ported", {}), tensors)
-        config = Path(ported) / CONFIG
-        values = source_config(parsed(config, _bytes(config)))
-        along = others(Path(ported), record)
-    else:
-        port = port_of(ported)
-        arrays = current(port, ported)
-        send_tensors_home(arrays, port.weights, port.unused, out, progress=count)
-        names = changed_weights(port.record.get("as_ported", {}), arrays)
-        values, along = port.config_values, port.beside
-    for file in along:
-        if not (out / file.name).exists():
-            shutil.copyfile(file, out / file.name)
-    if values and not (out / CONFIG).exists():
-        write_json(out / CONFIG, values)
-    return names
-
-
-@guarded
 def load(folder: str | Path, *, trust: bool = False, changed: bool = False) -> Any:
     """The port saved in `folder`, in eval mode; runs the folder's own source file.
 
@@ -297,7 +252,7 @@ def load(folder: str | Path, *, trust: bool = False, changed: bool = False) -> A
         WeightsError: its weights are damaged, changed, or do not fit.
     """
     folder = Path(folder)
-    return _steady(folder, lambda: _read(folder, trust, changed))
+    return steady(folder, lambda: _read(folder, trust, changed))
 
 
 @guarded
@@ -427,38 +382,6 @@ def port(
 # ---- parts
 
 
-T = TypeVar("T")
-#: A folder that is replaced oftener than this while it is read is given up.
-_TRIES = 20
-
-
-def _steady(folder: Path, read: Callable[[], T]) -> T:
-    """What `read` finds in a folder that stays the same while it is read.
-
-    Raises:
-        SourceError: it never does.
-    """
-    for _ in range(_TRIES):
-        before = _held(folder)
-        try:
-            found = read()
-        except (IvyportError, OSError):
-            if _held(folder) == before:
-                raise
-            continue
-        if _held(folder) == before:
-            return found
-    raise SourceError(f"{folder} is replaced again and again while it is read")
-
-
-def _held(folder: Path) -> bytes | None:
-    """A digest of ``port.json``, which differs for every port."""
-    settled(folder)
-    with contextlib.suppress(OSError):
-        return hashlib.sha256((folder / PORT).read_bytes()).digest()
-    return None
-
-
 def _read(folder: Path, trust: bool, changed: bool) -> Any:
     record = open_record(folder)
     require(record["target"])
@@ -466,7 +389,7 @@ def _read(folder: Path, trust: bool, changed: bool) -> Any:
     demand_trust(folder, code, record, trust=trust)
     if not changed:
         demand_unchanged(folder, record)
-    values = parsed(folder / CONFIG, _bytes(folder / CONFIG))
+    values = parsed(folder / CONFIG, bytes_of(folder / CONFIG))
     WeightMap.from_json(record["weights"])  # before anything runs
     name = f"ivyport_saved_{abs(hash(str(folder.resolve())))}"
     module = realize(record["target"]).load_source(folder / record["file"], name, code)
@@ -475,7 +398,7 @@ def _read(folder: Path, trust: bool, changed: bool) -> Any:
         raise SourceError(f"{record['file']} has no model {record['class']}")
     from ivyport.weights.store import TensorStore
 
-    TensorStore.open(weights_file(folder, record["files"])).close()
+    TensorStore.of_files(folder, weights_files(folder, record["files"])).close()
     try:
         model = made.from_pretrained(folder, changed=True)
     except (ValueError, KeyError, RuntimeError) as error:
@@ -486,16 +409,6 @@ def _read(folder: Path, trust: bool, changed: bool) -> Any:
     model.eval()
     remember(model, port_of_folder(folder, record, code, values))
     return model
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise WeightsError(
-            f"{path} is missing or cannot be read ({error.strerror}). Put back what was saved, "
-            "or port the source again."
-        ) from error
 
 
 def _file_name(name: str | None, folder: Path) -> str:
@@ -521,19 +434,6 @@ def _tell_memory(weights: int, progress: Progress | None) -> None:
         progress("memory", memory.needed(weights), memory.available())
 
 
-def _counter(progress: Progress | None) -> Callable[[int], None]:
-    """What is told the bytes of each block of weights that is written."""
-    done = 0
-
-    def count(written: int) -> None:
-        nonlocal done
-        done += written
-        if progress is not None:
-            progress("weights", done, None)
-
-    return count
-
-
 def _write(
     port: Port,
     draft: Draft,
@@ -545,7 +445,7 @@ def _write(
     from ivyport.weights.convert import convert
 
     stage, record = draft.stage, port.record
-    convert(arrays, weights, stage, keep_unused=True, progress=_counter(progress))
+    convert(arrays, weights, stage, keep_unused=True, progress=counter(progress))
     for file in port.beside:
         shutil.copyfile(file, stage / file.name)
     (stage / record["file"]).write_text(port.source, encoding="utf-8")

@@ -202,6 +202,12 @@ def verify(
 def weights_home(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="A saved port.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Take weights that you wrote into OUT.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace weights that are there.")
+    ] = False,
 ) -> None:
     """Send fine-tuned weights home: back to the source's names and layouts.
 
@@ -211,7 +217,9 @@ def weights_home(
     with screen.work() as progress:
         check_port(folder)
         progress("weights")
-        trained = ivyport.send_home(folder, out, progress=progress)
+        trained = ivyport.send_home(
+            folder, out, overwrite=overwrite, changed=changed, progress=progress
+        )
         known = open_record(folder).get("as_ported") or {}
     screen.line(f"weights: {out}")
     if trained:

@@ -291,6 +291,19 @@ def tell(progress: Progress | None, stage: str) -> None:
         progress(stage)
 
 
+def counter(progress: Progress | None) -> Callable[[int], None]:
+    """What is told the bytes of each block of weights that is written."""
+    done = 0
+
+    def count(written: int) -> None:
+        nonlocal done
+        done += written
+        if progress is not None:
+            progress("weights", done, None)
+
+    return count
+
+
 # ---- what the file and the record say
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "FORMAT",
     "PORT",
     "UNPORTED",
+    "bytes_of",
     "demand_unchanged",
     "file_of",
     "open_record",
@@ -72,6 +73,21 @@ def file_of(folder: Path, record: Mapping[str, Any]) -> bytes:
         ) from error
 
 
+def bytes_of(path: Path) -> bytes:
+    """The content of a file of a port.
+
+    Raises:
+        WeightsError: it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{path} is missing or cannot be read ({error.strerror}). Put back what was saved, "
+            "or port the source again."
+        ) from error
+
+
 def demand_unchanged(folder: Path, record: Mapping[str, Any]) -> None:
     """Demand the data of a port as it was saved: configuration and weights.
 
@@ -93,7 +109,7 @@ def weights_digest(record: Mapping[str, Any]) -> str:
     held = {
         name: told["sha256"]
         for name, told in sorted(record["files"].items())
-        if name.startswith("model") and name.endswith(".safetensors")
+        if manifest.is_weights(name)
     }
     return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 

@@ -79,8 +79,9 @@ UNITS = {
     "card": unit("core targets", frozenset()),
     "structure": unit("core made porting sources weights", frozenset({"numpy"})),
     "made": unit("core folder weights saving porting", frozenset()),
+    "home": unit("core folder guard made porting saving weights", frozenset()),
     "api": unit(
-        "card core folder guard made structure weights verification saving sources "
+        "card core folder guard home made structure weights verification saving sources "
         "porting targets __init__",
         TORCH | JAX,
     ),

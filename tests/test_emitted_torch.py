@@ -28,6 +28,7 @@ ALLOWED = {
     "os",
     "pathlib",
     "secrets",
+    "time",
     "shutil",
     "typing",
     "torch",

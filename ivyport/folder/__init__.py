@@ -7,6 +7,15 @@ from __future__ import annotations
 
 from ivyport.folder.manifest import read_port
 from ivyport.folder.replace import Draft, replacing, settled
+from ivyport.folder.steady import steady
 from ivyport.folder.trust import demand_trust, remember
 
-__all__ = ["Draft", "demand_trust", "read_port", "remember", "replacing", "settled"]
+__all__ = [
+    "Draft",
+    "demand_trust",
+    "read_port",
+    "remember",
+    "replacing",
+    "settled",
+    "steady",
+]

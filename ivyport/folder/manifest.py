@@ -14,7 +14,6 @@ from ivyport.core.errors import SourceError
 PORT = "port.json"
 #: 1 listed no files.
 FORMAT = 2
-SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 #: Names that ivyport may write, beside the emitted file.
 _RESERVED = re.compile(
@@ -72,9 +71,19 @@ def _is_as(path: Path, told: Any) -> bool:
     return path.stat().st_size == told["size"] and digest(path) == told["sha256"]
 
 
-def weights_file(folder: Path, files: Mapping[str, Any]) -> Path:
-    """The file to open for the weights: of one file and an index, the one that is listed."""
-    return folder / (INDEX if INDEX in files else SINGLE)
+def weights_files(folder: Path, files: Mapping[str, Any]) -> list[Path]:
+    """The files of the weights that a record lists.
+
+    An index is for programs that do not read ``port.json``: it may be of another save.
+    """
+    return [
+        folder / name for name in sorted(files) if is_weights(name) and is_plain(name)
+    ]
+
+
+def is_weights(name: str) -> bool:
+    """Whether a port's own file of this name holds weights, as emitted files ask it."""
+    return name.startswith("model") and name.endswith(".safetensors")
 
 
 def read_port(folder: Path) -> dict[str, Any]:

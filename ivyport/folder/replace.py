@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,8 @@ class Draft:
         if foreign or changed:
             raise InputError(_refusal(self.folder, foreign, changed))
 
-    def commit(self) -> None:
-        """Put the stage in the folder's place.
+    def commit(self, *, lost: Iterable[str] = ()) -> None:
+        """Put the stage in the folder's place, without the files of the names in `lost`.
 
         Raises:
             InputError: as `check` does.
@@ -96,7 +96,7 @@ class Draft:
             _flush(self.stage / name)
         with locked(_lock_of(self.folder)):
             self.check(names)
-            self._swap(self._carry(names))
+            self._swap(self._carry(names, set(lost)))
 
     # ---- parts
 
@@ -112,10 +112,10 @@ class Draft:
         path = self.folder / name
         return path.is_file() and self._told(path) == told
 
-    def _carry(self, names: set[str]) -> set[str]:
+    def _carry(self, names: set[str], gone: set[str]) -> set[str]:
         """Bring what the user keeps in the folder along; the names that the old one may lose."""
         if self.folder.is_dir():
-            lost = {*names, *_owned(self.folder), _CACHE}
+            lost = {*names, *gone, *_owned(self.folder), _CACHE}
             shutil.copymode(self.folder, self.stage)
             _link(self.folder, self.stage, lost, [0])
         else:
@@ -304,7 +304,10 @@ def _owned(folder: Path) -> dict[str, Any]:
         listed = {n: f for n, f in files.items() if manifest.is_plain(n)}
     except (OSError, ValueError, AttributeError, RecursionError):
         return {}
-    return {**listed, manifest.PORT: None}
+    # An index says nothing that the record does not say.
+    return {**listed, manifest.PORT: None} | dict.fromkeys(
+        {manifest.INDEX} & listed.keys()
+    )
 
 
 def _refusal(folder: Path, foreign: list[str], changed: list[str]) -> str:

@@ -395,7 +395,7 @@ def _annotate_config(cls: ast.ClassDef, config: str | None) -> None:
 
 STANDARD = (
     "dataclasses", "functools", "hashlib", "itertools", "json", "math", "os", "pathlib",
-    "secrets", "shutil",
+    "secrets", "shutil", "time",
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ivyport.core.errors import WeightsError
-from ivyport.folder.manifest import PORT, record_digest, weights_file
+from ivyport.folder.manifest import PORT, record_digest, weights_files
 from ivyport.weights.mapping import (
     Tensors,
     TensorSpec,
@@ -53,7 +53,7 @@ def convert(
     """
     _check_dtype(dtype)
     if isinstance(source, TensorStore):
-        _refuse_same(source.path, Path(out_folder))
+        demand_other(source.path, Path(out_folder))
     specs = specs_of(source)
     weight_map.check_source(specs)
     pending = [
@@ -100,13 +100,16 @@ def send_home(
     """
     _check_dtype(dtype)
     folder = Path(ported_folder)
-    _refuse_same(folder, Path(out_folder))
+    demand_other(folder, Path(out_folder))
     weight_map, files = _read_record(folder / PORT)
-    held = folder if files is None else weights_file(folder, files)
     left: Tensors = {}
     if UNPORTED in files if files is not None else (folder / UNPORTED).is_file():
         left = _unported(folder / UNPORTED, weight_map)
-    with TensorStore.open(held) as port:
+    if files is None:
+        store = TensorStore.open(folder)
+    else:
+        store = TensorStore.of_files(folder, weights_files(folder, files))
+    with store as port:
         return send_tensors_home(
             port,
             weight_map,
@@ -206,7 +209,12 @@ def _check_dtype(dtype: str | None) -> None:
             raise WeightsError(f"weights are cast to floating dtypes, not to {dtype!r}")
 
 
-def _refuse_same(source: Path, out: Path) -> None:
+def demand_other(source: Path, out: Path) -> None:
+    """Refuse to write where weights are read.
+
+    Raises:
+        WeightsError: `out` is `source`, or the folder that it is in.
+    """
     folder = source if source.is_dir() else source.parent
     if out.exists() and out.resolve() in (folder.resolve(), source.resolve()):
         raise WeightsError(

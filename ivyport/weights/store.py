@@ -41,7 +41,7 @@ from ivyport.weights.safetensors import (
     truncated,
 )
 
-__all__ = ["Pending", "TensorInfo", "TensorStore", "write"]
+__all__ = ["Pending", "TensorInfo", "TensorStore", "held_weights", "write"]
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -89,6 +89,16 @@ class TensorStore:
         if path.suffix in _PICKLES:
             raise WeightsError(f"{path} is a pickle. {_PICKLE_ADVICE}")
         return cls._open_files(path, [path])
+
+    @classmethod
+    def of_files(cls, folder: Path, files: Sequence[Path]) -> TensorStore:
+        """Open exactly these .safetensors files, which hold a folder's weights together.
+
+        Raises WeightsError as `open` does, and where there are none.
+        """
+        if not files:
+            raise WeightsError(f"{folder} lists no file of weights")
+        return cls._open_files(folder, files)
 
     @classmethod
     def _open_files(cls, path: Path, files: Sequence[Path]) -> TensorStore:
@@ -348,10 +358,14 @@ def write(
         if index is not None:
             with stage.create(INDEX) as file:
                 file.write(index)
-        stale = [] if whole else _stale(folder, {*plan, *([INDEX] if index else [])})
+        stale = (
+            set()
+            if whole
+            else set(held_weights(folder)) - {*plan, *([INDEX] if index else [])}
+        )
         written = stage.commit()
         for old in stale:
-            old.unlink(missing_ok=True)
+            (folder / old).unlink(missing_ok=True)
     except OSError as error:
         stage.abandon()
         raise WeightsError(
@@ -401,14 +415,14 @@ def _index(plan: Mapping[str, Sequence[Pending]]) -> bytes:
     return (text + "\n").encode("utf-8")
 
 
-def _stale(folder: Path, fresh: set[str]) -> list[Path]:
-    """Files of an earlier save that a reader would take in place of the new ones."""
+def held_weights(folder: Path) -> list[str]:
+    """The names of the files by which a folder is a checkpoint of safetensors."""
     names = {SINGLE, INDEX}
     if (folder / INDEX).is_file():
-        # An unreadable index goes too; which shards were its own is unknown then.
+        # Of an unreadable index it is unknown which shards were its own.
         with suppress(WeightsError):
             names |= set(filter(_SHARD.fullmatch, _read_index(folder / INDEX).values()))
-    return [folder / name for name in sorted(names - fresh)]
+    return sorted(name for name in names if (folder / name).is_file())
 
 
 def _write_file(

@@ -8,6 +8,7 @@ import importlib.util
 import itertools
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -148,8 +149,71 @@ def test_a_writer_that_dies_leaves_the_old_weights_or_the_new(
         break
     assert value(home) == 2
     assert 1 in seen
-    names = {p.name for p in home.glob("model-*")}
+    for path in home.iterdir():
+        os.utime(path, (1, 1))
+    write_pretrained(home, file, {}, tensors(3), save_file, then)
+    names = {p.name for p in (*home.glob("model-*"), *home.glob(".*"))}
     assert names <= listed(home).keys()  # nothing is left of those that died
+
+
+def test_two_writers_do_not_take_each_other_s_weights(home, monkeypatch):
+    """Every process of a training saves: the second one begins while the first one writes."""
+    file, replace, begun = home / "modeling_x.py", os.replace, []
+    write_pretrained(home, file, {}, tensors(1), save_file, 300)
+
+    def replaced(part: Any, place: Any) -> None:
+        if Path(place).name == "port.json" and not begun:
+            begun.append(True)
+            write_pretrained(home, file, {}, tensors(2), save_file, 300)
+            assert value(home) == 2
+        replace(part, place)
+
+    monkeypatch.setattr(os, "replace", replaced)
+    write_pretrained(home, file, {}, tensors(3), save_file, 300)
+    assert value(home) == 3
+
+
+def test_the_card_of_other_weights_goes_and_the_users_stays(home, tmp_path):
+    file = home / "modeling_x.py"
+    (home / "parity.json").write_text("{}")
+    record = json.loads((home / "port.json").read_text())
+    told = {"size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}
+    record["files"]["parity.json"] = told
+    (home / "port.json").write_text(json.dumps(record))
+    (home / "README.md").write_text("my own words")
+    write_pretrained(home, file, {}, tensors(1), save_file)
+    assert not (home / "parity.json").exists()
+    assert (home / "README.md").read_text() == "my own words"
+    assert not {"README.md", "parity.json"} & listed(home).keys()
+    write_pretrained(tmp_path / "new", file, {}, tensors(1), save_file)
+    assert not (tmp_path / "new/README.md").exists()
+
+
+def test_a_configuration_that_the_user_changed_is_saved_with_the_model(home):
+    file = home / "modeling_x.py"
+    write_pretrained(home, file, {}, tensors(1), save_file)
+    changed = {"hidden_size": 9, "kept": "é"}
+    (home / "config.json").write_text(json.dumps(changed))
+    write_pretrained(home, file, changed, tensors(2), save_file)
+    assert value(home) == 2
+    before = (home / "port.json").read_text()
+    with pytest.raises(ValueError, match="another one: choose another folder"):
+        write_pretrained(home, file, {"hidden_size": 10}, tensors(3), save_file)
+    assert (home / "port.json").read_text() == before
+    assert value(home) == 2
+
+
+def test_names_of_a_foreign_record_remove_nothing_outside(home, tmp_path):
+    (tmp_path / "mine").write_text("x")
+    out = tmp_path / "out"
+    file = home / "modeling_x.py"
+    write_pretrained(out, file, {}, tensors(1), save_file)
+    record = json.loads((out / "port.json").read_text())
+    told = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    record["files"]["model-/../../../mine"] = told
+    (out / "port.json").write_text(json.dumps(record))
+    write_pretrained(out, file, {}, tensors(2), save_file)
+    assert (tmp_path / "mine").read_text() == "x"
 
 
 def test_a_first_writer_that_died_is_no_hindrance(home, tmp_path, monkeypatch):
@@ -304,8 +368,6 @@ def test_a_model_of_another_kind_is_refused(tmp_path):
 
 
 def test_weights_that_the_record_does_not_know_are_refused(ported, tmp_path):
-    import shutil
-
     import ivyport
 
     shutil.copytree(ported, tmp_path / "port")
@@ -317,6 +379,92 @@ def test_weights_that_the_record_does_not_know_are_refused(ported, tmp_path):
     model = module.BertModel.from_pretrained(tmp_path / "port")
     with pytest.raises(WeightsError, match="other weights than its port"):
         ivyport.save(model, tmp_path / "x")
+
+
+def test_all_readers_agree_when_a_save_is_killed(ported, source, tmp_path, monkeypatch):
+    """The index names the new weights, port.json the old ones."""
+    import ivyport
+
+    shutil.copytree(ported, tmp_path / "port")
+    model = trained(tmp_path / "port")
+    replace = os.replace
+
+    def dies(part: Any, place: Any) -> None:
+        if Path(place).name == "port.json":
+            raise KeyboardInterrupt
+        replace(part, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dies)
+        with pytest.raises(KeyboardInterrupt):
+            model.save_pretrained(tmp_path / "port")
+    assert (tmp_path / "port/model.safetensors.index.json").is_file()
+    assert ivyport.send_home(tmp_path / "port", tmp_path / "home") == []
+    ivyport.send_home(ported, tmp_path / "wanted")
+    wanted = read(tmp_path / "wanted")
+    found = read(tmp_path / "home")
+    assert found.keys() == wanted.keys()
+    assert all(np.array_equal(found[n], wanted[n]) for n in wanted)
+    ivyport.send_home(ivyport.load(tmp_path / "port"), tmp_path / "live")
+    assert all(np.array_equal(read(tmp_path / "live")[n], wanted[n]) for n in wanted)
+    model.save_pretrained(tmp_path / "port")
+    ivyport.send_home(tmp_path / "port", tmp_path / "new")
+    assert_halved(tmp_path / "new", source)
+    ivyport.save(ivyport.load(tmp_path / "port"), tmp_path / "port")
+    assert not [n for n in listed(tmp_path / "port") if n.startswith("model-")]
+
+
+def test_a_port_in_memory_saves_itself(tmp_path):
+    import torch
+
+    import ivyport
+
+    x = torch.ones(2, 4)
+    for target in ("jax", "torch"):
+        model = ivyport.transpile(torch.nn.Linear(4, 2), target, kwargs={"input": x})
+        for _ in range(2):
+            model.save_pretrained(tmp_path / target)
+        again = imported(tmp_path / target).Linear.from_pretrained(tmp_path / target)
+        given = {"input": x if target == "torch" else x.numpy()}
+        assert np.allclose(
+            np.asarray(again(**given).tolist()), np.asarray(model(**given).tolist())
+        )
+
+
+def test_weights_go_home_as_a_whole_folder(ported, source, tmp_path, monkeypatch):
+    import ivyport
+    from ivyport import home
+
+    out = tmp_path / "home"
+    ivyport.send_home(ported, out)
+    (out / "mine.txt").write_text("mine")
+    before = {p.name: p.read_bytes() for p in out.iterdir()}
+    model = trained(ported)
+    with pytest.raises(InputError, match=r"holds weights already .*--overwrite"):
+        ivyport.send_home(model, out)
+    with monkeypatch.context() as patch:
+        patch.setattr(home, "_bring", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        with pytest.raises(Exception, match="full"):
+            ivyport.send_home(model, out, overwrite=True)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+    ivyport.send_home(model, out, overwrite=True)
+    assert_halved(out, source)
+    assert (out / "mine.txt").read_text() == "mine"
+    with pytest.raises(InputError, match="what goes home is a folder"):
+        ivyport.send_home(model, tmp_path / "x.safetensors")
+
+
+def test_weights_that_the_port_did_not_save_go_home_when_asked(ported, tmp_path):
+    import ivyport
+
+    shutil.copytree(ported, tmp_path / "port")
+    file = tmp_path / "port/model.safetensors"
+    mine = {name: tensor * 2 for name, tensor in load_file(file).items()}
+    save_file(mine, file)
+    with pytest.raises(WeightsError, match="changed since the port was saved"):
+        ivyport.send_home(tmp_path / "port", tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+    assert ivyport.send_home(tmp_path / "port", tmp_path / "home", changed=True)
 
 
 def test_untrained_weights_that_go_home_are_said_to_be(ported, tmp_path):

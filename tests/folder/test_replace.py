@@ -17,6 +17,7 @@ import pytest
 from ivyport.core.errors import InputError, IvyportError
 from ivyport.folder import replace
 from ivyport.folder.replace import replacing, settled
+from ivyport.folder.steady import steady
 from tests.folder.killing import Killed, killed_at, read_version, version_of, write
 
 WRITER = """
@@ -158,11 +159,9 @@ def race(folder: Path, rounds: int) -> set[int]:
             raise
 
     def reader() -> None:
-        from ivyport.api import _steady
-
         while not done.is_set():
             try:
-                met.add(_steady(folder, lambda: read_version(folder)))
+                met.add(steady(folder, lambda: read_version(folder)))
             except (IvyportError, OSError) as error:
                 wrong.append(error)
 

@@ -276,7 +276,13 @@ def test_a_reader_can_change_the_number_of_layers() -> None:
 
 # What writes a folder and tells one from a damaged one: nobody writes that by hand.
 CHECKING = ("saved_files", "demand_saved", "load_weights")
-CHECKING += ("save_pretrained", "write_pretrained", "write_weights")
+CHECKING += (
+    "save_pretrained",
+    "write_pretrained",
+    "write_weights",
+    "remove_stale",
+    "described",
+)
 
 
 def test_emitted_bert_is_at_most_half_as_long_again_as_a_hand_written_one() -> None:

@@ -8,6 +8,7 @@ import os
 import pathlib
 import secrets
 import shutil
+import time
 from typing import NamedTuple
 
 import torch
@@ -265,26 +266,37 @@ def demand_saved(path, digest):
             raise ValueError(f"{path} was changed or replaced since it was saved")
 
 
+def described(path):
+    """Size and SHA-256 of a file."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"size": path.stat().st_size, "sha256": digest}
+
+
 def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
     """Write tensors and configuration to `folder`, and the port's files beside `file`.
 
-    port.json comes last and names the files that count: until then the folder is what
-    it was. Weights of more than `most` bytes are several files.
+    port.json comes last and alone names the files that count: until then the folder is
+    what it was. Weights of more than `most` bytes are several files.
     """
 
     def place(name, write):
-        part = folder / f".{name}.{secrets.token_hex(4)}"
+        part = folder / f".{name}.{secrets.token_hex(4)}.part"
         try:
             write(part)
+            with open(part, "r+b") as written:
+                os.fsync(written.fileno())
+            told = described(part)
             os.replace(part, folder / name)
         finally:
             part.unlink(missing_ok=True)
-        with open(folder / name, "rb") as placed:
-            digest = hashlib.file_digest(placed, "sha256").hexdigest()
-        files[name] = {"size": (folder / name).stat().st_size, "sha256": digest}
+        files[name] = told
 
     def read(path):
         return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+    def to_text(values):
+        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     folder = pathlib.Path(folder)
     file = pathlib.Path(file)
@@ -295,32 +307,32 @@ def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
         raise ValueError(f"{file.parent} holds no saved port: ivyport.save writes one")
     if there and there.get("weights") != record["weights"]:
         raise ValueError(f"{folder} holds another port: choose another folder")
-    files = dict(there.get("files", {}))
+    old = there.get("files", {})
+    files = {n: old[n] for n in old if n not in ("README.md", "parity.json")}
     values = read(file.with_name("config.json")) | config
-    held = read(folder / "config.json")
-    if "config.json" not in files or values != held:
-        if "config.json" not in files and held not in ({}, values):
-            raise ValueError(f"{folder} has a config.json of its own: choose another")
-        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-        place("config.json", lambda part: part.write_text(text, "utf-8"))
+    held = folder / "config.json"
+    if not held.exists():
+        place(held.name, lambda part: part.write_text(to_text(values), "utf-8"))
+    elif to_text(values) == to_text(read(held)):
+        files[held.name] = described(held)
+    else:
+        raise ValueError(f"{held} is another one: choose another folder")
     for name in sorted(set(record["files"]) - {"README.md", "parity.json", *files}):
         known = file.with_name(pathlib.Path(name).name)
         if known.is_file() and (not name.startswith(("model.", "model-"))):
-            there = folder / known.name
-            if there.exists() and there.read_bytes() != known.read_bytes():
-                raise ValueError(f"{there} is not of this port: choose another folder")
+            place_for = folder / known.name
+            if place_for.exists() and place_for.read_bytes() != known.read_bytes():
+                raise ValueError(f"{place_for} is of yours: choose another folder")
             place(known.name, functools.partial(shutil.copyfile, known))
-    stale = write_weights(folder, tensors, files, place, save_file, most)
-    record["files"] = {n: told for n, told in files.items() if n not in stale}
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    place("port.json", lambda part: part.write_text(text, "utf-8"))
-    runs = {path.name for path in folder.glob("model-????????-*-of-*.safetensors")}
-    for name in stale | runs - record["files"].keys():
-        (folder / name).unlink(missing_ok=True)
+    single = not there and (not (folder / "model.safetensors").exists())
+    write_weights(tensors, files, place, save_file, most, single)
+    record["files"] = files
+    place("port.json", lambda part: part.write_text(to_text(record), "utf-8"))
+    remove_stale(folder, old, files)
 
 
-def write_weights(folder, tensors, files, place, save_file, most):
-    """Write weights, under new names where there are some; which files they replace."""
+def write_weights(tensors, files, place, save_file, most, single):
+    """Write weights instead of those among `files`, under new names unless `single`."""
     shards = [{}]
     size = 0
     for name, tensor in tensors.items():
@@ -329,18 +341,29 @@ def write_weights(folder, tensors, files, place, save_file, most):
             shards.append({})
             size = tensor.nbytes
         shards[-1][name] = tensor
-    stale = {n for n in files if n.startswith(("model.", "model-"))}
-    if len(shards) == 1 and (not (folder / "model.safetensors").exists()):
+    for name in [n for n in files if n.startswith(("model.", "model-"))]:
+        del files[name]
+    if single and len(shards) == 1:
         place("model.safetensors", functools.partial(save_file, tensors))
-        stale.discard("model.safetensors")
-    else:
-        weight_map = {}
-        run = secrets.token_hex(4)
-        for number, shard in enumerate(shards, 1):
-            name = f"model-{run}-{number:05}-of-{len(shards):05}.safetensors"
-            place(name, functools.partial(save_file, shard))
-            weight_map |= dict.fromkeys(shard, name)
-        text = json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2)
-        place("model.safetensors.index.json", lambda p: p.write_text(text, "utf-8"))
-        stale.discard("model.safetensors.index.json")
-    return stale
+        return
+    weight_map = {}
+    run = secrets.token_hex(4)
+    for number, shard in enumerate(shards, 1):
+        name = f"model-{run}-{number:05}-of-{len(shards):05}.safetensors"
+        place(name, functools.partial(save_file, shard))
+        weight_map |= dict.fromkeys(shard, name)
+    text = json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2)
+    place("model.safetensors.index.json", lambda p: p.write_text(text, "utf-8"))
+
+
+def remove_stale(folder, old, files):
+    """Remove the `old` files that are not listed now and are as they were written."""
+    for name, told in old.items():
+        path = folder / pathlib.Path(name).name
+        if name not in files and path.is_file() and (described(path) == told):
+            path.unlink(missing_ok=True)
+    run = "[0-9a-f]" * 8
+    for pattern in (f"model-{run}-?????-of-?????.safetensors", f".*.{run}.part"):
+        for path in folder.glob(pattern):
+            if path.name not in files and path.stat().st_mtime < time.time() - 3600:
+                path.unlink(missing_ok=True)
