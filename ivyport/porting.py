@@ -113,7 +113,7 @@ def compile_port(
     held = {n: t for n, t in captured.tensors.items() if n in buffers or _has_values(t)}
     emitted = emit(
         graph, values, _docstring(source, target, graph), target=target,
-        tensors=source.arrays(held, narrow=narrow),
+        tensors=source.arrays(held, narrow=narrow), starts=captured.starts,
     )  # fmt: skip
     rows = settled(emitted, captured, target, name or "model")
     mapped = {n for row in rows for n in (row.source, *row.aliases)}

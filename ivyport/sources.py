@@ -17,6 +17,7 @@ import numpy as np
 
 from ivyport.core.errors import InputError, WeightsError
 from ivyport.core.ir import Graph
+from ivyport.core.starts import Starts
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +56,7 @@ class Captured:
         args, kwargs: the example inputs, as the source is called with them.
         notes: what had to be given up.
         trains: which modules of the source are in train mode, by path.
+        starts: what fresh models of the source hold.
     """
 
     graph: Graph
@@ -65,6 +67,7 @@ class Captured:
     kwargs: dict[str, Any]
     notes: list[str]
     trains: dict[str, bool] = dataclasses.field(default_factory=dict)
+    starts: Starts = dataclasses.field(default_factory=Starts)
 
 
 class Source(Protocol):
@@ -131,8 +134,9 @@ class TorchSource:
         places, (args, kwargs) = {name: name for name in state}, bound.call()
         trains = {path: m.training for path, m in self.model.named_modules()}
         return Captured(
-            traced.graph, tensors, state, places, args, kwargs, traced.notes, trains
-        )
+            traced.graph, tensors, state, places, args, kwargs, traced.notes, trains,
+            traced.starts,
+        )  # fmt: skip
 
     @property
     def nbytes(self) -> int:

@@ -127,6 +127,8 @@ def _store(expr: ast.expr) -> ast.expr:
         return ast.Name(expr.id, ast.Store())
     if isinstance(expr, ast.Attribute):
         return ast.Attribute(expr.value, expr.attr, ast.Store())
+    if isinstance(expr, ast.Subscript):
+        return ast.Subscript(expr.value, expr.slice, ast.Store())
     raise GraphError(f"cannot assign to {ast.dump(expr)}")
 
 

@@ -243,10 +243,12 @@ class Graph:
     says how integers follow from fields: ``path.weight[0]``, ``path.attribute`` or ``path[]`` (the
     length of a list) to ``("field",)`` or an operator with two of fields and numbers; None where
     nobody has looked. `initial` says what a fresh construction of the source puts into a parameter,
-    by path: one number, ``"random"`` (drawn) or ``"fixed"`` (always the same); None where that
-    cannot be known. `moved` has for each field what changes with it, by place: the number and
-    the one of another value of the field. `reads` are the fields that the methods of a class
-    read, by its name; None where they may read any.
+    by path: one number, ``"random"`` (drawn), ``"sided"`` (drawn, but not around 0) or ``"fixed"``
+    (always the same); None where that cannot be known. `moved` has for each field what changes
+    with it, by place: the number and the one of another value of the field. `built` are fields
+    with which the source becomes another model than one of other sizes, and where that shows.
+    `reads` are the fields that the methods of a class read, by its name; None where they may read
+    any.
     """
 
     inputs: list[Value]
@@ -263,6 +265,7 @@ class Graph:
     moved: dict[str, dict[str, tuple[Any, Any]]] = dataclasses.field(
         default_factory=dict
     )
+    built: dict[str, str] = dataclasses.field(default_factory=dict)
     reads: dict[str, frozenset[str] | None] = dataclasses.field(default_factory=dict)
     name: str = "Model"
     updates: dict[str, Value] = dataclasses.field(default_factory=dict)

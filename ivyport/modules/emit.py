@@ -410,8 +410,18 @@ class ClassEmitter(Numbers):
     def _formula(self, path: str) -> Formula | None:
         """What every instance of the class puts into a buffer, None where that differs."""
         instances = self.definition.instances
-        found = {self.formulas.of(i.params[path]) for i in instances}
-        return found.pop() if len(found) == 1 else None
+        params = [i.params[path] for i in instances]
+        found = {self.formulas.of(p) for p in params}
+        formula = found.pop() if len(found) == 1 else None
+        self._fix_others(params, formula)
+        return formula
+
+    def _fix_others(self, params: Iterable[Param], formula: Formula | None) -> None:
+        """Fields with which the formula would not give the source's values are fixed."""
+        if formula is not None and formula is not UNKNOWN:
+            for param in params:
+                for field in self.formulas.following(param, formula):
+                    self.fixed.table(field, param.source)
 
     def _initial(self, path: str, param: Param) -> ast.expr:
         frozen = Frozen(path, param=True) in self.frozen
@@ -425,6 +435,7 @@ class ClassEmitter(Numbers):
         found = {self.formulas.start(p) for p in params}
         start = found.pop() if len(found) == 1 else None
         if start is None or start.kind != "full" or start is UNKNOWN:
+            self._fix_others(params, start)
             return start
         fields = {self.config.of(start.number, p.source) for p in params}
         field = fields.pop() if len(fields) == 1 else None
@@ -435,28 +446,49 @@ class ClassEmitter(Numbers):
         return dataclasses.replace(start, number=number)
 
     def _tables(self) -> dict[str, ast.stmt]:
-        """Frozen weights of layers that are no draw: ``self.positions.embedding = ...``."""
+        """Weights of layers that are no draw: ``self.positions.embedding = ...``."""
         made: dict[str, ast.stmt] = {}
         for path, child in self.me.children.items():
-            for name, spec in child.layer.params.items() if child.layer else ():
-                found = {
-                    self.formulas.frozen_layer(p)
-                    for i in self.definition.instances
-                    if (p := i.children[path].params.get(name)) and not p.trainable
-                }
-                start = found.pop() if len(found) == 1 else None
-                if start is None or spec.transforms:
-                    continue
-                assert child.layer is not None
-                shape = pyast.tuple_of(
-                    self.init_structure(("layer", path, n), v, n, [path, child.cls])
-                    for n, v in list(child.layer.numbers.items())[:2]
-                )
-                value = self.target.parameter(child.params[name], shape, True, start)
-                slot = self.layout.slots[path].on(pyast.name("self"))
-                key = f"{path}.{name}"
-                made[key] = pyast.assign(pyast.attribute(slot, spec.attr), value)
+            made |= self._restarted(path, child, False)
+            if self.exprs.dtype_prefix == "torch" and f"{path}.weight" in made:
+                # torch draws biases; a layer that starts as nothing has none.
+                made |= self._restarted(path, child, True)
         return made
+
+    def _restarted(
+        self, path: str, child: Instance, beside: bool
+    ) -> dict[str, ast.stmt]:
+        """The same for one layer."""
+        made: dict[str, ast.stmt] = {}
+        for name, spec in child.layer.params.items() if child.layer else ():
+            instances = self.definition.instances
+            params = [i.children[path].params.get(name) for i in instances]
+            held = [p for p in params if p is not None]
+            found = {self.formulas.layer_start(p, beside) for p in held}
+            start = found.pop() if len(found) == 1 else None
+            if start is None:
+                continue
+            slot = self.layout.slots[path].on(pyast.name("self"))
+            target = pyast.attribute(slot, spec.attr)
+            frozen = not any(p.trainable for p in held)
+            self._note_index(f"{self.me.path}.{path}".strip("."))
+            self._fix_others(held, start)
+            table = frozen and not spec.transforms and start is not UNKNOWN
+            made[f"{path}.{name}"] = (
+                pyast.assign(target, self._table(path, child, name, start))
+                if table
+                else self.target.restart(target, start, frozen)
+            )
+        return made
+
+    def _table(self, path: str, child: Instance, name: str, start: Formula) -> ast.expr:
+        """A frozen weight of a layer, of the layer's first two numbers."""
+        assert child.layer is not None
+        shape = pyast.tuple_of(
+            self.init_structure(("layer", path, n), v, n, [path, child.cls])
+            for n, v in list(child.layer.numbers.items())[:2]
+        )
+        return self.target.parameter(child.params[name], shape, True, start)
 
     def _shape(self, path: str, param: Param) -> ast.expr:
         return pyast.tuple_of(

@@ -12,6 +12,7 @@ from typing import Any
 from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
 from ivyport.core.ir import ByMode, Graph, Record, Value, leaves
+from ivyport.core.starts import Starts
 from ivyport.modules import folds
 from ivyport.modules.body import Body
 from ivyport.modules.checks import shapes_check, sizes_checks
@@ -65,12 +66,13 @@ class FileEmitter:
         docstring: str,
         framework: Framework,
         tensors: Mapping[str, Any],
+        starts: Starts | None = None,
     ) -> None:
         self.framework = framework
         self.runtime, self.layers = framework.runtime()
         self.graph = graph
         self.docstring = docstring
-        self.formulas = Formulas(graph, tensors, config)
+        self.formulas = Formulas(graph, tensors, config, starts)
         self.fields = ConfigFields(config, graph.fields, graph.sizes)
         self.fixed = Fixed(graph, self.fields.fields)
         self.exprs = Exprs(dict(framework.rules), self.runtime, framework.dtypes)
@@ -104,6 +106,7 @@ class FileEmitter:
             "Frozen",
             "SharedDropout",
             "Unset",
+            "UnsetParam",
             "demand_traced",
             "freeze",
             *LOADING,
@@ -422,6 +425,7 @@ def emit(
     *,
     target: str = "jax",
     tensors: Mapping[str, Any] | None = None,
+    starts: Starts | None = None,
 ) -> Emitted:
     """Emit `graph` as a module of a target framework.
 
@@ -432,12 +436,13 @@ def emit(
         target: ``jax`` (Flax NNX) or ``torch``.
         tensors: the source's buffers by `Param.source`, so that the constructor computes those
             that have a formula.
+        starts: what fresh models of the source hold.
 
     Raises:
         GraphError: the target is unknown, or a defect of a pass or rule.
     """
     return FileEmitter(
-        graph, config or {}, docstring, framework(target), tensors or {}
+        graph, config or {}, docstring, framework(target), tensors or {}, starts
     ).run()
 
 

@@ -10,6 +10,7 @@ not. A number of which none of this is known may come from all fields that chang
 
 from __future__ import annotations
 
+import itertools
 import linecache
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ivyport.core.ir import Graph, Node, Param, Source
 from ivyport.modules.classes import ClassDef
 from ivyport.modules.config import words
+from ivyport.modules.origin import read_at
 from ivyport.modules.places import AXES
 
 Number = int | float
@@ -42,6 +44,8 @@ class Fixed:
         self.lines: dict[str, str] = {}
         self.read: set[str] = set()  # fields that the source reads while it runs
         self._near: dict[str, dict[str, dict[str, tuple[Number, Number]]]] = {}
+        for field, place in graph.built.items():
+            self._fix(field, place or "the model")
         for field, moved in graph.moved.items():
             for place, change in moved.items():
                 for path in _modules(place):
@@ -77,6 +81,10 @@ class Fixed:
             for place in moved:
                 if place.rpartition("[")[0] == param.source:
                     self._fix(field, place)
+
+    def table(self, field: str, place: str) -> None:
+        """Values of a tensor that the constructor computes otherwise than the field asks."""
+        self._fix(field, place)
 
     def limit(self, value: int, line: str) -> str | None:
         """The field that a check's number is; fields that it may come from are fixed."""
@@ -115,11 +123,53 @@ class Fixed:
             found = self._of_layers(definition, value)
         elif not found and not _stands_in(source, value):
             found = self._around(definition, near, value, same if reads is None else [])
+        if source is not None and LIBRARY not in source.file:
+            found |= self._computed(definition, value, source)
         if reads is None:
             read |= found & {*same}
         self.read |= read
         for field in found:
             self._fix(field, line)
+
+    def _computed(
+        self, definition: ClassDef, value: Number, source: Source
+    ) -> set[str]:
+        """Fields from which the source's line computes a number.
+
+        Where an attribute or a field that is read has just that value, it is that one.
+        """
+        if value in OWN or _stands_in(source, value):
+            return set()
+        cls = definition.cls.rpartition(".")[2]
+        every: set[str] = set()
+        for chains in read_at(source.file, source.line, cls):
+            exact: set[str] = set()
+            known = False
+            for chain in chains:
+                for number, fields in self._reads(definition, chain):
+                    own = {f for f in fields if self.fields.get(f) == number}
+                    every |= {f for f in fields if not self._elsewhere(f, value)} | own
+                    if number == value:
+                        known, exact = True, exact | fields
+            if known:
+                return exact
+        return every
+
+    def _reads(
+        self, definition: ClassDef, chain: tuple[str, ...]
+    ) -> Iterator[tuple[Number, set[str]]]:
+        """The number behind a chain of attributes, and the fields that change it."""
+        for parent, name in itertools.pairwise(chain):
+            if parent == "config" and name in self.fields:
+                yield self.fields[name], {name}
+        if "config" in chain:
+            return
+        for instance in definition.instances:
+            path = ".".join(p for p in (instance.path, *chain[1:-1]) if p)
+            number = self.graph.attrs.get(path, {}).get(chain[-1])
+            if isinstance(number, int | float) and type(number) is not bool:
+                place = f"{path}.{chain[-1]}".lstrip(".")
+                yield number, {f for f, m in self.graph.moved.items() if place in m}
 
     def _of_layers(self, definition: ClassDef, value: Number) -> set[str]:
         """Fields that change a number of a layer of the library, which has no others."""
@@ -127,7 +177,7 @@ class Fixed:
         layers = [
             path
             for path, cls in self.graph.classes.items()
-            if cls.startswith("torch.nn.") and path.rpartition(".")[0] in paths
+            if cls.startswith("torch.nn.") and paths & {path, path.rpartition(".")[0]}
         ]
         return {
             field

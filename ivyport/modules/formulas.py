@@ -18,6 +18,7 @@ import numpy as np
 from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
 from ivyport.core.ir import Graph, Param
+from ivyport.core.starts import Starts
 from ivyport.modules import folds
 
 MOST_VALUES = 1 << 22  # larger buffers are not looked at
@@ -37,7 +38,9 @@ class Formula:
             two axes, 0 elsewhere; ``frequencies``: ``1 / number ** (arange(0, 2 n, 2) / 2 n)``
             along `axis`; ``sinusoids``: a table of sines and cosines of positions, the longest of
             wavelength ``2 pi number``; ``llama3_frequencies``: frequencies of base `number` that
-            Llama 3 stretches by `values` (factor, low, high, original length).
+            Llama 3 stretches by `values` (factor, low, high, original length); ``logs``: the
+            logarithms of 1, 2, 3, ... along `axis`, the same along others; ``eye``: ones on the
+            diagonal of a matrix.
         number: see `kind`; unused by ``arange``.
         diagonal: where the triangle begins.
         axis: see `kind`.
@@ -53,6 +56,8 @@ class Formula:
         "frequencies",
         "sinusoids",
         "llama3_frequencies",
+        "logs",
+        "eye",
     ]
     number: float = 0
     diagonal: int = 0
@@ -81,9 +86,11 @@ class Formulas:
         graph: Graph,
         tensors: Mapping[str, Any],
         config: Mapping[str, Any] | None = None,
+        starts: Starts | None = None,
     ) -> None:
         self.graph = graph
         self.tensors = tensors
+        self.starts = starts or Starts()
         self.scaled = list(_scaled(config or {}))
 
     def of(self, param: Param) -> Formula | None:
@@ -105,15 +112,17 @@ class Formulas:
     def start(self, param: Param) -> Formula | None:
         """What the source's constructor puts into a parameter, None where it draws it.
 
-        `UNKNOWN` is the answer for a frozen one of which that is not known.
+        `UNKNOWN` is the answer where it does not draw, but no formula gives the values.
         """
-        drawn = self.graph.initial or {}
-        known = drawn.get(param.source)
+        known = (self.graph.initial or {}).get(param.source)
         if known == "random":
             return None
         if isinstance(known, int | float):
             return Formula("full", known)
-        if param.trainable and (known is None and self.graph.initial is not None):
+        if known in ("fixed", "sided"):
+            array = self._folded(param, self.starts.values.get(param.source))
+            return (None if array is None else recognised(array)) or UNKNOWN
+        if param.trainable and self.graph.initial is not None:
             return None
         array = self._array(param)
         found = None if array is None else recognised(array)
@@ -121,27 +130,56 @@ class Formulas:
             # One element says nothing: any number that was learned is as good.
             many = array is not None and array.size > 1 and param.trainable
             found = found if many or found.number in (0, 1) else None
-        if param.trainable:
-            plain = found is not None and (known == "fixed" or found.kind == "full")
-            return found if plain else None
-        return found or UNKNOWN
+        return found if param.trainable else found or UNKNOWN
 
-    def frozen_layer(self, param: Param) -> Formula | None:
-        """The same for a frozen parameter of a library's layer, which draws as a rule."""
-        found = self.start(param)
-        fixed = (self.graph.initial or {}).get(param.source) == "fixed"
-        table = found is not None and found.kind not in ("full", "arange")
-        return found if table or (fixed and found is UNKNOWN) else None
+    def layer_start(self, param: Param, beside: bool = False) -> Formula | None:
+        """The same for a parameter of a library's layer, None where that starts so by itself.
+
+        Biases and weights are drawn as the library draws them, unless the source puts one number
+        into a weight, or another one than 0 into a bias, or 1 into a norm's scale; `beside` says
+        that it does so for the layer's other parameter.
+        """
+        known = (self.graph.initial or {}).get(param.source)
+        if known in ("fixed", "sided"):
+            return self.start(param)
+        if not param.trainable:
+            found = self.start(param)
+            table = found is not None and found.kind not in ("full", "arange")
+            return found if table and found is not UNKNOWN else None
+        if not isinstance(known, int | float):
+            return None
+        matrix = len(param.type.shape) > 1
+        usual = 0 if param.source.rpartition(".")[2].startswith("bias") else 1
+        special = matrix or beside or known != usual
+        return Formula("full", known) if special else None
+
+    def following(self, param: Param, formula: Formula) -> Iterator[str]:
+        """Fields of the configuration with which the formula does not give the values."""
+        for field, tables in self.starts.changed.items():
+            if param.source in tables:
+                table = tables[param.source]
+                found = None if table is None else recognised(table, self.scaled)
+                if found is None or _rule(found) != _rule(formula):
+                    yield field
 
     def _array(self, param: Param) -> np.ndarray | None:
         """The source's values as the graph holds them; None for those that are not at hand."""
         sizes = [size for size in param.type.shape if isinstance(size, int)]
         if param.source not in self.tensors or np.prod(sizes) > MOST_VALUES:
             return None
-        array = np.asarray(self.tensors[param.source])
+        return self._folded(param, np.asarray(self.tensors[param.source]))
+
+    def _folded(self, param: Param, array: np.ndarray | None) -> np.ndarray | None:
+        if array is None:
+            return None
         for transform in folds.transforms(param):
             array = transform.apply(array)
         return array
+
+
+def _rule(formula: Formula) -> Formula:
+    """The formula without the axis, which a parameter's folds move."""
+    return dataclasses.replace(formula, axis=0)
 
 
 def _scaled(config: Mapping[str, Any]) -> Iterator[Formula]:
@@ -181,8 +219,9 @@ def recognised(array: np.ndarray, scaled: Iterable[Formula] = ()) -> Formula | N
     if array.size == array.shape[axis]:
         if (flat == np.arange(flat.size)).all() and array.dtype.kind != "b":
             return Formula("arange", axis=axis)
-        return _frequencies(flat, axis, scaled) if array.dtype == np.float32 else None
-    return _triangle(array) or _sinusoids(array)
+        single = array.dtype == np.float32
+        return (_frequencies(flat, axis, scaled) or _logs(array)) if single else None
+    return _triangle(array) or _sinusoids(array) or _logs(array) or _eye(array)
 
 
 def _number(value: Any) -> Any:
@@ -238,6 +277,25 @@ def _triangle(array: np.ndarray) -> Formula | None:
         if (square[mask] == value).all() and not square[~mask].any():
             return Formula(kind, _number(value), diagonal)  # type: ignore[arg-type]  # mypy takes `kind` for any str
     return None
+
+
+def _logs(array: np.ndarray) -> Formula | None:
+    """Logarithms of whole numbers, as state space models decay by."""
+    if array.dtype != np.float32:
+        return None
+    for axis in range(array.ndim):
+        first = np.moveaxis(array, axis, 0)
+        line = first.reshape(len(first), -1)
+        logs = np.log(np.arange(1, len(first) + 1))
+        if len(logs) > 2 and np.allclose(line, logs[:, None], rtol=ROUNDING, atol=0):
+            return Formula("logs", axis=axis)
+    return None
+
+
+def _eye(array: np.ndarray) -> Formula | None:
+    if array.ndim != 2 or min(array.shape) < 2:
+        return None
+    return Formula("eye") if (array == np.eye(*array.shape)).all() else None
 
 
 def _sinusoids(array: np.ndarray) -> Formula | None:
@@ -304,11 +362,38 @@ def spelled(
         return made if alone else exprs.method(made, "reshape", shape)
     if formula.kind == "sinusoids":
         return _table(exprs, formula, shape)
+    if formula.kind == "eye":
+        assert isinstance(shape, ast.Tuple)
+        return exprs.call(f"{module}.eye", *shape.elts, dtype=dtype)
+    if formula.kind == "logs":
+        return _log_lines(exprs, formula.axis, shape, dtype)
     filled = _filled(exprs, formula.number, shape, dtype)
     if formula.kind == "full":
         return filled
     diagonal = formula.diagonal or pyast.OMIT
     return exprs.call(f"{module}.{formula.kind}", filled, diagonal)
+
+
+def _log_lines(exprs: Exprs, axis: int, shape: ast.expr, dtype: ast.expr) -> ast.expr:
+    """``jnp.log(jnp.arange(1, 17, dtype=jnp.float32))``, for all lines of a table."""
+    assert isinstance(shape, ast.Tuple)
+    module, size = exprs.dtype_prefix, shape.elts[axis]
+    stop = (
+        ast.Constant(size.value + 1)
+        if isinstance(size, ast.Constant) and isinstance(size.value, int)
+        else exprs.binary("+", size, 1)
+    )
+    made = exprs.call(
+        f"{module}.log", exprs.call(f"{module}.arange", 1, stop, dtype=dtype)
+    )
+    after = len(shape.elts) - axis - 1
+    if after:
+        made = exprs.method(made, "reshape", -1, *[1] * after)
+    if len(shape.elts) == 1:
+        return made
+    made = exprs.call(f"{module}.broadcast_to", made, shape)
+    # A parameter cannot be a view of one line.
+    return exprs.method(made, "contiguous") if module == "torch" else made
 
 
 def _filled(exprs: Exprs, number: Any, shape: ast.expr, dtype: ast.expr) -> ast.expr:

@@ -75,6 +75,9 @@ class Target(Protocol):
         `formulas.UNKNOWN` cannot be read before weights were loaded.
         """
 
+    def restart(self, param: ast.expr, formula: Formula, frozen: bool) -> ast.stmt:
+        """A layer's parameter starts as ``full`` or ``eye`` say, or as one without values."""
+
     def freeze(self, module: ast.expr) -> ast.stmt:
         """No parameter of a module is trained."""
 

@@ -245,9 +245,8 @@ class NNX:
         dtype = self.exprs.dtype(param.type.dtype)
         plain = param.type.dtype == "float32"
         if formula is UNKNOWN:
-            self.classes.add("Unset")
             zeros = self.exprs.call("jnp.zeros", shape, dtype)
-            return pyast.call(pyast.name("Unset"), [zeros])
+            return self._unset(zeros, frozen)
         if formula is None:
             initializer = self.exprs.call("nnx.initializers.normal", 0.02)
             key = pyast.call(pyast.attribute(RNGS, "params"))
@@ -261,6 +260,27 @@ class NNX:
             self.classes.add("Frozen")
             kind = pyast.name("Frozen")
         return pyast.call(kind, [value])
+
+    def _unset(self, zeros: ast.expr, frozen: bool) -> ast.expr:
+        """``UnsetParam(jnp.zeros((4, 8)))``."""
+        name = "Unset" if frozen else "UnsetParam"
+        self.classes |= {"Unset", name}
+        return pyast.call(pyast.name(name), [zeros])
+
+    def restart(self, param: ast.expr, formula: Formula, frozen: bool) -> ast.stmt:
+        """``self.out.kernel[...] = jnp.zeros_like(self.out.kernel)``."""
+        if formula is UNKNOWN or formula.kind not in ("full", "eye"):
+            zeros = self.exprs.call("jnp.zeros_like", param)
+            return pyast.assign(param, self._unset(zeros, frozen))
+        whole = pyast.subscript(param, ast.Constant(...))
+        if formula.kind == "eye":
+            shape = ast.Starred(pyast.attribute(param, "shape"), ast.Load())
+            return pyast.assign(whole, self.exprs.call("jnp.eye", shape))
+        if formula.number in (0, 1):
+            name = ("zeros_like", "ones_like")[int(formula.number)]
+            return pyast.assign(whole, self.exprs.call(f"jnp.{name}", param))
+        made = self.exprs.call("jnp.full_like", param, formula.number)
+        return pyast.assign(whole, made)
 
     def freeze(self, module: ast.expr) -> ast.stmt:
         """``freeze(self.encoder)``."""

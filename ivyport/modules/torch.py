@@ -295,6 +295,23 @@ class Torch:
         zeros = self.exprs.call("torch.zeros", *_sizes(shape), dtype=kind)
         return self.exprs.method(zeros, "as_subclass", pyast.name("Unset"))
 
+    def restart(self, param: ast.expr, formula: Formula, frozen: bool) -> ast.stmt:
+        """``nn.init.zeros_(self.out.weight)``."""
+        if formula is UNKNOWN or formula.kind not in ("full", "eye"):
+            self.classes.add("Unset")
+            zeros = self.exprs.call("torch.zeros_like", param)
+            unset = self.exprs.method(zeros, "as_subclass", pyast.name("Unset"))
+            trains = {"requires_grad": False} if frozen else {}
+            made = self.exprs.call("nn.Parameter", unset, **trains)
+            return pyast.assign(param, made)
+        if formula.kind == "eye":
+            return ast.Expr(self.exprs.call("nn.init.eye_", param))
+        if formula.number in (0, 1):
+            name = ("zeros_", "ones_")[int(formula.number)]
+            return ast.Expr(self.exprs.call(f"nn.init.{name}", param))
+        made = self.exprs.call("nn.init.constant_", param, formula.number)
+        return ast.Expr(made)
+
     def freeze(self, module: ast.expr) -> ast.stmt:
         """``self.encoder.requires_grad_(False)``."""
         return ast.Expr(self.exprs.method(module, "requires_grad_", False))

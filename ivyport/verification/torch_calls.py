@@ -134,7 +134,8 @@ class Weights:
         """Parameters after one SGD step; `gradients` are used up."""
         made: Tensors = gradients.take()
         for name, gradient in made.items():
-            made[name] = gradient.mul_(-rate).add_(self.parameters[name])
+            # Not in place: autograd gives one tensor for two parameters, or one row for many.
+            made[name] = torch.add(self.parameters[name], gradient, alpha=-rate)
         return {**self.parameters, **made}
 
 

@@ -50,6 +50,10 @@ class Unset(Buffer):
         return super().replace(*value, **({"unset": False} if value else {}), **changes)
 
 
+class UnsetParam(Unset, nnx.Param):
+    """The same for a tensor that is trained."""
+
+
 def name_unset(model):
     """Tell each tensor without values its place in the model, for its error."""
     for path, value in nnx.iter_graph(model):

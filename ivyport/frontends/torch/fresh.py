@@ -1,73 +1,82 @@
 """What a fresh construction of the source puts into its parameters.
 
 The model is built twice from its configuration, from different random numbers: what both have in
-common is no draw. Large tensors that torch makes without values stay on the meta device, so that
-a model of any size costs little.
+common is no draw.
 """
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import math
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 
+from ivyport.frontends.torch.built import fresh
 from ivyport.frontends.torch.provenance import marked
 
-MOST_VALUES = 1 << 14  # larger tensors that are made without values, or drawn, get none
-EMPTY = {torch.empty, torch.rand, torch.randn, torch.randint, torch.normal}
-RANDOM, FIXED = "random", "fixed"
+RANDOM, FIXED, SIDED = "random", "fixed", "sided"
+SOME = 8  # so many draws around 0 have both signs
 
 
-def initial_values(
-    model: torch.nn.Module,
-) -> tuple[dict[str, Any] | None, dict[str, str]]:
-    """What a parameter starts as, by path, and the configuration field that sets it, if one does.
+@dataclasses.dataclass
+class Initial:
+    """What parameters start as, by path.
 
-    A number: every element is that number. ``"random"``: it is drawn. ``"fixed"``: it is always
-    the same, but no one number. Large parameters of which nothing is known are left out.
-
-    None for a model that is not built from one ``config`` argument, or cannot be.
+    Attributes:
+        found: a number: every element is that number. ``"random"``: it is drawn. ``"fixed"``: it is
+            always the same, but no one number. ``"sided"``: it is drawn, but not around 0, as
+            libraries draw. Large parameters of which nothing is known are left out. None for a
+            model that is not built from one ``config`` argument, or cannot be.
+        fields: the configuration field that sets the number, if one does.
+        tables: the values of those that are ``"fixed"``.
     """
+
+    found: dict[str, Any] | None = None
+    fields: dict[str, str] = dataclasses.field(default_factory=dict)
+    tables: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+
+
+def initial_values(model: torch.nn.Module) -> Initial:
+    """Build the model anew, twice, and once more with other floats in its configuration."""
     config = vars(model).get("config")
     if config is None or not callable(getattr(config, "to_dict", None)):
-        return None, {}
-    if not any(_asks(model, module) for module in model.modules()):
-        return {}, {}
-    values, fields = copy.deepcopy(config), {}
-    one = _built(type(model), values, 0)
-    changed, marks = marked(config)
-    two = _built(type(model), changed, 1) if marks else None
-    if two is None:
-        two, marks = _built(type(model), copy.deepcopy(config), 1), {}
+        return Initial()
+    if not any(True for _ in model.parameters()):
+        return Initial({})
+    one, two = (_built(type(model), config, seed) for seed in (0, 1))
     if one is None or two is None:
-        return None, {}
-    found: dict[str, Any] = {}
+        return Initial()
+    changed, marks = marked(config)
+    three = _built(type(model), changed, 1) if marks else None
+    initial = Initial({})
+    assert initial.found is not None
     for path, tensor in one.items():
         other = two.get(path)
-        if tensor.is_meta or other is None or other.is_meta or not tensor.numel():
+        if other is None or not tensor.numel():
             continue
-        number, twin = _constant(tensor), _constant(other)
-        if number is not None and twin is not None:
-            field = _field(twin, tensor.dtype, marks)
-            if number == twin or field is not None:
-                found[path] = number
-                if field is not None:
-                    fields[path] = field
-                continue
-        found[path] = FIXED if torch.equal(tensor, other) else RANDOM
-    return found, fields
+        number = _constant(tensor)
+        if not torch.equal(tensor, other):
+            initial.found[path] = SIDED if _sided(tensor, other) else RANDOM
+        elif number is None:
+            initial.found[path] = FIXED
+            initial.tables[path] = tensor
+        else:
+            initial.found[path] = number
+            twin = _constant(three[path]) if three and path in three else None
+            field = None if twin is None else _field(twin, tensor.dtype, marks)
+            if field is not None:
+                initial.fields[path] = field
+    return initial
 
 
-def _asks(model: torch.nn.Module, module: torch.nn.Module) -> bool:
-    """Whether a module has parameters that a port may have to give values by itself."""
-    own = list(module.parameters(recurse=False))
-    library = type(module).__module__.startswith("torch.nn.")
-    return any(not p.requires_grad for p in own) or (bool(own) and not library)
+def _sided(*draws: torch.Tensor) -> bool:
+    """Whether all numbers of several draws have one sign."""
+    if any(draw.is_complex() or draw.numel() < SOME for draw in draws):
+        return False
+    return all(bool((d > 0).all()) for d in draws) or all(
+        bool((d < 0).all()) for d in draws
+    )
 
 
 def _constant(tensor: torch.Tensor) -> float | None:
@@ -93,39 +102,24 @@ def _field(number: float, dtype: torch.dtype, marks: dict[float, str]) -> str | 
     return close.pop() if len(close) == 1 else None
 
 
-class _Light(TorchFunctionMode):
-    """Large tensors without values of their own are made on the meta device."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in EMPTY and kwargs.get("device") is None:
-            kwargs["device"] = "meta"
-            made = func(*args, **kwargs)
-            if made.numel() > MOST_VALUES:
-                return made
-            kwargs["device"] = "cpu"
-            made = func(*args, **kwargs)
-            # Memory that nobody sets must not look like a choice.
-            return made.fill_(torch.nan) if func is torch.empty else made
-        return func(*args, **kwargs)
-
-
 def _built(
     cls: type[torch.nn.Module], config: Any, seed: int
 ) -> dict[str, torch.Tensor] | None:
-    """The parameters of a fresh model, None if there is none."""
-    try:
-        with torch.random.fork_rng([]), _Light(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.manual_seed(seed)
-            twin = cls(config)
-    # A class that needs more than a configuration proves nothing.
-    except Exception:  # noqa: BLE001
+    """The parameters of a fresh model, None if there is none.
+
+    Large ones without values are left out; one that was set to one number stands for itself with
+    one element.
+    """
+    made = fresh(cls, config, seed)
+    if made is None:
         return None
-    return {n: p.detach() for n, p in twin.named_parameters(remove_duplicate=False)}
+    model, light = made
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        if not tensor.is_meta:
+            found[name] = tensor.detach()
+            continue
+        number = light.numbers.get(tensor.untyped_storage()._cdata)
+        if number is not None:
+            found[name] = torch.full((1,), number, dtype=tensor.dtype)
+    return found

@@ -26,10 +26,11 @@ from ivyport.core.modes import refuse_drawing
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.positions import table_checks
 from ivyport.core.proofs import Reduced, by_mode, reduced
+from ivyport.core.starts import Starts
 from ivyport.frontends.nested import Leaf, Opaque, described
-from ivyport.frontends.torch.fresh import initial_values
+from ivyport.frontends.torch.fresh import Initial, initial_values
 from ivyport.frontends.torch.lower import Lowered, Lowering
-from ivyport.frontends.torch.provenance import config_reads, prove
+from ivyport.frontends.torch.provenance import Proofs, config_reads, prove
 from ivyport.frontends.torch.reconcile import (
     forget_counters,
     reconcile,
@@ -38,6 +39,7 @@ from ivyport.frontends.torch.reconcile import (
 )
 from ivyport.frontends.torch.sizes import dtype_name
 from ivyport.frontends.torch.structure import Size, describe
+from ivyport.frontends.torch.tensors import to_numpy
 from ivyport.frontends.torch.trace import TorchTrace, tensor_aliases, trace
 from ivyport.frontends.unpacking import name_parts
 
@@ -46,11 +48,15 @@ Names = dict[str, str]
 
 @dataclasses.dataclass
 class Traced:
-    """A graph, the source tensors behind its parameters, and what had to be given up."""
+    """A graph, the source tensors behind its parameters, and what had to be given up.
+
+    `starts` has what fresh models hold.
+    """
 
     graph: Graph
     tensors: dict[str, torch.Tensor]
     notes: list[str]
+    starts: Starts
 
 
 def to_graph(
@@ -95,9 +101,10 @@ def to_graph(
     lowered = lowering.run()
     notes = list(native.notes)
     graph = _assemble(model, native, lowered, symbols)
-    graph.initial, set_by = initial_values(model)
-    proofs = prove(model)
-    graph.fields, graph.sizes = proofs.floats | set_by, proofs.sizes
+    initial = initial_values(model)
+    proofs = prove(model, initial.tables)
+    graph.initial, graph.built = initial.found, proofs.built
+    graph.fields, graph.sizes = proofs.floats | initial.fields, proofs.sizes
     graph.moved, graph.reads = proofs.moved, config_reads(model)
     graph.arguments, found = _arguments(native, lowered)
     name_parts(model.forward, graph.arguments)
@@ -109,7 +116,17 @@ def to_graph(
     notes = _demand_rows(graph, native, notes)
     if native.train_program is not None:
         notes += _train_too(model, native, graph, lowered, changed, tensors)
-    return Traced(graph, tensors, list(dict.fromkeys(notes)))
+    return Traced(graph, tensors, list(dict.fromkeys(notes)), _starts(initial, proofs))
+
+
+def _starts(initial: Initial, proofs: Proofs) -> Starts:
+    """Tables of fresh models as arrays."""
+    values = {n: to_numpy(t) for n, t in initial.tables.items()}
+    changed = {
+        field: {n: None if t is None else to_numpy(t) for n, t in tables.items()}
+        for field, tables in proofs.changed.items()
+    }
+    return Starts(values, changed)
 
 
 def _demand_rows(graph: Graph, native: TorchTrace, notes: list[str]) -> list[str]:

@@ -12,22 +12,20 @@ import copy
 import dataclasses
 import inspect
 import textwrap
-import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 
-
-def _built(cls: type[torch.nn.Module], config: Any) -> torch.nn.Module | None:
-    """The model on the meta device, None where it cannot be built."""
-    try:
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return cls(config)
-    # A class that needs more than a configuration, or refuses a change, proves nothing.
-    except Exception:  # noqa: BLE001
-        return None
+from ivyport.frontends.torch.built import (
+    Made,
+    Number,
+    Numbers,
+    differing,
+    look,
+    made,
+    rebuilt,
+)
 
 
 def marked(config: Any, above: bool = True) -> tuple[Any, dict[float, str]]:
@@ -49,8 +47,6 @@ def marked(config: Any, above: bool = True) -> tuple[Any, dict[float, str]]:
 
 # ("field",), ("*", 3, "field"), ("//", "field", "other"), ("**", ("//", ...), -0.5)
 Formula = tuple[Any, ...]
-Number = int | float
-Numbers = dict[str, Number]
 
 
 @dataclasses.dataclass
@@ -62,6 +58,10 @@ class Proofs:
         sizes: how integers follow from fields (see `core.ir.Graph.sizes`); None for a model
             without a configuration, nothing for one that is not built from it.
         moved: for each field what changes with it, by place: the number, and the changed one.
+        built: fields with which the model becomes another one than other sizes make of it (another
+            class, a flag, a module more), and the place where that shows.
+        changed: for each field the tables that it changes (see `core.starts.Starts`).
+        base: the numbers of the model that its configuration gives, by place.
     """
 
     floats: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -69,87 +69,127 @@ class Proofs:
     moved: dict[str, dict[str, tuple[Number, Number]]] = dataclasses.field(
         default_factory=dict
     )
+    built: dict[str, str] = dataclasses.field(default_factory=dict)
+    changed: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    base: Numbers = dataclasses.field(default_factory=dict)
 
 
-_FOUND: dict[tuple[type, str], Proofs] = {}
+_FOUND: dict[tuple[Any, ...], Proofs] = {}
 
 
-def prove(model: torch.nn.Module) -> Proofs:
+@dataclasses.dataclass(frozen=True)
+class _Maker:
+    """Builds the model from its configuration, some fields changed."""
+
+    cls: type[torch.nn.Module]
+    config: Any
+    tables: frozenset[str]  # parameters that are always the same
+    values: bool
+
+    def __call__(self, changes: Mapping[str, Number]) -> Made | None:
+        return made(self.cls, self.config, changes, self.values, self.tables)
+
+
+def prove(model: torch.nn.Module, fixed: Collection[str] = ()) -> Proofs:
     """How numbers of a model follow from fields of its configuration.
 
     A number is a formula of fields (``("*", 3, "n_embd")``) only if the formula gives the number
-    in every model that was built. Places are ``path.weight[0]`` (an axis of a parameter or
-    buffer), ``path.attribute``, ``path.attribute[0]`` and ``path[]`` (the length of a list).
+    in every model that was built. Places are those of `built.Made`. Parameters of which `fixed`
+    has the name are tables: they are always the same.
     """
     config = vars(model).get("config")
     if config is None or not callable(getattr(config, "to_dict", None)):
         return Proofs()
-    values = config.to_dict()
-    key = (type(model), repr(sorted(values.items(), key=lambda item: str(item[0]))))
+    fields = config.to_dict()
+    known = repr(sorted(fields.items(), key=lambda item: str(item[0])))
+    own = look(model)
+    learned = {"running_mean", "running_var", "num_batches_tracked"}
+    values = bool(fixed) or any(
+        name.rpartition(".")[2] not in learned for name in own.tables
+    )
+    key = (type(model), known, frozenset(fixed), values)
     if key not in _FOUND:
-        _FOUND[key] = _experiment(type(model), config, values)
-    return _FOUND[key]
+        make = _Maker(type(model), config, frozenset(fixed), values)
+        _FOUND[key] = _experiment(make, fields)
+    return _held(_FOUND[key], own.numbers)
 
 
-def _experiment(
-    cls: type[torch.nn.Module], config: Any, values: dict[str, Any]
-) -> Proofs:
-    base = _numbers(cls, config, {})
+def _held(proofs: Proofs, own: Numbers) -> Proofs:
+    """What the proofs say of a model whose parts may have been exchanged since it was made."""
+    other = {p for p, n in proofs.base.items() if own.get(p, n) != n}
+    if not other:
+        return proofs
+    floats = {p: f for p, f in proofs.floats.items() if p not in other}
+    sizes = {p: f for p, f in (proofs.sizes or {}).items() if p not in other}
+    return dataclasses.replace(proofs, sizes=sizes, floats=floats)
+
+
+def _experiment(make: _Maker, values: dict[str, Any]) -> Proofs:
+    base = make({})
     if base is None:
         return Proofs(sizes={})
     fields = {
         k: v
         for k, v in values.items()
         if type(v) is int and v > 0 and not k.endswith("token_id")
-        and getattr(config, k, None) == v
+        and getattr(make.config, k, None) == v
     }  # fmt: skip
-    known = {n for n in base.values() if type(n) is int}
+    known = {n for n in base.numbers.values() if type(n) is int}
+    proofs = Proofs(sizes={}, base=base.numbers)
     twins: dict[str, tuple[Number, Numbers]] = {}
     for name, value in fields.items():
         if not any(n % value == 0 or n * 2 == value for n in known if n > 1):
             continue
         for changed in (2 * value, value + 1):
-            numbers = _numbers(cls, config, {name: changed})
-            if numbers is not None:
-                twins[name] = changed, numbers
+            twin = make({name: changed})
+            if twin is not None:
+                twins[name] = changed, twin.numbers
+                _compare(name, base, twin, proofs)
                 break
-    proofs = Proofs(sizes={}, moved={f: _moved(base, n) for f, (_, n) in twins.items()})
-    _mark(cls, config, base, proofs)
-    _solve(base, twins, fields, proofs)
+    _mark(make, base, proofs)
+    _solve(base.numbers, twins, fields, proofs)
     return proofs
+
+
+def _compare(name: str, base: Made, twin: Made, proofs: Proofs) -> None:
+    """Note what one field changes."""
+    proofs.moved.setdefault(name, {}).update(_moved(base.numbers, twin.numbers))
+    place = rebuilt(base, twin)
+    if place is not None:
+        proofs.built[name] = place
+    proofs.changed[name] = differing(base, twin)
 
 
 def _moved(base: Numbers, numbers: Numbers) -> dict[str, tuple[Number, Number]]:
     return {p: (n, numbers[p]) for p, n in base.items() if numbers.get(p, n) != n}
 
 
-def _mark(
-    cls: type[torch.nn.Module], config: Any, base: Numbers, proofs: Proofs
-) -> None:
+def _mark(make: _Maker, base: Made, proofs: Proofs) -> None:
     """Find the floats that fields set, with all floats changed at once.
 
     Where something else than a mark changed too, each float is changed by itself.
     """
-    numbers: Numbers | None = None
+    twin: Made | None = None
     marks: dict[float, str] = {}
     for above in (True, False):
-        changed, marks = marked(config, above)
-        numbers = _numbers(cls, changed, {}) if marks else None
-        if numbers is not None:
+        changed, marks = marked(make.config, above)
+        twin = dataclasses.replace(make, config=changed)({}) if marks else None
+        if twin is not None:
             break
-    if numbers is None:
+    if twin is None:
         return
-    moved = _moved(base, numbers)
+    moved = _moved(base.numbers, twin.numbers)
     for place, (old, new) in moved.items():
         if new in marks:
             proofs.floats[place] = marks[new]
             proofs.moved.setdefault(marks[new], {})[place] = old, new
-    if all(new in marks for _, new in moved.values()):
+    plain = all(new in marks for _, new in moved.values())
+    if plain and rebuilt(base, twin) is None and not differing(base, twin):
         return
     for mark, name in marks.items():
-        numbers = _numbers(cls, config, {name: mark})
-        if numbers is not None:
-            proofs.moved.setdefault(name, {}).update(_moved(base, numbers))
+        twin = make({name: mark})
+        if twin is not None:
+            _compare(name, base, twin, proofs)
 
 
 def _solve(
@@ -210,43 +250,6 @@ def _value(formula: Formula, fields: Mapping[str, Any]) -> Number:
     if operator == "+":
         return int(a + b)
     return int(a * b) if operator == "*" else int(a // b)
-
-
-def _numbers(
-    cls: type[torch.nn.Module], config: Any, changes: Mapping[str, Number]
-) -> Numbers | None:
-    """The numbers of the model that a changed configuration gives, None if it gives none."""
-    changed = copy.deepcopy(config)
-    for name, value in changes.items():
-        try:
-            setattr(changed, name, value)
-        except (TypeError, ValueError, AttributeError):  # the configuration refuses
-            return None
-    twin = _built(cls, changed)
-    if twin is None:
-        return None
-    found: Numbers = {}
-    tensors = [
-        *twin.named_parameters(remove_duplicate=False),
-        *twin.named_buffers(remove_duplicate=False),
-    ]
-    for name, tensor in tensors:
-        found |= {f"{name}[{axis}]": size for axis, size in enumerate(tensor.shape)}
-    for path, module in twin.named_modules(remove_duplicate=False):
-        prefix = f"{path}." if path else ""
-        for name, value in vars(module).items():
-            if type(value) in (int, float):
-                found[f"{prefix}{name}"] = value
-            elif type(value) in (tuple, list):
-                items = enumerate(value)
-                found |= {
-                    f"{prefix}{name}[{i}]": v
-                    for i, v in items
-                    if type(v) in (int, float)
-                }
-        if isinstance(module, torch.nn.ModuleList | torch.nn.Sequential):
-            found[f"{path}[]"] = len(module)
-    return found
 
 
 def config_reads(model: torch.nn.Module) -> dict[str, frozenset[str] | None]:
