@@ -18,6 +18,7 @@ from ivyport.core import memory
 from ivyport.core.checks import Check
 from ivyport.core.errors import InputError, SourceError, WeightsError
 from ivyport.core.ir import Graph
+from ivyport.core.passes.narrow import LOST
 from ivyport.core.report import Report
 from ivyport.folder import Draft, demand_trust, replacing, steady
 from ivyport.folder import remember as remember_emitted
@@ -200,6 +201,7 @@ def _check(
         arguments=port.record["arguments"],
         **given,
         through=port.record.get("rounded"),
+        eagerly=LOST in port.notes,
     )
     port.notes += notes
     if not any("not compared" in note for note in notes):

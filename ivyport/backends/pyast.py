@@ -363,7 +363,10 @@ def helper_sources(runtime: ModuleType, used: Iterable[str]) -> list[ast.stmt]:
         wanted.add(current)
         pending += defined[current][1]
     return [
-        node for k, (text, _) in defined.items() if k in wanted for node in ast.parse(text).body
+        node
+        for k, (text, _) in defined.items()
+        if k in wanted
+        for node in ast.parse(text).body
     ]
 
 

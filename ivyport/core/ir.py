@@ -167,10 +167,30 @@ class Param:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A named structure of outputs (a `ModelOutput`, dataclass or named tuple)."""
+    """A named structure of outputs (a `ModelOutput`, dataclass or named tuple).
+
+    Fields are in the order of the class. With `skips_none`, those that are None have no
+    position, as in a `ModelOutput`: there the first field that is given is the item 0.
+    """
 
     cls: str
     fields: tuple[tuple[str, Any], ...]
+    skips_none: bool = False
+
+    @property
+    def absent(self) -> frozenset[str]:
+        """Fields that are None and may be left out without moving another one.
+
+        >>> sorted(Record("R", (("a", None), ("b", 1), ("c", None))).absent)
+        ['c']
+        """
+        names, fields = set(), reversed(self.fields)
+        for name, value in fields:
+            if value is None:
+                names.add(name)
+            elif not self.skips_none:
+                break
+        return frozenset(names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -332,7 +352,7 @@ def map_leaves(function: Callable[[Any], Any], structure: Any) -> Any:
     """The same structure with ``function(x)`` for everything that is no container."""
     if isinstance(structure, Record):
         fields = tuple((k, map_leaves(function, v)) for k, v in structure.fields)
-        return Record(structure.cls, fields)
+        return dataclasses.replace(structure, fields=fields)
     if isinstance(structure, ByMode):
         return ByMode(
             map_leaves(function, structure.evaluated),

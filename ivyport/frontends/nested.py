@@ -225,8 +225,13 @@ def _constant(value: Any) -> Any:
 def _without_opaque(item: Any) -> Any:
     """The structure without fields and entries that a port cannot hold; None in sequences."""
     if isinstance(item, Record):
-        kept = [(k, v) for k, v in item.fields if not isinstance(v, Opaque)]
-        return Record(item.cls, tuple((k, _without_opaque(v)) for k, v in kept))
+        # A field that is left out of a tuple would move those after it.
+        fields = tuple(
+            (k, _without_opaque(v))
+            for k, v in item.fields
+            if not (item.skips_none and isinstance(v, Opaque))
+        )
+        return dataclasses.replace(item, fields=fields)
     if isinstance(item, dict):
         return {k: _without_opaque(v) for k, v in item.items() if type(v) is not Opaque}
     if isinstance(item, tuple | list):

@@ -201,7 +201,7 @@ class FileEmitter:
             return body.expr(item)
         if isinstance(item, Record):
             name = self._record(item)
-            fields = {k: v for k, v in item.fields if v is not None}
+            fields = {k: v for k, v in item.fields if k not in item.absent}
             made = {k: self._structure(v, body) for k, v in fields.items()}
             return pyast.call(pyast.name(name), [], **made)
         if isinstance(item, dict):
@@ -226,13 +226,13 @@ class FileEmitter:
         while name in taken:
             name, count = f"{short}{count}", count + 1
         fields: list[ast.stmt] = []
-        for field, value in sorted(record.fields, key=lambda f: f[1] is None):
+        absent = record.absent
+        for field, value in sorted(record.fields, key=lambda f: f[0] in absent):
             target = ast.Name(pyast.identifier(field), ast.Store())
-            if value is None:
-                none = ast.Constant(None)
-                fields.append(ast.AnnAssign(target, none, none, 1))
-            else:
-                fields.append(ast.AnnAssign(target, self._field_type(value), None, 1))
+            none = ast.Constant(None)
+            kind = none if value is None else self._field_type(value)
+            default = none if field in absent else None
+            fields.append(ast.AnnAssign(target, kind, default, 1))
         base = pyast.name("NamedTuple")
         self.records[key] = (name, ast.ClassDef(name, [base], [], fields, []))
         return name

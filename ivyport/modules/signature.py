@@ -173,7 +173,8 @@ class Signature:
         if isinstance(item, Dtype):
             return self.exprs.dtype(item.name)
         if isinstance(item, Record):
-            fields = {k: self.literal(v) for k, v in item.fields if v is not None}
+            given = [(k, v) for k, v in item.fields if k not in item.absent]
+            fields = {k: self.literal(v) for k, v in given}
             return pyast.call(pyast.name(self.record(item)), [], **fields)
         if isinstance(item, Mapping):
             keys: list[ast.expr | None] = [self.literal(key) for key in item]

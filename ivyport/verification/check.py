@@ -21,6 +21,7 @@ from ivyport.verification.tolerance import DEFAULT, Tolerances
 from ivyport.verification.train_mode import SEEDS, fixed_outputs
 
 ENTRY = Entry("output")
+EAGER = Entry("output", note="of a call that is not compiled")
 PRECISION = "full precision"
 OTHER_DRAWS = (
     "it changes from call to call, by Python's random, numpy's or a clock: the port has what "
@@ -42,11 +43,14 @@ def check(
     rng: Any = None,
     through: Mapping[str, str] | None = None,
     tolerance: Tolerances = DEFAULT,
+    eagerly: bool = False,
 ) -> list[str]:
     """Compare the outputs of a port on the traced inputs with the source's, in eval mode.
 
     Dropout is off on both sides, also where the source drops in eval mode. Neither is
-    changed, and no random generator moves. The arguments are those of `run`.
+    changed, and no random generator moves. The arguments are those of `run`. With `eagerly`
+    a call that is not compiled is compared too: a compiler may cancel `x + big - big`, which
+    32 bits lose.
 
     Returns:
         Why nothing was compared, if so; the port's notes have it.
@@ -66,9 +70,8 @@ def check(
         inputs = ours.arrays()
         theirs.silent = ours.drops
         try:
-            actual = theirs.forward(inputs).outputs
             outputs = Outputs(ours, theirs, tolerance, through or {})
-            rows = outputs.rows(actual, expected, ENTRY, None)
+            rows = _rows(outputs, theirs, inputs, expected, eagerly)
         except PortFails as error:
             rows = [compare.failed("forward", ENTRY, str(error))]
         if outside:
@@ -86,6 +89,21 @@ def check(
             found = drift.first_drift(ours, theirs, inputs, modules, limit)
             raise parity_error(Report(tuple(rows), found, PRECISION))
     return []
+
+
+def _rows(
+    outputs: Outputs,
+    port: PortSide,
+    inputs: Mapping[str, Any],
+    expected: Flat,
+    eagerly: bool,
+) -> list[ReportRow]:
+    actual = port.forward(inputs).outputs
+    rows = outputs.rows(actual, expected, ENTRY, None)
+    again = port.eagerly(inputs) if eagerly else None
+    if again is not None:
+        rows += outputs.rows(again.outputs, expected, EAGER, None)
+    return rows
 
 
 def _suspected(source: SourceSide, row: ReportRow) -> ReportRow:

@@ -56,7 +56,7 @@ class NNXSide:
         self._random = {n for n, v in by_name.items() if isinstance(v, nnx.RngState)}
         self.values: Arrays = {n: v.get_value() for n, v in by_name.items()}
         self.owner: Mapping[str, str] = {name: name for name in self._parameters}
-        self._compiled: dict[bool, Compiled] = {}
+        self._compiled: dict[tuple[bool, frozenset[str]], Compiled] = {}
         self._programs: dict[Any, Compiled] = {}
         self._wide = False
         self._quantile: float | None = None
@@ -193,9 +193,11 @@ class NNXSide:
                 given(inputs, self._wide),
                 scaled,
             )
-            if train not in self._compiled:
-                self._compiled[train] = self._compile(arguments, train)
-            program = self._compiled[train]
+            # The modes may give other outputs, so that other ones have weights.
+            key = (train, frozenset(weights))
+            if key not in self._compiled:
+                self._compiled[key] = self._compile(arguments, train)
+            program = self._compiled[key]
             gradients, (arrays, after) = program.executable(*arguments)
         return self._result(
             program, arrays, after, weights=weights, gradients=lazy(gradients)

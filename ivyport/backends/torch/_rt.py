@@ -420,14 +420,14 @@ def built_in(name, given, traced):
 
 
 def matched(name, given, traced):
-    """`given`, if it is structured as the model was traced with.
+    """`given` with torch's tensors, if it is structured as the model was traced with.
 
     An ellipsis in `traced` stands for a tensor; the rest are constants that are built in.
     """
     if traced is ...:
-        if not isinstance(given, torch.Tensor):
+        if given is None or isinstance(given, (str, dict, tuple)):
             raise TypeError(f"{name} is a {type(given).__name__}; a tensor is due")
-        return given
+        return torch.as_tensor(given)
     if isinstance(traced, dict):
         keys = list(getattr(given, "keys", list)())
         if set(keys) != set(traced):

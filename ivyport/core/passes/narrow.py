@@ -8,6 +8,9 @@ from ivyport.core.ir import Graph, TensorType
 from ivyport.core.ops_custom import within_functions
 from ivyport.core.passes.wide import fit
 
+#: The note of a source that computes in float64.
+LOST = "float64 became float32: this target computes in 32 bits"
+
 
 def narrow(graph: Graph) -> list[str]:
     """Retype values, parameters and dtype attributes.
@@ -32,8 +35,7 @@ def narrow(graph: Graph) -> list[str]:
         dtype = node.attrs.get("dtype")
         if dtype in NARROW:
             node.attrs["dtype"] = NARROW[dtype]
-    lost = "float64 became float32: this target computes in 32 bits"
-    return [lost, *said] if floats else said
+    return [LOST, *said] if floats else said
 
 
 def _narrow(type_: TensorType) -> TensorType:

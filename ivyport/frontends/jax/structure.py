@@ -103,7 +103,8 @@ def describe(value: Any, leaf: Callable[[Any], Any]) -> Any:
     fields = record_fields(value)
     if fields is not None:
         cls = value.cls if isinstance(value, Node) else qualified_name(type(value))
-        return Record(cls, tuple((name, describe(item, leaf)) for name, item in fields))
+        items = tuple((name, describe(item, leaf)) for name, item in fields)
+        return Record(cls, items, isinstance(value, Mapping))
     if isinstance(value, Mapping):
         return {str(key): describe(item, leaf) for key, item in value.items()}
     if isinstance(value, tuple | list):

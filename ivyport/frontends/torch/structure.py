@@ -52,7 +52,7 @@ def describe(value: Any, leaf: Callable[[Any], Any]) -> Any:
     fields = record_fields(value)
     if fields is not None:
         items = tuple((name, describe(item, leaf)) for name, item in fields)
-        return Record(qualified_name(type(value)), items)
+        return Record(qualified_name(type(value)), items, isinstance(value, Mapping))
     if isinstance(value, torch.Size):
         return tuple(describe(item, leaf) for item in value)
     if isinstance(value, (tuple, list)):
