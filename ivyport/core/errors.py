@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ivyport.core.checks import Line
     from ivyport.core.report import Report
 
 
@@ -37,7 +38,12 @@ class TraceError(IvyportError):
 
 
 class UnsupportedOpsError(IvyportError):
-    """One or more source operations have no lowering; all of them are listed at once."""
+    """One or more source operations have no lowering; all of them are listed at once.
+
+    `stuck` is a symbolic size that has to be constant for them to have one, why, and the line.
+    """
+
+    stuck: tuple[str, str, Line | None] | None = None
 
 
 class GraphError(IvyportError):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Iterable
+
+from ivyport.core.checks import Line
 
 NO_RULE = "no rule"
 PLACES = 3  # that are named for each operation
@@ -25,6 +28,28 @@ class Gap:
     where: str
     reason: str
     sizes: frozenset[str] = frozenset()
+    line: Line | None = None
+
+
+def stuck(gaps: list[Gap], sizes: Iterable[str]) -> str | None:
+    """Which of `sizes`, in the order of the inputs, has to be constant for all to have a lowering.
+
+    The last one that all operations without a lowering have to do with; None where an operation
+    has no rule at all.
+    """
+    if not gaps or any(not gap.sizes or gap.reason == NO_RULE for gap in gaps):
+        return None
+    shared = frozenset.intersection(*(gap.sizes for gap in gaps))
+    likely = shared or frozenset.union(*(gap.sizes for gap in gaps))
+    found = [name for name in dict.fromkeys(sizes) if name in likely]
+    return found[-1] if found else None
+
+
+def blamed(gaps: list[Gap], size: str) -> tuple[str, Line | None]:
+    """Why that size has to be constant, for a note, and the source's line."""
+    gap = next(gap for gap in gaps if size in gap.sizes)
+    reason = "" if gap.reason == NO_RULE else f": {gap.reason.partition(chr(10))[0]}"
+    return f"{gap.operation} in {gap.where} cannot have it free{reason}", gap.line
 
 
 def report(gaps: list[Gap]) -> str:

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import ivyport
-from ivyport.core.errors import TraceError
 
 IDS = (4, 8)
 
@@ -438,10 +437,11 @@ def test_jax_right_or_refused(row: int) -> None:
             np.testing.assert_allclose(port(y), f(y.numpy()), atol=1e-6)
 
 
-def test_jax_size_that_was_asked_for_is_named() -> None:
+def test_jax_size_that_was_asked_for_is_fixed_and_noted() -> None:
     x = np.ones((4, 8), np.float32)
-    with pytest.raises(TraceError, match=r"np\.sqrt"):
-        ivyport.transpile(jax_root, "torch", args=(x,), dims={"x": {0: "n"}})
+    port = ivyport.transpile(jax_root, "torch", args=(x,), dims={"x": {0: "n"}})
+    with pytest.raises(ValueError, match=r"axis 0 is 3, not 4.*np\.sqrt"):
+        port(torch.ones(3, 8))
 
 
 def test_jax_lengths_that_are_equal_from_a_bound_on() -> None:

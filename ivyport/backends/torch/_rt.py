@@ -403,9 +403,17 @@ def saturated(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def stable_topk(
     x: torch.Tensor, k: int, dim: int = -1, largest: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`torch.topk` in which of equal values those of the lowest indices come first."""
-    values, indices = x.sort(dim=dim, descending=largest, stable=True)
-    return values.narrow(dim, 0, k), indices.narrow(dim, 0, k)
+    """`torch.topk` in which of equal values those of the lowest indices come first.
+
+    0.0 is larger than -0.0.
+    """
+    order = x
+    if x.is_floating_point():
+        whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]
+        bits = x.detach().contiguous().view(whole)
+        order = torch.where(bits < 0, bits ^ torch.iinfo(whole).max, bits)
+    indices = order.argsort(dim=dim, descending=largest, stable=True).narrow(dim, 0, k)
+    return x.gather(dim, indices), indices
 
 
 def built_in(name, given, traced):

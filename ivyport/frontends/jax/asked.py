@@ -3,7 +3,8 @@
 JAX refuses an inequality that it cannot decide and takes an equality that it cannot decide for
 false, whatever the example's sizes say; ``if size:`` is always true. `Asked` writes them down with
 the source's line, so that they become what the example answers: a constraint of the capture and a
-check of the port. A size that becomes text, or that is looked up in a dict, has to be constant.
+check of the port. A size that becomes text, that is looked up in a dict, or whose class is asked
+for (``isinstance(size, int)``), has to be constant.
 
 Source: https://docs.jax.dev/en/latest/export/shape_poly.html#comparison-of-symbolic-dimensions-is-partially-supported
 """
@@ -117,6 +118,9 @@ class Asked:
         self._replace(kind, "__bool__", __bool__)
         for name in ("__str__", "__repr__", "__format__", "__hash__"):
             self._replace(kind, name, self._noted(getattr(kind, name), libraries))
+        for names in _own_modules(libraries):
+            names["isinstance"] = self._isinstance
+            self._undo.callback(names.pop, "isinstance", None)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -143,6 +147,12 @@ class Asked:
 
         return method
 
+    def _isinstance(self, value: Any, kinds: Any) -> bool:
+        """`isinstance` in the source's modules: a size is an integer there, and here it is none."""
+        if is_symbolic_dim(value) and isinstance(0, kinds):
+            self.used.append((value, _line(sys._getframe(1))))
+        return isinstance(value, kinds)
+
     @property
     def refused(self) -> Question | None:
         """The inequality that JAX refused to decide, if the last question is one."""
@@ -157,6 +167,18 @@ class Asked:
 def _is_own(file: str) -> bool:
     """Whether a file is the user's: none of an installed package or of Python's own."""
     return "site-packages" not in file and not file.startswith(_STANDARD)
+
+
+def _own_modules(libraries: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The names of each module that is the user's and has no `isinstance` of its own."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        names = getattr(module, "__dict__", {})
+        file = names.get("__file__") or ("" if name == "__main__" else None)
+        own = isinstance(file, str) and _is_own(file) and not file.startswith(libraries)
+        if own and "isinstance" not in names:
+            found.append(names)
+    return found
 
 
 _STANDARD = sysconfig.get_paths()["stdlib"]

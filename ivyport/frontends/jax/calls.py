@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,11 @@ def custom_gradient(eqn: JaxprEqn) -> str | None:
     if eqn.primitive.name not in CUSTOM or known(eqn):
         return None
     return name(eqn) or "a function"
+
+
+def bound(eqn: JaxprEqn, values: Sequence[Any]) -> Any:
+    """The results of an equation's primitive on other operands."""
+    # Until JAX 0.10 these were the functions and the parameters, apart.
+    found: Any = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = found if isinstance(found, tuple) else ((), found)
+    return eqn.primitive.bind(*functions, *values, **params)

@@ -86,10 +86,7 @@ def _passes(eqn: JaxprEqn, variables: list[Any]) -> tuple[ClosedJaxpr, ClosedJax
     def function(*xs: Any) -> Any:
         held = dict(zip(variables, xs, strict=True))
         values = [v.val if isinstance(v, Literal) else held[v] for v in eqn.invars]
-        # Until JAX 0.10 these were the functions and the parameters, apart.
-        found: Any = eqn.primitive.get_bind_params(eqn.params)
-        functions, params = found if isinstance(found, tuple) else ((), found)
-        return eqn.primitive.bind(*functions, *values, **params)
+        return calls.bound(eqn, values)
 
     def run(*arguments: Any) -> Any:
         xs, gradients = arguments[: len(variables)], arguments[len(variables) :]

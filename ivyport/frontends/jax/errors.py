@@ -145,15 +145,6 @@ def trace_error(error: BaseException, at: Circumstances) -> IvyportError:
     )
 
 
-def not_free(error: BaseException, at: Circumstances) -> TraceError:
-    """For sizes that were asked to be free, where only the examples' sizes can be traced."""
-    return TraceError(
-        f"{at.module} cannot be traced with {_names(at.symbols)} free ({at.mode} mode)."
-        f"{place(error)}\n  {brief(error)}\n"
-        f"  It can with the example's sizes: give dims={_static(at.symbols)!r}."
-    )
-
-
 def _names(symbols: Iterable[tuple[str, str, int]]) -> str:
     listed = ", ".join(f"'{s}'" for s in dict.fromkeys(s for s, _, _ in symbols))
     return f"dimension {listed}"

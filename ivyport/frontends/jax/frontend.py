@@ -20,6 +20,7 @@ from ivyport.core.verify import verify
 from ivyport.frontends.jax import dims as dims_
 from ivyport.frontends.jax.assigned import NamingLowering
 from ivyport.frontends.jax.closures import closed_over
+from ivyport.frontends.jax.fixed_draws import NOISE
 from ivyport.frontends.jax.places import Places
 from ivyport.frontends.jax.reconcile import reconcile
 from ivyport.frontends.jax.registry import Found, Key
@@ -31,7 +32,7 @@ from ivyport.frontends.jax.sources import (
     open_source,
 )
 from ivyport.frontends.jax.structure import describe
-from ivyport.frontends.jax.trace import Capture, capture, capture_free
+from ivyport.frontends.jax.trace import Capture, captures, lowerable
 from ivyport.frontends.nested import Leaf, Opaque, described
 from ivyport.frontends.unpacking import name_parts
 
@@ -75,19 +76,35 @@ def to_graph(
     opened = open_source(source, args, kwargs, params=params, state=state, rng=rng)
     plan = dims_.plan_dims(opened.inputs, dims)
     opened.check()
-    evaluated, plan = capture_free(opened, plan)
+    while True:
+        evaluated, trained, plan = captures(
+            opened, plan, train=train and opened.has_train
+        )
+        try:
+            return _traced(opened, evaluated, trained, plan, kwargs or {}, dims)
+        except UnsupportedOpsError as error:
+            plan = lowerable(plan, error)
+
+
+def _traced(
+    opened: Source,
+    evaluated: Capture,
+    trained: Capture | None,
+    plan: dims_.Plan,
+    kwargs: Mapping[str, Any],
+    dims: dims_.DimsGiven | None,
+) -> Traced:
     notes = [*plan.notes, *(_key_note(name) for name in opened.keys)]
     notes += dims_.never_free(opened.inputs, plan, dims)
-    trained: Capture | None = None
-    if train and opened.has_train:
-        trained = _train_capture(opened, plan)
     places = _places(opened, [evaluated, *([trained] if trained else [])])
     tensors = {**opened.parameters, **opened.buffers}
     lowered = Assembly(opened, evaluated, places, plan)
     graph = lowered.graph()
-    notes += lowered.notes
+    notes += [*lowered.notes, *opened.notes]
     if isinstance(opened, FunctionSource):
-        notes += closed_over(opened.function, lowered.constants)
+        constants = lowered.constants.items()
+        closed = {p: x for p, x in constants if p.partition(".")[0] != NOISE}
+        notes += closed_over(opened.function, closed)
     graph.arguments, found = _arguments(opened, graph)
     name_parts(opened.function, graph.arguments)
     notes += found
@@ -102,7 +119,7 @@ def to_graph(
     eliminate(graph)
     verify(graph)
     tensors |= lowered.constants
-    notes += [*_unused(graph), *_mode_notes(kwargs or {})]
+    notes += [*_unused(graph), *_mode_notes(kwargs)]
     return Traced(
         graph,
         tensors,
@@ -159,15 +176,6 @@ def _key_note(name: str) -> str:
     )
 
 
-def _train_capture(source: Source, plan: dims_.Plan) -> Capture:
-    try:
-        return capture(source, plan, train=True)
-    except TraceError as error:
-        raise TraceError(
-            f"in train mode: {error}\nA port for inference alone is made by train=False."
-        ) from error
-
-
 def _reconciled(
     graph: Graph,
     source: Source,
@@ -176,13 +184,15 @@ def _reconciled(
     plan: dims_.Plan,
     evaluated: Assembly,
 ) -> list[str]:
-    assembly = Assembly(source, trained, places, plan, evaluated.constants)
+    assembly = Assembly(source, trained, places, plan, evaluated.constants, trains=True)
     try:
         train = assembly.graph()
     except UnsupportedOpsError as error:
-        raise UnsupportedOpsError(
+        told = UnsupportedOpsError(
             f"in train mode: {error}\nA port for inference alone is made by train=False."
-        ) from None
+        )
+        told.stuck = error.stuck
+        raise told from None
     uses = graph.uses()
     read = {path for path, p in graph.params.items() if p.value in uses}
     raise_layers(train, trains=True, read=read)
@@ -221,11 +231,14 @@ class Assembly:
         places: Places,
         plan: dims_.Plan,
         known: Mapping[str, np.ndarray] | None = None,
+        *,
+        trains: bool = False,
     ) -> None:
         self.source = source
         self.captured = captured
         self.places = places
         self.plan = plan
+        self.trains = trains
         self.constants: dict[str, np.ndarray] = {}
         self.notes: list[str] = []
         self.checks: list[Check] = []
@@ -254,6 +267,7 @@ class Assembly:
             constant=self._constant,
             params={p.value: p for p in params},
             sizes=dims_.sizes(source.inputs, self.plan),
+            draws=self.trains,
         )
         found = zip(
             lowering.run(captured.count), captured.closed.out_avals, strict=True

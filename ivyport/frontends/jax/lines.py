@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import linecache
 from typing import Any
 
 from jax._src import source_info_util
 
+from ivyport.core.checks import Line
 from ivyport.core.ir import Source
 
 
@@ -13,3 +15,10 @@ def source_of(traceback: Any) -> Source | None:
     """The innermost line outside of JAX that made an equation."""
     frame = source_info_util.user_frame(traceback)
     return None if frame is None else Source(frame.file_name, frame.start_line)
+
+
+def line_of(src: Source | None) -> Line | None:
+    """A source line with its code."""
+    if src is None:
+        return None
+    return Line(src.file, src.line, linecache.getline(src.file, src.line).strip())

@@ -138,6 +138,8 @@ class _Carry:
         jaxpr = body.jaxpr
         for position, x in enumerate(carry):
             var = jaxpr.invars[first + position]
+            if isinstance(x, Key) and jaxpr.outvars[position] is not var:
+                x = self.carry[position] = Key(x.shape)  # another one in each iteration
             if isinstance(x, Key) or jaxpr.outvars[position] is var:
                 self.given.append(x)
                 continue

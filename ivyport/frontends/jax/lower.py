@@ -17,7 +17,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from ivyport.core import dims as dm
 from ivyport.core.checks import Check, Line
 from ivyport.core.errors import GraphError, UnsupportedOpsError
-from ivyport.core.gaps import NO_RULE, Gap, report
+from ivyport.core.gaps import NO_RULE, Gap, blamed, report, stuck
 from ivyport.core.ir import (
     Call,
     Graph,
@@ -32,9 +32,10 @@ from ivyport.core.proofs import equal_from
 from ivyport.core.ranges import Interval, Ranges
 from ivyport.frontends.jax import calls, derivatives, rules
 from ivyport.frontends.jax.constants import as_nodes
-from ivyport.frontends.jax.lines import source_of
+from ivyport.frontends.jax.fixed_draws import FixedDraws
+from ivyport.frontends.jax.lines import line_of, source_of
 from ivyport.frontends.jax.registry import Found, JaxBuilder, Key, apply
-from ivyport.frontends.jax.sizes import KEY, number, type_of
+from ivyport.frontends.jax.sizes import KEY, number, to_dim, type_of
 from ivyport.frontends.jax.unroll import Unrolled
 
 Env = dict[Var, Found]
@@ -81,6 +82,7 @@ class Lowering:
         dims: names of JAX's symbolic sizes in the graph, where they differ.
         params: parameters by their values; a stacked one may be taken apart by `run`.
         sizes: the example's size of each symbol.
+        draws: keys that the source makes the same in each call draw anew all the same.
 
     Attributes:
         checks: what was taken for granted of sizes, where a rule and JAX spell them differently.
@@ -102,6 +104,7 @@ class Lowering:
         dims: Mapping[str, str] | None = None,
         params: Mapping[Value, Param] | None = None,
         sizes: Mapping[str, int] | None = None,
+        draws: bool = False,
     ) -> None:
         self.closed = closed
         self.sizes = dict(sizes or {})
@@ -115,8 +118,9 @@ class Lowering:
         self.calls: list[Call] = []
         self.notes: list[str] = []
         self.unrolled = Unrolled(self)
-        self._gaps: list[Gap] = []
+        self.gaps: list[Gap] = []
         self.plain = False  # in a graph that nothing differentiates
+        self.draws = FixedDraws(self, keeps=not draws)
         self.stack: tuple[Scope, ...] = ()
         self._outer: tuple[Scope, ...] = ()  # of the enclosing equation
         self._src: Source | None = None
@@ -133,8 +137,12 @@ class Lowering:
             UnsupportedOpsError: listing every primitive that cannot be lowered.
         """
         outputs = self.jaxpr(self.closed, self.invars)
-        if self._gaps:
-            raise UnsupportedOpsError(report(self._gaps))
+        if self.gaps:
+            error = UnsupportedOpsError(report(self.gaps))
+            size = stuck(self.gaps, self.sizes)
+            if size is not None:
+                error.stuck = (size, *blamed(self.gaps, size))
+            raise error
         kept = len(outputs) if count is None else count
         new = [x for x in outputs[kept:] if x not in self.params]
         self.unrolled.settle([*outputs[:kept], *new])
@@ -150,7 +158,7 @@ class Lowering:
         jaxpr: Jaxpr = closed.jaxpr
         env: Env = {}
         for var, array in zip(jaxpr.constvars, closed.consts, strict=True):
-            env[var] = self._array(array)
+            env[var] = self.array(array)
         env.update(zip(jaxpr.invars, operands, strict=True))
         for eqn in jaxpr.eqns:
             self._equation(eqn, env)
@@ -216,6 +224,9 @@ class Lowering:
         self, eqn: JaxprEqn, name: str, operands: list[Found]
     ) -> Sequence[Found]:
         b = self.builder
+        known = self.draws.evaluated(eqn, operands)
+        if known is not None:
+            return known
         body = calls.body(eqn)
         b.ins = tuple(type_of(x.aval, self.dims) for x in eqn.invars)
         b.outs = tuple(type_of(x.aval, self.dims) for x in eqn.outvars)
@@ -305,17 +316,17 @@ class Lowering:
         if not isinstance(x, Literal):
             return env[x]
         if np.ndim(x.val):
-            return self._array(x.val)
+            return self.array(x.val)
         return Scalar(number(x.val, type_of(x.aval).dtype))
 
-    def _array(self, array: Any) -> Found:
+    def array(self, array: Any, name: str = "constant") -> Found:
         """A closed-over array: nodes where they say the same, else a constant of the model."""
         if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
-            return Key(tuple(array.shape))
+            return Key(tuple(array.shape), array)
         if id(array) not in self._arrays:
             host = np.asarray(array)
             found = as_nodes(self.builder, host, self.unrolled.placed(self._outer))
-            made = self.constant(host, "constant") if found is None else found
+            made = self.constant(host, name) if found is None else found
             if found is None and host.dtype.kind in "iub" and host.size:
                 span = Interval(int(host.min()), int(host.max()))
                 self.ranges.known[made] = span  # type: ignore[index]  # a constant is a tensor
@@ -330,8 +341,19 @@ class Lowering:
         where = (scope[-1].path or "the model") if scope else "the model"
         if self.builder.src:
             where += f" ({self.builder.src})"
-        self._gaps.append(Gap(name, where, reason))
+        self.gaps.append(
+            Gap(name, where, reason, _sizes(eqn, self.dims), line_of(self.builder.src))
+        )
         return [stand_in(x.aval, self.dims) for x in eqn.outvars]
+
+
+def _sizes(eqn: JaxprEqn, dims: Mapping[str, str]) -> frozenset[str]:
+    """The symbolic sizes that an equation has to do with."""
+    found: set[str] = set()
+    for x in (*eqn.invars, *eqn.outvars):
+        for size in getattr(x.aval, "shape", ()):
+            found |= dm.symbols(to_dim(size, dims))
+    return frozenset(found)
 
 
 def stand_in(aval: Any, dims: Mapping[str, str]) -> Found:

@@ -32,10 +32,12 @@ NAMED: dict[str, Rule] = {}  # functions that keep their name in a jaxpr: jit[na
 class Key:
     """PRNG keys, or raw data of keys: what a jaxpr computes with them never becomes nodes.
 
-    The target draws from its own streams, so that splitting and folding of keys vanish.
+    The target draws from its own streams, so that splitting and folding of keys vanish. `value` is
+    what the keys are where the source makes the same ones in each call (`fixed_draws`).
     """
 
     shape: tuple[DimLike, ...] = ()
+    value: Any = dataclasses.field(default=None, compare=False, repr=False)
 
 
 Found = Value | Scalar | Key  # what a variable of a jaxpr stands for

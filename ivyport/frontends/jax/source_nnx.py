@@ -17,6 +17,7 @@ from ivyport.frontends.nested import qualified_name
 
 Keys = tuple[Any, ...]
 _PATH = "ivyport_path"  # metadata of a variable: where the source holds it
+_SHOWN = 4  # names in a note
 _MODES = ("training", "deterministic", "use_running_average")
 
 
@@ -59,7 +60,8 @@ class NNXSource(Source):
             path = ".".join(names)
             self._keys[path] = keys
             leaf = Leaf(path, names[:-1], names[-1], kind, _is_frozen(variable))
-            self.own(leaf, variable.get_value())
+            self.own(leaf, _value(variable))
+        self.notes += _kind_notes(self._state)
 
     def run(
         self, parameters: Arrays, buffers: Arrays, bound: Bound, train: bool, rng: Any
@@ -68,7 +70,7 @@ class NNXSource(Source):
         model = self.copy({**parameters, **buffers}, train, rng)
         out = model(*bound.args, **bound.kwargs)
         state = dict(nnx.to_flat_state(nnx.state(model)))
-        new = {path: state[self._keys[path]].get_value() for path in buffers}
+        new = {path: _value(state[self._keys[path]]) for path in buffers}
         return out, new
 
     @property
@@ -82,7 +84,10 @@ class NNXSource(Source):
         state: dict[Keys, Any] = {}
         values = {self._keys[path]: array for path, array in arrays.items()}
         for position, (keys, variable) in enumerate(self._state.items()):
-            value = values.get(keys, variable.get_value())
+            value = values.get(keys, _value(variable))
+            if not isinstance(variable, nnx.Variable):
+                state[keys] = value
+                continue
             if isinstance(variable, nnx.RngKey) and rng is not None:
                 shape = value.shape  # layers that a scan runs over have a key each
                 value = jax.random.fold_in(rng, position)
@@ -121,6 +126,25 @@ class NNXSource(Source):
             yield
 
 
+def _kind_notes(state: Mapping[Keys, Any]) -> list[str]:
+    """A note on each kind of variable that is the source's own and no `nnx.Param`."""
+    kinds: dict[type, list[str]] = {}
+    for keys, variable in state.items():
+        kind = type(variable)
+        own = isinstance(variable, nnx.Variable) and not kind.__module__.startswith(
+            "flax."
+        )
+        if own and not isinstance(variable, nnx.Param) and not _is_frozen(variable):
+            kinds.setdefault(kind, []).append(".".join(_names(keys)))
+    return [
+        f"{', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}: of the kind "
+        f"{kind.__name__}, which is no nnx.Param: the port has buffers there, which its "
+        f"optimizer does not train. If the source trains them, derive {kind.__name__} from "
+        "nnx.Param and port again."
+        for kind, names in kinds.items()
+    ]
+
+
 def _is_frozen(variable: Any) -> bool:
     """Whether a port holds a weight in it that its own source froze."""
     return type(variable).__name__ == "Frozen" and not isinstance(variable, nnx.Param)
@@ -149,6 +173,8 @@ class _Paths:
 
     def _find(self, module: Any) -> Path | None:
         for keys, variable in nnx.to_flat_state(nnx.state(module)):
+            if not isinstance(variable, nnx.Variable):
+                continue
             full = variable.get_metadata().get(_PATH)
             names = _names(keys)
             if full is not None and full[len(full) - len(names) :] == names:
@@ -211,5 +237,13 @@ def _modules(root: Any) -> dict[Path, Any]:
     return order
 
 
+def _value(held: Any) -> Any:
+    """The array of a variable, or the array that a module holds without one."""
+    return held.get_value() if isinstance(held, nnx.Variable) else held
+
+
 def _names(keys: Keys) -> Path:
-    return tuple(str(key) for key in keys)
+    """The keys as texts; one may be a path itself (`nnx.WeightNorm.scales`)."""
+    return tuple(
+        "_".join(map(str, key)) if isinstance(key, tuple) else str(key) for key in keys
+    )

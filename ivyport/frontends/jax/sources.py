@@ -67,6 +67,7 @@ class Source(abc.ABC):
         leaves: for each parameter and buffer where it is held.
         train_argument: the Boolean argument that says whether to train, or None.
         has_train: whether train mode can differ from eval mode.
+        notes: what a port does not keep of how the source holds its arrays.
     """
 
     kind: str
@@ -91,6 +92,7 @@ class Source(abc.ABC):
         self.leaves: dict[str, Leaf] = {}
         self.train_argument = _train_argument(signature)
         self.has_train = self.train_argument is not None
+        self.notes: list[str] = []
         self._positions = len(args)
         bound = _bind(name, signature, args, kwargs, self.train_argument)
         self.arguments = {k: opened(name, k, value) for k, value in bound.items()}

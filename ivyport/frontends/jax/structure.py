@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.export import is_symbolic_dim
 
 from ivyport.core.errors import InputError
 from ivyport.core.ir import Record
+from ivyport.frontends.jax.sizes import to_dim
 from ivyport.frontends.nested import (
     Leaf,
     Node,
@@ -89,13 +89,13 @@ def _is_custom(value: Any) -> bool:
 def describe(value: Any, leaf: Callable[[Any], Any]) -> Any:
     """Copy `value` with each array replaced by `leaf(array)`.
 
-    Numbers, strings, None and dtypes are kept, symbolic sizes are arrays; what is none of these
-    becomes `Opaque`.
+    Numbers, strings, None and dtypes are kept, symbolic sizes become the graph's; what is none of
+    these becomes `Opaque`.
     """
     if is_array(value):
         return leaf(value)
     if is_symbolic_dim(value):
-        return leaf(jnp.asarray(value))
+        return to_dim(value)
     if isinstance(value, enum.Enum):
         return describe(value.value, leaf)
     if isinstance(value, CONSTANTS):

@@ -17,7 +17,7 @@ from jax.extend.core import ClosedJaxpr
 
 from ivyport.core.checks import Check, Line
 from ivyport.core.dims import symbol, symbols
-from ivyport.core.errors import IvyportError, TraceError
+from ivyport.core.errors import IvyportError, TraceError, UnsupportedOpsError
 from ivyport.core.ir import Scope, walk
 from ivyport.frontends.jax import dims as dims_
 from ivyport.frontends.jax.asked import Asked
@@ -25,7 +25,6 @@ from ivyport.frontends.jax.errors import (
     Circumstances,
     brief,
     is_guard,
-    not_free,
     source_frame,
     trace_error,
 )
@@ -124,7 +123,7 @@ def capture_free(source: Source, plan: dims_.Plan) -> tuple[Capture, dims_.Plan]
     """The eval capture with the planned axes symbolic; and the plan as it was kept.
 
     Where the source compares a size, the sizes are taken that compare as the example's do. Where it
-    computes what only one size has, and nobody asked for a free one, the example's size is kept.
+    computes what only one size has, the example's size is kept, with a note.
 
     Raises:
         TraceError, InputError: as `capture`.
@@ -147,6 +146,44 @@ def capture_free(source: Source, plan: dims_.Plan) -> tuple[Capture, dims_.Plan]
             plan = _weaker(source, plan, asked, error)
 
 
+def captures(
+    source: Source, plan: dims_.Plan, *, train: bool
+) -> tuple[Capture, Capture | None, dims_.Plan]:
+    """The captures in eval and, if `train`, in train mode, of one plan.
+
+    Raises:
+        TraceError, InputError: as `capture`.
+    """
+    while True:
+        evaluated, plan = capture_free(source, plan)
+        if not train:
+            return evaluated, None, plan
+        asked = Asked()
+        try:
+            trained = capture(source, plan, train=True, asked=asked)
+        except TraceError as error:
+            try:
+                plan = _weaker(source, plan, asked, error, train=True)
+            except TraceError as last:
+                raise TraceError(
+                    f"in train mode: {last}\nA port for inference alone is made by train=False."
+                ) from last
+        else:
+            return evaluated, trained, plan
+
+
+def lowerable(plan: dims_.Plan, error: UnsupportedOpsError) -> dims_.Plan:
+    """The plan with the axis constant that an operation cannot be lowered with.
+
+    Raises:
+        UnsupportedOpsError: that one, where no axis helps.
+    """
+    if error.stuck is None:
+        raise error
+    name, why, line = error.stuck
+    return plan.without([name], _fixed_note([name], why, line), line)
+
+
 def _stronger(
     source: Source, plan: dims_.Plan, asked: Asked, error: TraceError | None
 ) -> dims_.Plan | None:
@@ -155,7 +192,7 @@ def _stronger(
     for size, line in asked.used:
         names = symbols(to_dim(size)) & sizes.keys()
         if names:
-            why = f"the source takes {to_dim(size)} as a text or a key"
+            why = f"the source takes {to_dim(size)} as a text or a key, or asks for its class"
             return plan.without(names, _fixed_note(names, why, line), line)
     open_ = asked.equalities() if error is None else []
     if error is not None and asked.refused is not None:
@@ -208,32 +245,45 @@ def _consistent(source: Source, plan: dims_.Plan) -> bool:
 
 
 def _weaker(
-    source: Source, plan: dims_.Plan, asked: Asked, error: TraceError
+    source: Source,
+    plan: dims_.Plan,
+    asked: Asked,
+    error: TraceError,
+    *,
+    train: bool = False,
 ) -> dims_.Plan:
     """The plan with dimensions constant that the source cannot be traced without."""
     cause = error.__cause__
     if not plan.axes or cause is None:
         raise error
-    if plan.asked and is_guard(cause):
-        raise error
-    try:
-        capture(source, dims_.Plan({}), train=False)
-    except TraceError:
-        raise error from cause
-    if plan.asked:
-        at = Circumstances(
-            source.name, "eval", source.describe_inputs(), None, tuple(plan.symbols())
-        )
-        raise not_free(cause, at) from cause
     refused = (
         asked.refused.answer(dims_.sizes(source.inputs, plan))
         if asked.refused
         else None
     )
-    names = refused.symbols() if refused else set(plan.axes.values())
     line = _line_of(cause)
-    why = f"with it symbolic the capture fails with {brief(cause)}"
-    return plan.without(names, _fixed_note(names, why, line), line)
+    why = f"with it symbolic the capture fails with {brief(cause).splitlines()[0]}"
+    found = [refused.symbols()] if refused else []
+    # Later axes first: lengths are asked for more often than the batch.
+    found += [{name} for name in reversed(list(dict.fromkeys(plan.axes.values())))]
+    last = error
+    for names in [*found, set(plan.axes.values())]:
+        weaker = plan.without(names, _fixed_note(names, why, line), line)
+        try:
+            capture(source, weaker, train=train)
+        except TraceError as other:
+            if _gets_further(other, error):
+                return weaker
+            last = other
+        else:
+            return weaker
+    raise (last if is_guard(cause) else error) from cause
+
+
+def _gets_further(other: TraceError, error: TraceError) -> bool:
+    """Whether a capture that fails too does so at another line of the source."""
+    lines = [_line_of(e.__cause__) for e in (other, error)]
+    return None not in lines and lines[0] != lines[1]
 
 
 def _fixed_note(names: Collection[str], why: str, line: Line | None) -> str:
@@ -256,4 +306,4 @@ def _demand_outputs(source: Source, output: Any, count: int) -> None:
         )
 
 
-__all__ = ["Capture", "capture", "capture_free"]
+__all__ = ["Capture", "capture", "captures", "lowerable"]

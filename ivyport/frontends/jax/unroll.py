@@ -254,7 +254,7 @@ class Unrolled:
         """``x[..., i, ...]``; of a stacked parameter, a parameter of its own."""
         b = self.lowering.builder
         if isinstance(x, Key):
-            return Key(x.shape[1:])
+            return Key(x.shape[1:], None if x.value is None else x.value[i])
         if isinstance(x, Scalar):
             raise GraphError("a scan over a number")
         if _counts(x):

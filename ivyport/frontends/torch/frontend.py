@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 
 from ivyport.core.checks import assumption
 from ivyport.core.errors import UnsupportedOpsError
-from ivyport.core.gaps import NO_RULE
+from ivyport.core.gaps import blamed, stuck
 from ivyport.core.ir import (
     Argument,
     Call,
@@ -182,19 +182,13 @@ def _train_too(
 def _guilty(trial: Lowering, symbols: Mapping[str, str]) -> dict[str, str]:
     """The dimension that has to be constant for the program to be lowered, and why.
 
-    The last one that all operations without a lowering have to do with; none where an operation
-    has no rule at all, or where every one has its rule.
+    None where an operation has no rule at all, or where every one has its rule.
     """
     try:
         trial.run()
     except UnsupportedOpsError:
-        if any(not gap.sizes or gap.reason == NO_RULE for gap in trial.gaps):
-            return {}
-        shared = frozenset.intersection(*(gap.sizes for gap in trial.gaps))
-        likely = shared or frozenset.union(*(gap.sizes for gap in trial.gaps))
-        name = [n for n in dict.fromkeys(symbols.values()) if n in likely][-1]
-        gap = next(gap for gap in trial.gaps if name in gap.sizes)
-        return {name: f"{gap.operation} in {gap.where} cannot have it free"}
+        name = stuck(trial.gaps, symbols.values())
+        return {} if name is None else {name: blamed(trial.gaps, name)[0]}
     return {}
 
 

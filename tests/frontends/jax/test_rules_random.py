@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import random
 
@@ -55,7 +56,6 @@ PLUMBING: dict[str, tuple[Any, Any]] = {
         lambda key: random.normal(random.split(key)[0], (2,)),
         random.PRNGKey(0),
     ),
-    "seed": (lambda x: x[0, :2] + random.normal(random.key(3), (2,)), X),
 }
 
 
@@ -65,6 +65,13 @@ def test_plumbing_vanishes(form: str) -> None:
     graph = lower(function, arg).graph
     assert ops(graph).count("random_normal") == 1
     assert not any(v.type.dtype == "key" for n in graph.nodes for v in n.outputs)
+
+
+def test_a_key_of_the_function_itself_draws_constants() -> None:
+    lowered = lower(lambda x: x[0, :2] + random.normal(random.key(3), (2,)), X)
+    assert "random_normal" not in ops(lowered.graph)
+    (drawn,) = lowered.constants.values()
+    np.testing.assert_array_equal(drawn, random.normal(random.key(3), (2,)))
 
 
 def test_a_number_that_is_drawn_keeps_what_is_computed_with_it() -> None:
