@@ -213,6 +213,17 @@ SOURCES: dict[str, tuple[Callable[[], Any], Any]] = {
         ),
         X,
     ),
+    "attention to nothing": (
+        line(
+            lambda h: F.scaled_dot_product_attention(
+                h[:, None, None],
+                h[None, None],
+                h[None, None],
+                torch.arange(4)[:, None, None, None] > 0,
+            )
+        ),
+        X,
+    ),
     "sorted": (line(lambda h: (*h.sort(-1), *h.topk(2, -1))), X),
     "sums": (line(lambda h: (h.cumsum(-1), h.var(-1), h.argmax(-1))), X),
     "parts": (
@@ -360,6 +371,9 @@ MUTANTS: dict[str, Mutant] = {
     "softmax over the batch": Mutant("softmax", rule(JAX, "softmax", axis=lambda _: 0)),
     "attention's scale": Mutant(
         "attention", rule(JAX, "attention", scale=lambda _: 1.0)
+    ),
+    "queries that see no key": Mutant(
+        "attention to nothing", rule(JAX, "attention", empty=lambda _: "mean")
     ),
     "largest for smallest": Mutant(
         "sorted", rule(JAX, "topk", largest=lambda a: not a)

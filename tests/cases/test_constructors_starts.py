@@ -277,8 +277,18 @@ def port_of(cls: type[Model]) -> Any:
     return ivyport.transpile(source, "torch", (IDS,), train=False)
 
 
+#: `tests/test_mutations_built.py` asks the same of these.
+PROBED = {Quotient, Local, Flag, Band, Base, Late}
+
+
 @pytest.mark.parametrize(
-    ("cls", "field"), REFUSED, ids=lambda x: getattr(x, "__name__", x)
+    ("cls", "field"),
+    [
+        pytest.param(
+            c, f, id=c.__name__, marks=[pytest.mark.slow] if c in PROBED else []
+        )
+        for c, f in REFUSED
+    ],
 )
 def test_a_field_that_makes_another_model_is_refused(cls: Any, field: str) -> None:
     port = port_of(cls)

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from ivyport.backends import calls
+from ivyport.backends.calls import check_sizes as check_sizes
 from ivyport.backends.jax import _rt_kinks
 from ivyport.backends.jax._rt_kinks import *  # noqa: F403 (helpers are looked up here)
 
-PARTS = (_rt_kinks,)
+PARTS = (calls, _rt_kinks)
 
 
 def attention(
@@ -495,14 +497,6 @@ def check_shapes(
             raise ValueError(
                 f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
             )
-
-
-def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
-    """Raise ValueError where sizes do not satisfy what the model was traced under."""
-    if not holds:
-        given = ", ".join(f"{name} = {size}" for name, size in sizes.items())
-        reason = f" ({why})" if why else ""
-        raise ValueError(f"sizes with {due} are due{reason}, not {given}")
 
 
 def padded_embedding(weight, indices, padding):

@@ -5,6 +5,11 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ivyport.backends import calls
+from ivyport.backends.calls import check_sizes as check_sizes
+
+PARTS = (calls,)  # functions of every target
+
 
 def dropped(x: torch.Tensor, rate: float, broadcast: tuple[int, ...]) -> torch.Tensor:
     """Dropout that draws in eval mode too; one draw serves the `broadcast` axes."""
@@ -320,14 +325,6 @@ def check_shapes(
             raise ValueError(
                 f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
             )
-
-
-def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
-    """Raise ValueError where sizes do not satisfy what the model was traced under."""
-    if not holds:
-        given = ", ".join(f"{name} = {size}" for name, size in sizes.items())
-        reason = f" ({why})" if why else ""
-        raise ValueError(f"sizes with {due} are due{reason}, not {given}")
 
 
 def index_or_fill(

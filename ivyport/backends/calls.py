@@ -1,0 +1,11 @@
+"""Functions that emitted files of every target copy: they check how a port is called."""
+
+from __future__ import annotations
+
+
+def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
+    """Raise ValueError where sizes do not satisfy what the model was traced under."""
+    if not holds:
+        given = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+        reason = f" ({why})" if why else ""
+        raise ValueError(f"sizes with {due} are due{reason}, not {given}")
