@@ -28,6 +28,7 @@ from ivyport.core.errors import (  # noqa: E402
     IvyportError,
     SourceError,
     TraceError,
+    UnsupportedOpsError,
 )
 from tests.plain_models import seeded  # noqa: E402
 from tests.support import assert_close  # noqa: E402
@@ -409,3 +410,22 @@ def test_every_public_call_refuses_alike(
     with pytest.raises(InputError, match=KINDS[kind][1]):
         calls[call]()
     assert not list(tmp_path.iterdir())
+
+
+class Cast(nn.Module):
+    """Computes a part of itself in bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            x = self.linear(x)
+        return x.float()
+
+
+def test_autocast_is_named_with_a_way_out() -> None:
+    words = "torch.autocast computes this in bfloat16.*cast by hand"
+    with pytest.raises(UnsupportedOpsError, match=words):
+        ivyport.transpile(Cast(), "jax", (torch.randn(3, 4),))

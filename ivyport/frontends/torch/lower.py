@@ -27,7 +27,7 @@ from ivyport.core.passes.stops import Differentiable, carries
 from ivyport.core.proofs import Reduced, reduced
 from ivyport.frontends.torch import branches, functions, parts, registry, rules
 from ivyport.frontends.torch.naming import frames
-from ivyport.frontends.torch.regions import NO_GRAD
+from ivyport.frontends.torch.regions import NO_GRAD, unlike
 from ivyport.frontends.torch.sizes import dtype_name, number, size
 from ivyport.frontends.torch.views import Views
 
@@ -532,7 +532,7 @@ class Lowering:
             if isinstance(result, Value) and isinstance(value, torch.Tensor):
                 wanted = self._type(value)
                 if result.type != wanted and not self._same(result.type, wanted):
-                    raise GraphError(f"lowered to {result.type}, torch has {wanted}")
+                    raise GraphError(unlike(node, str(result.type), str(wanted)))
 
     def _same(self, one: TensorType, other: TensorType) -> bool:
         """Whether types are equal for every size that the trace is right for."""

@@ -25,6 +25,8 @@ STOPS_REGION = "ivyport region"
 #: In the metadata of an in-place operation of a `no_grad` region: whether the tensor that it
 #: writes to was made outside of the region.
 NO_GRAD = "ivyport no_grad"
+#: In the metadata of a node of an autocast region: the dtype that it casts to.
+_CAST = "ivyport autocast"
 _GRAD = torch.ops.higher_order.wrap_with_set_grad_enabled
 _AUTOCAST = torch.ops.higher_order.wrap_with_autocast
 
@@ -37,6 +39,9 @@ def tidy(program: ExportedProgram) -> None:
         _inline(module, region, _differentiable(program))
         changed = True
     for node in list(module.graph.nodes):
+        if node.target is _AUTOCAST:
+            for inner in getattr(module, node.args[4].target).graph.nodes:
+                inner.meta[_CAST] = node.args[1]
         if node.target is aten._assert_tensor_metadata.default:
             module.graph.erase_node(node)
             changed = True
@@ -48,6 +53,17 @@ def tidy(program: ExportedProgram) -> None:
     _update_outputs(program)
     module.graph.lint()
     module.recompile()
+
+
+def unlike(node: fx.Node, found: str, expected: str) -> str:
+    """What is said of an operation that is lowered to another type than torch gives it."""
+    if (dtype := node.meta.get(_CAST)) is None:
+        return f"lowered to {found}, torch has {expected}"
+    short = str(dtype).removeprefix("torch.")
+    return (
+        f"torch.autocast computes this in {short}, and autocast is not ported: cast by hand "
+        f"(x.to(torch.{short})), or take the region out of forward and port in {short}"
+    )
 
 
 def _next_region(graph: fx.Graph) -> fx.Node | None:
