@@ -9,6 +9,10 @@ from collections.abc import Iterable
 from ivyport.core.checks import Line
 
 NO_RULE = "no rule"
+COMPLEX = (
+    "a port does not compute with complex numbers: keep the real and the imaginary part apart (a "
+    "Fourier transform is the product with a matrix, the transform of the identity matrix)"
+)
 PLACES = 3  # that are named for each operation
 ADVICE = {
     True: "Write that line with other operations, or port the modules around it.",

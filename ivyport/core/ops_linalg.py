@@ -51,6 +51,16 @@ def slogdet(x: TensorType) -> tuple[TensorType, TensorType]:
     return made, made
 
 
+@op("lu", url="https://docs.jax.dev/en/latest/_autosummary/jax.lax.linalg.lu.html")
+def lu(x: TensorType) -> tuple[TensorType, TensorType, TensorType]:
+    """Both triangular factors in one matrix, the row exchanges, and the order of the rows.
+
+    Exchanges (row i with row p[i], from 0 on) and order (x[order] = L U) are int32.
+    """
+    rows = _square(x).with_shape(x.shape[:-1]).with_dtype("int32")
+    return x, rows, rows
+
+
 @op("solve", url=LINALG)
 def solve(a: TensorType, x: TensorType) -> TensorType:
     """The matrices y of a y = x, for square a (..., n, n) and x (..., n, k)."""

@@ -36,6 +36,15 @@ def _triangular(label: str, **attrs: bool) -> Sample:
     return Sample("solve_triangular", (MATRIX, x), build, reference, label, **SOLVED)
 
 
+def _factors(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    factors, exchanges = L.lu_factor(x)
+    order = [list(range(3)) for _ in x]
+    for rows, swaps in zip(order, exchanges.tolist(), strict=True):
+        for i, other in enumerate(swaps):
+            rows[i], rows[other - 1] = rows[other - 1], rows[i]
+    return factors, exchanges - 1, torch.tensor(order, dtype=torch.int32)
+
+
 MATRICES = [
     # The gradient by a matrix of which one triangle is read is a matter of taste.
     Sample(
@@ -49,6 +58,7 @@ MATRICES = [
     Sample("inv", (MATRIX,), lambda b, x: b.inv(x), L.inv, **SOLVED),
     Sample("det", (MATRIX,), lambda b, x: b.det(x), L.det, **SOLVED),
     Sample("slogdet", (MATRIX,), lambda b, x: b.slogdet(x), L.slogdet, **SOLVED),
+    Sample("lu", (f32(B, 3, 3),), lambda b, x: b.lu(x), _factors, **SOLVED),
     Sample(
         "solve",
         (MATRIX, f32(B, 3, 2)),

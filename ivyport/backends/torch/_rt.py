@@ -454,6 +454,13 @@ def matched(name, given, traced):
     return built_in(name, given, traced)
 
 
+def lu(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Both triangular factors in one, row exchanges, and the order of rows, from 0 on."""
+    factors, exchanges, _ = torch.linalg.lu_factor_ex(x)
+    placed, _, _ = torch.lu_unpack(factors, exchanges, unpack_data=False)
+    return factors, exchanges - 1, placed.argmax(dim=-2).to(torch.int32)
+
+
 def bit_count(x: torch.Tensor, bits: int) -> torch.Tensor:
     """How many of the bits of integers are set."""
     places = torch.arange(bits, device=x.device, dtype=x.dtype)

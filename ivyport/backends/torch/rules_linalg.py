@@ -16,6 +16,11 @@ def of_matrix(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"torch.linalg.{e.node.op}", x)
 
 
+@emits("lu")
+def lu(e: Exprs, x: ast.expr) -> ast.expr:
+    return e.rt("lu", x)
+
+
 @emits("solve")
 def solve(e: Exprs, a: ast.expr, x: ast.expr) -> ast.expr:
     return e.call("torch.linalg.solve", a, x)

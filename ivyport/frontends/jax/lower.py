@@ -31,6 +31,7 @@ from ivyport.core.ir import (
 from ivyport.core.proofs import equal_from
 from ivyport.core.ranges import Interval, Ranges
 from ivyport.frontends.jax import calls, derivatives, rules
+from ivyport.frontends.jax.absent import ABSENT
 from ivyport.frontends.jax.constants import as_nodes
 from ivyport.frontends.jax.fixed_draws import FixedDraws
 from ivyport.frontends.jax.lines import line_of, source_of
@@ -244,7 +245,7 @@ class Lowering:
             return self._plumbing(name)
         rule = rules.RULES.get(name)
         if rule is None:
-            raise GraphError(NO_RULE)
+            raise GraphError(ABSENT.get(name, NO_RULE))
         return self._checked(apply(rule, b, operands, eqn.params))
 
     def _named(
@@ -341,9 +342,9 @@ class Lowering:
         where = (scope[-1].path or "the model") if scope else "the model"
         if self.builder.src:
             where += f" ({self.builder.src})"
-        self.gaps.append(
-            Gap(name, where, reason, _sizes(eqn, self.dims), line_of(self.builder.src))
-        )
+        # No size makes up for a rule that is not there.
+        sizes = frozenset[str]() if name in ABSENT else _sizes(eqn, self.dims)
+        self.gaps.append(Gap(name, where, reason, sizes, line_of(self.builder.src)))
         return [stand_in(x.aval, self.dims) for x in eqn.outvars]
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr
+import jax
+import jax.numpy as jnp
+from jax import export
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from ivyport.core import dtype as dt
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Slice, Value
 from ivyport.core.passes.match import constant
@@ -54,10 +59,17 @@ def _scatter(how: str) -> Callable[..., Value]:
         update_consts: Any,
     ) -> Value:
         """x with `updates` at `indices`; updates that are out of bounds are dropped or moved."""
-        _demand_plain(how, update_jaxpr, update_consts)
         x, indices, updates = (
             b.tensor(v, i) for i, v in enumerate((x, indices, updates))
         )
+        if how == "set" and update_jaxpr is not None:
+            once = unique_indices or math.prod(indices.type.shape[:-1]) == 1
+            applied = _applied(b, x, update_jaxpr, update_consts, once=once)
+            chosen = b.full(shape=x.type.shape, value=False, dtype="bool")
+            there = b.full(shape=updates.type.shape, value=True, dtype="bool")
+            mask = _update(b, how, chosen, indices, there, dimension_numbers, mode)
+            return b.where(mask, applied, x)
+        _demand_plain(how, update_jaxpr, update_consts)
         if x.type.dtype == "bool" and how != "set":
             x, updates = b.cast(x, "int32"), b.cast(updates, "int32")
             found = _update(b, how, x, indices, updates, dimension_numbers, mode)
@@ -71,7 +83,7 @@ def _scatter(how: str) -> Callable[..., Value]:
 
 
 def _demand_plain(how: str, body: Any, consts: Any) -> None:
-    """Refuse ``x.at[i].apply(f)``: a scatter that computes with what is there.
+    """Refuse a scatter that computes with what is there in some other way.
 
     Raises:
         GraphError: the computation is not the one that the primitive is named for.
@@ -82,7 +94,36 @@ def _demand_plain(how: str, body: Any, consts: Any) -> None:
     named = [] if inner is None else [e.primitive.name for e in inner.eqns]
     if how != "set" and not consts and named == [how]:
         return
-    raise GraphError("a function that is applied to elements (x.at[...].apply)")
+    raise GraphError("a function of elements and their updates")
+
+
+def _applied(b: JaxBuilder, x: Value, body: Any, consts: Any, *, once: bool) -> Value:
+    """The function of ``x.at[i].apply(function)`` of all elements.
+
+    Raises:
+        GraphError: an element may be named twice, for which it is applied twice.
+    """
+    if not once:
+        raise GraphError(
+            "x.at[i].apply with indices that may name an element twice: say "
+            "unique_indices=True if they do not"
+        )
+    closed = body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, consts)
+    function = jaxpr_as_fun(closed)
+
+    def whole(every: Any) -> Any:
+        mapped = function
+        for _ in x.type.shape:
+            mapped = jax.vmap(mapped, in_axes=(0, None))
+        return mapped(every, jnp.zeros((), every.dtype))[0]
+
+    sizes = [str(d) for d in x.type.shape]
+    if not all(size.isdecimal() or size.isidentifier() for size in sizes):
+        raise GraphError("x.at[i].apply where an axis is as long as several others")
+    shape = export.symbolic_shape(", ".join(sizes)) if sizes else ()
+    given = jax.ShapeDtypeStruct(shape, dt.to_numpy(x.type.dtype))
+    (found,) = b.lowering.inline(jax.make_jaxpr(whole)(given), [x])
+    return b.tensor(found)  # type: ignore[arg-type]  # no key
 
 
 def _update(

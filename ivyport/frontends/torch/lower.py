@@ -435,6 +435,7 @@ class Lowering:
 
     def _by_parts(self, node: FxNode) -> Any:
         """What an operation without a rule gives, by the operations that torch makes of it."""
+        parts.refuse_complex(node)
         found = parts.parts(node) if parts.definition(node.target) else None
         if found is None:
             raise GraphError(NO_RULE)

@@ -23,7 +23,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree
 
 from ivyport.core.errors import GraphError
-from ivyport.core.gaps import NO_RULE
+from ivyport.core.gaps import COMPLEX, NO_RULE
 
 aten = torch.ops.aten
 
@@ -44,6 +44,17 @@ DEFINED = {
 # Composite operations that draw, look at data, or are the concern of other rules.
 _LEFT_OUT = ("embedding_bag", "ctc_loss", "stft", "istft", "data", "is_nonzero")
 _KEPT = "ivyport parts"  # in the metadata of a node: its parts, or why there are none
+
+
+def refuse_complex(node: torch.fx.Node) -> None:
+    """Say what to do about complex numbers, where an operation without a rule has any.
+
+    Raises:
+        GraphError: it has.
+    """
+    held = [node.meta.get("val"), *(x.meta.get("val") for x in node.all_input_nodes)]
+    if any(torch.is_tensor(x) and x.is_complex() for x in held):
+        raise GraphError(COMPLEX)
 
 
 def definition(target: Any) -> Callable[..., Any] | None:
