@@ -159,7 +159,8 @@ class ClassEmitter(Numbers):
         """The statement that gives a buffer its new value."""
         owner, relative = self.owners[param.value]
         holder = self.reach(self.me, owner.path, pyast.name("self"))
-        return self.target.update(self.layouts[owner].slots[relative].on(holder), new)
+        held = self.layouts[owner].slots[relative].on(holder)
+        return self.target.update(held, new, trains=param.kind == "parameter")
 
     def training(self) -> ast.expr:
         """``self.training``, or what says it elsewhere."""

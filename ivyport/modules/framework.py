@@ -102,8 +102,10 @@ class Target(Protocol):
     def training(self) -> ast.expr:
         """What says in a method whether the model trains."""
 
-    def update(self, buffer: ast.expr, new: ast.expr) -> ast.stmt:
-        """A buffer gets a new value; no gradient flows through it."""
+    def update(
+        self, buffer: ast.expr, new: ast.expr, *, trains: bool = False
+    ) -> ast.stmt:
+        """A buffer gets a new value, or a parameter (`trains`); no gradient flows through it."""
 
     def array(self, argument: ast.expr) -> ast.expr | None:
         """What a caller gives as an array of the framework; None: it must be one."""

@@ -80,11 +80,13 @@ def collect(root: CallNode, graph: Graph, leaf: LeafRule) -> Instance:
     used = {p.value for p in graph.params.values()} & {
         v for n in root.nodes() for v in n.values()
     }
-    used |= {p.value for call in root.calls() for p, _ in call.updates}
+    written = {p.value for call in root.calls() for p, _ in call.updates}
+    used |= written
     used |= {p.value for p in graph.params.values()} & set(graph.output_values())
     for instance in found.values():
         mine = [p for p in owned.get(instance.path, []) if p.value in used]
-        if instance.path:
+        # What others write is no layer's: layers keep their weights to themselves.
+        if instance.path and not any(p.value in written for p in mine):
             instance.layer = _layer(instance, mine, leaf)
     order = list(graph.classes)
     rank = {path: i for i, path in enumerate(order)}

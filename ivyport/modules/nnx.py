@@ -319,7 +319,9 @@ class NNX:
         """``not self.deterministic``."""
         return ast.UnaryOp(ast.Not(), pyast.name("self.deterministic"))
 
-    def update(self, buffer: ast.expr, new: ast.expr) -> ast.stmt:
+    def update(
+        self, buffer: ast.expr, new: ast.expr, *, trains: bool = False
+    ) -> ast.stmt:
         """``self.count[...] = jax.lax.stop_gradient(count)``."""
         target = ast.Subscript(buffer, ast.Constant(...), ast.Store())
         value = self.exprs.call("jax.lax.stop_gradient", new)

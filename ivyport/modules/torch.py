@@ -346,9 +346,12 @@ class Torch:
         """``self.training``."""
         return pyast.name("self.training")
 
-    def update(self, buffer: ast.expr, new: ast.expr) -> ast.stmt:
-        """``self.count = count.detach()``."""
-        return pyast.assign(buffer, self.exprs.method(new, "detach"))
+    def update(
+        self, buffer: ast.expr, new: ast.expr, *, trains: bool = False
+    ) -> ast.stmt:
+        """``self.count = count.detach()``, of a parameter ``self.weight.data = ...``."""
+        held = pyast.attribute(buffer, "data") if trains else buffer
+        return pyast.assign(held, self.exprs.method(new, "detach"))
 
     def array(self, argument: ast.expr) -> ast.expr | None:
         """``torch.as_tensor(x)``: numpy's arrays are taken as in a port to JAX."""

@@ -2,7 +2,8 @@
 
 Parameters and buffers are handed to `torch.func.functional_call`: gradients are taken
 of detached views, so that the user's `.grad` and `requires_grad` are never touched, and
-buffers are copies, so that a forward in train mode updates those.
+buffers are copies, so that a forward in train mode updates those. So are frozen parameters
+in train mode: a momentum encoder is written as a buffer is.
 """
 
 from __future__ import annotations
@@ -106,18 +107,27 @@ class Weights:
         prepare: Callable[[nn.Module], None],
         state: Mapping[str, torch.Tensor] | None = None,
         around: AbstractContextManager[Any] | None = None,
+        *,
+        train: bool = False,
     ) -> tuple[Any, Tensors]:
         """The raw outputs, and the buffers after the call; `around` is entered for the call.
 
         `prepare` sets modes on the model, which is put back afterwards. `state` are the
-        buffers before the call, by default the model's own.
+        buffers before the call, by default the model's own. Frozen parameters count as
+        buffers in train mode.
         """
         tensors = {name: parameters[owner] for name, owner in self.owner.items()}
         copies: dict[int, torch.Tensor] = {}
         held = dict(self.model.named_buffers(remove_duplicate=False))
+        if train:
+            held |= {
+                name: tensors.pop(name)
+                for name, owner in self.owner.items()
+                if owner not in self.training
+            }
         buffers = {
             name: copies.setdefault(id(buffer), self.convert(buffer).clone())
-            for name, buffer in (held if state is None else state).items()
+            for name, buffer in (held | dict(state or {})).items()
         }
         given = {**tensors, **buffers}
         mode = _Promote() if self._wide else contextlib.nullcontext()

@@ -192,7 +192,9 @@ class TorchPort:
         silent = (train or self.silent) and not fixed
         active = dropout or Dropout(silent=silent, kept=fixed)
         with active, drawing(self._quantile):
-            return self._weights.call(parameters, args, kwargs, prepare, state)
+            return self._weights.call(
+                parameters, args, kwargs, prepare, state, train=train
+            )
 
 
 def _tied(model: nn.Module) -> dict[str, str]:

@@ -13,10 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from ivyport.frontends.torch.inputs import bind_inputs, by_name
 from ivyport.frontends.torch.session import hf_configs, preserved
-from ivyport.frontends.torch.tensors import to_numpy
-from ivyport.frontends.torch.trace import (
-    tensor_aliases,
-)
+from ivyport.frontends.torch.tensors import tensor_aliases, to_numpy
 from ivyport.verification.compare import Array, Flat, flatten, is_array
 from ivyport.verification.sides import (
     Activation,
@@ -117,12 +114,15 @@ class TorchSide:
         if self._in_train_mode().fails:
             return False
         if self._statistics is None:
-            before = dict(self.model.named_buffers(remove_duplicate=False))
-            after = self.forward(train=True).buffers if before else {}
+            model = self.model
+            before = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+            frozen = any(not p.requires_grad for p in model.parameters())
+            written = frozen or any(True for _ in model.buffers())
+            after = self.forward(train=True).buffers if written else {}
             self._statistics = any(
                 not np.array_equal(array, to_numpy(self._weights.convert(before[n])))
                 for n, array in after.items()
-                if not is_counter(n)
+                if n in before and not is_counter(n)
             )
         return self._statistics
 
@@ -281,7 +281,7 @@ class TorchSide:
         with active, drawing(self._quantile):
             watching = self._outside.watching()
             result = self._weights.call(
-                parameters, args, kwargs, prepare, state, watching
+                parameters, args, kwargs, prepare, state, watching, train=train
             )
         if not train:
             self.drops = bool(active.rates)

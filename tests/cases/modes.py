@@ -206,7 +206,36 @@ def wrapped(wrap: Callable[[nn.Module], nn.Module]) -> Make:
     return lambda: nn.Sequential(wrap(nn.Linear(4, 4)), nn.Tanh())
 
 
+class MomentumEncoder(nn.Module):
+    """A second network that follows the first, as of MoCo, BYOL and mean teachers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+        self.key = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+        self.key.requires_grad_(False)
+
+    def follow(self) -> None:
+        for mine, other in zip(
+            self.key.parameters(), self.query.parameters(), strict=True
+        ):
+            mine.data.mul_(0.9).add_(other.data, alpha=0.1)
+
+    def forward(self, x):
+        if self.training:
+            self.follow()
+        return self.query(x) - self.key(x)
+
+
+class Teacher(MomentumEncoder):
+    def follow(self) -> None:
+        with torch.no_grad():
+            self.key[0].weight.lerp_(self.query[0].weight, 0.2)
+
+
 EXACT: dict[str, Make] = {
+    "a momentum encoder": MomentumEncoder,
+    "one layer of a teacher": Teacher,
     "a buffer written after use": WrittenAfterUse,
     "a buffer written before use": WrittenBeforeUse,
     "a counter and a cache, written in both modes": WrittenInBothModes,

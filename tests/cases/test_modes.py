@@ -60,6 +60,7 @@ def source_of(port: Any) -> str:
 
 def assert_same_buffers(source: nn.Module, port: Any) -> None:
     known, held = _known(port), dict(source.named_buffers())
+    held |= {n: p for n, p in source.named_parameters() if not p.requires_grad}
     now = current(known, port)
     rows = [row for row in known.weights.rows if row.source in held]
     for row in rows:

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-from ivyport.core.errors import TraceError, causes
+from ivyport.core.errors import IvyportError, TraceError, causes
 from ivyport.frontends.torch.transforms import Refused
 
 _TORCH = str(Path(torch.__file__).parent)
@@ -73,7 +73,7 @@ def trace_error(
     `module` is the path of the innermost module whose forward was running (None: none
     was) and `inputs` describes the example inputs.
     """
-    where = _place(module, cls)
+    where = place(module, cls)
     frame = source_frame(error)
     line = ""
     if frame is not None:
@@ -146,7 +146,13 @@ def _advice(error: BaseException) -> str | None:
     return None
 
 
-def _place(module: str | None, cls: str) -> str:
+def for_inference(error: IvyportError) -> IvyportError:
+    """An error of train mode, with the way out for those who do not train."""
+    return type(error)(f"{error}\n  A port for inference alone is made by train=False.")
+
+
+def place(module: str | None, cls: str) -> str:
+    """A module as messages name it; None where no module is known."""
     if module is None:
         return f"the model ({cls})"
     return f"module '{module}' ({cls})" if module else f"the root module ({cls})"

@@ -39,8 +39,8 @@ from ivyport.frontends.torch.reconcile import (
 )
 from ivyport.frontends.torch.sizes import dtype_name
 from ivyport.frontends.torch.structure import Size, describe
-from ivyport.frontends.torch.tensors import to_numpy
-from ivyport.frontends.torch.trace import TorchTrace, tensor_aliases, trace
+from ivyport.frontends.torch.tensors import tensor_aliases, to_numpy
+from ivyport.frontends.torch.trace import TorchTrace, trace
 from ivyport.frontends.unpacking import name_parts
 
 Names = dict[str, str]
@@ -176,6 +176,10 @@ def _train_too(
     eliminate(train_graph)
     notes += reconcile(graph, lowered, train_graph, trained, native)
     eliminate(graph)
+    # What nothing trains and a forward writes (a momentum encoder) is state, as buffers are.
+    for param in (graph.params[path] for path in graph.updates):
+        if not param.trainable:
+            param.kind = "buffer"
     return notes
 
 

@@ -181,6 +181,11 @@ def _source_line(frame: FrameType | None) -> tuple[Line | None, bool]:
     return None, layout
 
 
+def source_line(frame: FrameType | None) -> Line | None:
+    """The innermost line of the source in a frame or those that called it."""
+    return _source_line(frame)[0]
+
+
 def _is_source(file: str) -> bool:
     installed = "site-packages" in file or not file.startswith(_STANDARD)
     return installed and not file.startswith("<")

@@ -71,7 +71,7 @@ class _Open:
     slot: int
 
 
-def _rng_state() -> tuple[Any, ...]:
+def rng_state() -> tuple[Any, ...]:
     """A cheap fingerprint of numpy's and Python's global generators."""
     kind, keys, position, has_gauss, cached = np.random.get_state()
     return (kind, int(keys[0]), position, has_gauss, cached, random.getstate())
@@ -126,7 +126,7 @@ class Recorder:
                 module.register_forward_pre_hook(before, with_kwargs=True),
                 module.register_forward_hook(after, with_kwargs=True),
             ]
-        self._rng = _rng_state() if self.watch_rng else ()
+        self._rng = rng_state() if self.watch_rng else ()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -255,7 +255,7 @@ class Recorder:
                 del self._sizes[name]
         if not self.watch_rng:
             return
-        state = _rng_state()
+        state = rng_state()
         if state != self._rng:
             self._rng = state
             if owner not in self.host_random:

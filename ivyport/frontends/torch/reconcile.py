@@ -40,7 +40,7 @@ def reconcile(
 
     `train` is the graph of the train capture; it is used up.
     """
-    _settle_dropouts(train, native.quieted)
+    _settle_dropouts(train)
     depth: dict[str, list[Rule]] = {
         "where": [dropout_by_choice],
         "divide": [dropout_by_quotient],
@@ -53,14 +53,11 @@ def reconcile(
     return notes
 
 
-def _settle_dropouts(train: Graph, quieted: Collection[str]) -> None:
-    """Dropouts that the train capture shows switched off go, but for those that it had to."""
+def _settle_dropouts(train: Graph) -> None:
+    """Dropouts that the train capture shows switched off go."""
 
     def settle(b: Builder, node: Node) -> Value | None:
         if node.attrs["always"]:
-            return None
-        if node.scope and node.scope[-1].path in quieted:
-            node.attrs["always"] = True
             return None
         source = node.inputs[0]
         return source if isinstance(source, Value) else None

@@ -95,10 +95,14 @@ def preserved(model: torch.nn.Module) -> Iterator[None]:
     fastpath = torch.backends.mha.get_fastpath_enabled()
     # The fused encoder layer is one op without a gradient; trace its parts instead.
     torch.backends.mha.set_fastpath_enabled(False)
+    # The order of an einsum of three operands is searched for with sizes as numbers.
+    searches = torch.backends.opt_einsum.enabled
+    torch.backends.opt_einsum.enabled = False
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
+        torch.backends.opt_einsum.enabled = searches
         np.random.set_state(numpy_state)
         random.setstate(python_state)
         for config, state in configs:

@@ -1,8 +1,9 @@
-"""Torch tensors as numpy arrays without a copy, bfloat16 included."""
+"""Torch tensors as numpy arrays without a copy, bfloat16 included; names of one tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -39,3 +40,29 @@ class Arrays(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self.tensors)
+
+
+def tensor_aliases(model: torch.nn.Module) -> dict[str, tuple[str, ...]]:
+    """Canonical name of each tied parameter and buffer -> its other names.
+
+    Two names are one tensor when they are one object, or when they view the same memory
+    with the same dtype, shape and strides. On the meta device and for fake tensors only
+    objects count.
+    """
+    keys: dict[Any, list[str]] = {}
+    named = [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
+    for name, tensor in named:
+        keys.setdefault(_identity(tensor), []).append(name)
+    return {names[0]: tuple(names[1:]) for names in keys.values() if len(names) > 1}
+
+
+def _identity(tensor: torch.Tensor) -> Any:
+    if tensor.is_meta or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        return id(tensor)
+    if not tensor.numel() or tensor.layout is not torch.strided:
+        return id(tensor)
+    place = (tensor.device, tensor.data_ptr(), tensor.dtype)
+    return (*place, tuple(tensor.shape), tensor.stride())

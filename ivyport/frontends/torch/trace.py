@@ -30,17 +30,24 @@ from ivyport.frontends.nested import (
 from ivyport.frontends.torch import dims as dims_
 from ivyport.frontends.torch.errors import (
     brief,
+    for_inference,
     is_data_dependent,
     is_untraced,
+    place,
     trace_error,
 )
 from ivyport.frontends.torch.gradients import refuse_hooks, visible
 from ivyport.frontends.torch.guards import GuardLog
-from ivyport.frontends.torch.hooks import ModuleCall, Recorder, module_names
+from ivyport.frontends.torch.hooks import (
+    ModuleCall,
+    Recorder,
+    module_names,
+    rng_state,
+)
 from ivyport.frontends.torch.inputs import Inputs, bind_inputs, prepare, structured
 from ivyport.frontends.torch.kinds import demand_inputs, placed
 from ivyport.frontends.torch.memory import refuse_memory, written
-from ivyport.frontends.torch.randomness import Quieting
+from ivyport.frontends.torch.randomness import Quieting, refused, watched
 from ivyport.frontends.torch.regions import tidy
 from ivyport.frontends.torch.replay import (
     asks_for_types,
@@ -49,11 +56,11 @@ from ivyport.frontends.torch.replay import (
     resized,
 )
 from ivyport.frontends.torch.session import preserved, quiet
+from ivyport.frontends.torch.tensors import tensor_aliases
 from ivyport.frontends.torch.transforms import NeedsAutograd, transforms_traced
 from ivyport.frontends.torch.whole import operations_whole
 
 _TYPED = ("the source asks for its type, and does something else for an int", None)
-_DRAWS = "it draws from a random generator of Python or numpy"
 
 Scalar = int | float | str | bool
 
@@ -79,8 +86,7 @@ class TorchTrace:
     `given` are the arguments of the call, and constants that the capture sets by itself.
     `notes` are sentences about what had to be given up. `assumed` are the conditions on
     sizes, by human names, under which `program` is right, `assumed_in_training` those of both
-    captures, `fixed` the lines that made axes constant. `quieted` are the modules whose own
-    code was captured as in eval mode.
+    captures, `fixed` the lines that made axes constant.
     """
 
     program: ExportedProgram
@@ -103,7 +109,6 @@ class TorchTrace:
     assumed: Reduced
     assumed_in_training: Reduced
     fixed: dict[dims_.Axis, Line | None]
-    quieted: frozenset[str] = frozenset()
 
     def in_training(self) -> TorchTrace:
         """The train capture in the place of the eval one."""
@@ -133,7 +138,6 @@ class _Capture:
     plan: dims_.Plan
     host_random: list[str]
     notes: list[str]
-    quieted: frozenset[str] = frozenset()
 
     def humans(self) -> dict[str, str]:
         """The human name of each of torch's symbols."""
@@ -204,7 +208,6 @@ def trace(
         assumed=assumed,
         assumed_in_training=both,
         fixed=evaluated.dims.fixed,
-        quieted=trained.quieted if trained else frozenset(),
     )
 
 
@@ -464,22 +467,28 @@ def _capture_any(model: torch.nn.Module, inputs: Inputs, plan: dims_.Plan) -> _C
 def _capture_train(
     model: torch.nn.Module, inputs: Inputs, evaluated: _Capture
 ) -> _Capture:
-    """The train capture; randomness of Python is switched off module by module."""
+    """The train capture; layers and features that Python drops are kept, with a note."""
     quieting = Quieting(model)
     while True:
         model.train()
         quieting.apply()
-        captured = _capture(model, inputs, evaluated.plan, watch_rng=True)
+        captured = _capture(model, inputs, evaluated.plan, quieting)
         if not isinstance(captured, _Capture):
             error, recorder = captured
-            if quieting.add(recorder.where, brief(error)):
+            if quieting.add(recorder.where):
                 continue
-            raise _wrapped(model, inputs, recorder, error, "train") from None
-        added = [quieting.add(path, _DRAWS) for path in captured.host_random]
-        if any(added):
+            raise for_inference(_wrapped(model, inputs, recorder, error, "train"))
+        added = [quieting.add(path) for path in captured.host_random]
+        if captured.host_random and not all(added):
+            path = captured.host_random[added.index(False)]
+            with watched(rng_state) as lines:
+                _capture(model, inputs, evaluated.plan, quieting)
+            owner = model.get_submodule(path) if path else model
+            where = place(path, qualified_name(type(owner)))
+            raise for_inference(refused(where, lines[0] if lines else None))
+        if added:
             continue
-        captured.notes += quieting.notes(captured.program)
-        captured.quieted = quieting.switched_off()
+        captured.notes += quieting.notes()
         return captured
 
 
@@ -505,15 +514,21 @@ def _capture(
     model: torch.nn.Module,
     inputs: Inputs,
     plan: dims_.Plan,
-    *,
-    watch_rng: bool = False,
+    quieting: Quieting | None = None,
 ) -> _Capture | tuple[BaseException, Recorder]:
-    """One export; a failure of torch or of the model is returned with its recorder."""
+    """One export; a failure of torch or of the model is returned with its recorder.
+
+    `quieting` is given in train mode.
+    """
     exported = inputs.exported()
     shapes = {name: dims_.shapes_of(name, x, plan) for name, x in exported.items()}
-    recorder = Recorder(model, plan.groups, watch_rng=watch_rng)
+    recorder = Recorder(model, plan.groups, watch_rng=quieting is not None)
     log = GuardLog()
-    with recorder, log, visible(lambda: recorder.where):
+    with contextlib.ExitStack() as stack:
+        if quieting is not None:
+            stack.enter_context(quieting.pinned(lambda: recorder.where))
+        for watch in (recorder, log, visible(lambda: recorder.where)):
+            stack.enter_context(watch)
         try:
             program = _export(model, exported, shapes, recorder)
         except IvyportError:
@@ -569,29 +584,3 @@ def _scalars(module: torch.nn.Module) -> dict[str, Scalar]:
         and not name.startswith("_")
         and name != "training"
     }
-
-
-def tensor_aliases(model: torch.nn.Module) -> dict[str, tuple[str, ...]]:
-    """Canonical name of each tied parameter and buffer -> its other names.
-
-    Two names are one tensor when they are one object, or when they view the same memory
-    with the same dtype, shape and strides. On the meta device and for fake tensors only
-    objects count.
-    """
-    keys: dict[Any, list[str]] = {}
-    named = [
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ]
-    for name, tensor in named:
-        keys.setdefault(_identity(tensor), []).append(name)
-    return {names[0]: tuple(names[1:]) for names in keys.values() if len(names) > 1}
-
-
-def _identity(tensor: torch.Tensor) -> Any:
-    if tensor.is_meta or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
-        return id(tensor)
-    if not tensor.numel() or tensor.layout is not torch.strided:
-        return id(tensor)
-    place = (tensor.device, tensor.data_ptr(), tensor.dtype)
-    return (*place, tuple(tensor.shape), tensor.stride())
