@@ -29,6 +29,9 @@ OTHER_DRAWS = (
     "take the number as an argument"
 )
 
+TIES = "The source orders equal values, and torch promises no order of those:"
+DISTINCT = "Compare on inputs and weights that make them distinct"
+
 
 def check(
     source: Any,
@@ -87,7 +90,8 @@ def check(
             limit = max(row.tolerance for row in failing)
             limit = limit or tolerance.of("float32").output
             found = drift.first_drift(ours, theirs, inputs, modules, limit)
-            raise parity_error(Report(tuple(rows), found, PRECISION))
+            notes = tied(ours, inputs)
+            raise parity_error(Report(tuple(rows), found, PRECISION, notes=notes))
     return []
 
 
@@ -168,15 +172,22 @@ def drawn_anew(source: SourceSide, name: str) -> bool:
     )
 
 
+def tied(source: SourceSide, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note where the source orders equal values."""
+    lines = source.ties(inputs)
+    return (f"{TIES} {'; '.join(lines[:3])}. {DISTINCT}",) if lines else ()
+
+
 def parity_error(report: Report) -> ParityError:
     """The error of a report that does not pass."""
     failing = [row for row in report.rows if not row.passed]
     row = max(failing, key=lambda r: r.severity)
     count = f"{len(failing)} of {len(report.rows)} comparisons fail"
     place = report.first_drift or "none stands out; the outputs alone differ"
+    ties = "".join(f"{note} " for note in report.notes if note.startswith(TIES))
     return ParityError(
         f"the port does not compute what its source computes: {_problem(row)} ({count}). "
-        f"The first module that drifts: {place}. "
+        f"The first module that drifts: {place}. {ties}"
         "verify=False returns the port all the same, to be looked into",
         report,
     )

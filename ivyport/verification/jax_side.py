@@ -128,6 +128,10 @@ class JaxSide:
         """False: what is compiled draws by JAX alone."""
         return False
 
+    def ties(self, inputs: Mapping[str, Array]) -> list[str]:
+        """None: JAX promises which of equal values is first."""
+        return []
+
     def noisy(self) -> Noise:
         """Where train mode draws random numbers beside dropout."""
         if not self._source.has_train:

@@ -25,7 +25,7 @@ from ivyport.core.errors import IvyportError
 from ivyport.core.report import Report, ReportRow, worst
 from ivyport.verification import compare, drift
 from ivyport.verification.beyond import beyond
-from ivyport.verification.check import drawn_anew, not_runnable
+from ivyport.verification.check import drawn_anew, not_runnable, tied
 from ivyport.verification.choose import port_side, source_side
 from ivyport.verification.compare import Array, Entry, Flat
 from ivyport.verification.modes import dropout_rows, trained_rows
@@ -163,6 +163,8 @@ class _Verification:
         if self.drift is None:
             self.drift = drift.first_gradient_drift(self.rows, self.weight_map)
         self.notes += self.source.notes()
+        if not all(row.passed for row in self.rows):
+            self.notes += tied(self.source, inputs)
         if self.tolerance.reason:
             self.notes.append(f"wider tolerances: {self.tolerance.reason}")
         return Report(

@@ -133,6 +133,9 @@ class SourceSide(Protocol):
     def drew_outside(self) -> bool:
         """Whether the last call drew by Python's `random` or numpy's."""
 
+    def ties(self, inputs: Mapping[str, Array]) -> list[str]:
+        """Lines at which the source orders equal values, in an order of the framework's choice."""
+
     def noisy(self) -> Noise:
         """Where train mode draws random numbers beside dropout."""
 

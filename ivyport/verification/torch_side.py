@@ -35,6 +35,7 @@ from ivyport.verification.torch_calls import (
 from ivyport.verification.torch_dropout import Dropout, Outside, seeded
 from ivyport.verification.torch_modes import TrainMode, is_counter
 from ivyport.verification.torch_noise import drawing
+from ivyport.verification.torch_ties import Ties
 
 #: A cache object cannot be an output of the port; records keep the outputs' names.
 _SWITCHES = {"use_cache": False, "return_dict": True}
@@ -95,6 +96,12 @@ class TorchSide:
     def drew_outside(self) -> bool:
         """Whether the last call drew by Python's `random` or numpy's."""
         return self._outside.drew
+
+    def ties(self, inputs: Mapping[str, Array]) -> list[str]:
+        """Lines at which the model orders equal values."""
+        with Ties() as found:
+            self.forward(inputs)
+        return list(found.lines)
 
     def noisy(self) -> Noise:
         """Where train mode draws random numbers beside dropout."""

@@ -18,6 +18,7 @@ from torch import nn
 import ivyport
 from ivyport.core.errors import ParityError
 from ivyport.core.report import Report
+from ivyport.verification.torch_ties import Ties
 
 X = torch.randn(3, 6, generator=torch.manual_seed(0))
 
@@ -262,3 +263,41 @@ def test_the_report_says_what_it_did_not_check() -> None:
     assert report.passed, report
     assert report.to_json()["not_checked"] == list(report.not_checked)
     assert Report.from_json(report.to_json()) == report
+
+
+class Routed(nn.Module):
+    """A router that knows nothing yet: all of its scores are equal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = nn.Linear(4, 4, bias=False)
+        self.experts = nn.Linear(4, 4)
+        nn.init.zeros_(self.router.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.experts(x).gather(-1, self.router(x).topk(2, -1).indices)
+
+
+def test_a_source_that_orders_equal_values_is_told_so() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ParityError, match=r"orders equal values.*topk"):
+        ivyport.transpile(
+            Routed().eval(), "jax", (torch.randn(3, 4),), verify="full", train=False
+        )
+
+
+@pytest.mark.parametrize(
+    ("order", "tied"),
+    [
+        (lambda x: x.topk(1), False),
+        (lambda x: x.topk(2), True),
+        (lambda x: torch.topk(x, 2, largest=False), False),
+        (lambda x: x.argsort(), True),
+        (lambda x: torch.sort(x, stable=True), False),
+        (lambda x: x[:2].sort(descending=True), False),
+    ],
+)
+def test_equal_values_count_where_they_are_ordered(order: Any, tied: bool) -> None:
+    with Ties() as found:
+        order(torch.tensor([5.0, 3.0, 3.0, 1.0, 0.0]))
+    assert bool(found.lines) == tied
