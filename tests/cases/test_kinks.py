@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,6 +13,8 @@ import pytest
 import torch
 
 import ivyport
+from ivyport.backends.pyast import Exprs
+from ivyport.core.opdef import REGISTRY
 from tests.cases.kinks import JAX, LEFT, LEFT_TORCH, TORCH, Kinks, Row, arrays
 
 Found = dict[str, tuple[np.ndarray, list[np.ndarray]]]
@@ -62,11 +66,45 @@ def _differing(ours: Found, theirs: Found, rows: dict[str, Row]) -> dict[str, st
     return found
 
 
+#: Without corners, inside of their domains.
+SMOOTH = {
+    "add", "asinh", "astype", "atan", "cos", "cosh", "digamma", "divide", "erf", "erfc", "exp",
+    "expm1", "lgamma", "log10", "log2", "multiply", "negative", "sigmoid", "sin", "sinh",
+    "subtract", "tan", "tanh",
+}  # fmt: skip
+#: Without derivatives.
+WITHOUT = {
+    "bit_count", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or",
+    "bitwise_right_shift", "bitwise_xor", "equal", "greater", "greater_equal", "isfinite",
+    "isinf", "isnan", "leading_zeros", "less", "less_equal", "logical_and", "logical_not",
+    "logical_or", "logical_xor", "nextafter", "not_equal", "stop_gradient", "trunc_divide",
+}  # fmt: skip
+#: Operations that the rows of the tables became.
+WRITTEN: set[str] = set()
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[None]:
+    """Note each operation that is emitted, as an expression or as a layer."""
+    with pytest.MonkeyPatch.context() as patch:
+        known = Exprs.emit
+
+        def emit(self: Any, node: Any, operands: Any) -> Any:
+            WRITTEN.add(node.op)
+            return known(self, node, operands)
+
+        patch.setattr(Exprs, "emit", emit)
+        yield
+
+
 @pytest.fixture(scope="module")
 def from_torch() -> dict[str, str]:
     given, model = arrays(TORCH), Kinks(TORCH)
     example = {n: [torch.tensor(a) for a in v] for n, v in given.items()}
-    port = ivyport.transpile(model, "jax", args=(example,), verify=False, train=False)
+    with recording():
+        port = ivyport.transpile(
+            model, "jax", args=(example,), verify=False, train=False
+        )
     return _differing(_jax(port, given), _torch(model, given), TORCH)
 
 
@@ -77,7 +115,8 @@ def from_jax() -> dict[str, str]:
 
     given = arrays(JAX)
     example = {n: [jnp.asarray(a) for a in v] for n, v in given.items()}
-    port = ivyport.transpile(model, "torch", args=(example,), verify=False)
+    with recording():
+        port = ivyport.transpile(model, "torch", args=(example,), verify=False)
     return _differing(_torch(port, given), _jax(model, given), JAX)
 
 
@@ -95,3 +134,14 @@ def test_what_is_left_different_is_different(
     """A difference that is mended has to leave the list."""
     assert set(from_torch) >= set(LEFT_TORCH)
     assert set(from_jax) >= set(LEFT)
+
+
+def test_every_elementwise_operation_has_a_row(
+    from_torch: dict[str, str], from_jax: dict[str, str]
+) -> None:
+    """A new operation needs a row, or a place in the list of those without corners."""
+    known = {name for name, op in REGISTRY.items() if op.elementwise}
+    missing = known - WRITTEN - SMOOTH - WITHOUT
+    assert not missing, sorted(missing)
+    assert known >= SMOOTH
+    assert known >= WITHOUT
