@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from flax import linen
+from flax import linen, nnx
 from torch import nn
 
 import ivyport
@@ -301,3 +301,18 @@ def test_equal_values_count_where_they_are_ordered(order: Any, tied: bool) -> No
     with Ties() as found:
         order(torch.tensor([5.0, 3.0, 3.0, 1.0, 0.0]))
     assert bool(found.lines) == tied
+
+
+class Running(nnx.Module):
+    """A running maximum of equal weights, whose gradients JAX halves along a tree."""
+
+    def __init__(self) -> None:
+        self.weight = nnx.Param(jnp.ones((3, 4)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jax.lax.cummax(self.weight[...], 1) + x
+
+
+def test_a_gradient_that_is_left_different_is_reported() -> None:
+    with pytest.raises(ParityError, match="gradient 'weight' is off"):
+        ivyport.transpile(Running(), "torch", (jnp.ones((3, 4)),), verify="full")
