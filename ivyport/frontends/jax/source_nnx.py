@@ -70,20 +70,8 @@ class NNXSource(Source):
         model = self.copy({**parameters, **buffers}, train, rng)
         out = model(*bound.args, **bound.kwargs)
         state = dict(nnx.to_flat_state(nnx.state(model)))
-        after = {path: _value(state[keys]) for path, keys in self._keys.items()}
-        self._note_written([p for p, x in parameters.items() if after[p] is not x])
-        return out, {path: after[path] for path in buffers}
-
-    def _note_written(self, paths: list[str]) -> None:
-        """Note parameters that a call writes to, as `nnx.WeightNorm` does to its kernels."""
-        if not paths:
-            return
-        note = (
-            f"{_listed(paths)}: a call of the source writes to these parameters; the port leaves "
-            "them as they are, and computes with what the call makes of them."
-        )
-        if note not in self.notes:
-            self.notes.append(note)
+        new = {path: _value(state[self._keys[path]]) for path in buffers}
+        return out, new
 
     @property
     def needs_key(self) -> bool:
@@ -143,20 +131,18 @@ def _kind_notes(state: Mapping[Keys, Any]) -> list[str]:
     kinds: dict[type, list[str]] = {}
     for keys, variable in state.items():
         kind = type(variable)
-        own = not kind.__module__.startswith("flax.")
-        own &= isinstance(variable, nnx.Variable)
+        own = isinstance(variable, nnx.Variable) and not kind.__module__.startswith(
+            "flax."
+        )
         if own and not isinstance(variable, nnx.Param) and not _is_frozen(variable):
             kinds.setdefault(kind, []).append(".".join(_names(keys)))
     return [
-        f"{_listed(names)}: of the kind {kind.__name__}, which is no nnx.Param: the port has "
-        "buffers there, which its optimizer does not train. If the source trains them, derive "
-        f"{kind.__name__} from nnx.Param and port again."
+        f"{', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}: of the kind "
+        f"{kind.__name__}, which is no nnx.Param: the port has buffers there, which its "
+        f"optimizer does not train. If the source trains them, derive {kind.__name__} from "
+        "nnx.Param and port again."
         for kind, names in kinds.items()
     ]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _is_frozen(variable: Any) -> bool:
