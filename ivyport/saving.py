@@ -21,7 +21,7 @@ COMPARED = (
 CONFIG = "config.json"
 UNPORTED = "unported.safetensors"
 #: Settings by which transformers chooses a class of its own.
-_CHOOSING = ("model_type", "architectures", "auto_map")
+_CHOOSING = ("model_type", "architectures", "auto_map", "transformers_weights")
 #: Where ``config.json`` of a port keeps them.
 _SOURCE = "ported_from"
 
@@ -117,21 +117,27 @@ def weights_digest(record: Mapping[str, Any]) -> str:
 def written_config(values: Mapping[str, Any], target: str) -> dict[str, Any]:
     """A source's configuration as ``config.json`` of a port says it.
 
-    transformers would take a port to JAX for the source's own checkpoint by the model's type, and
-    draw at random what it misses: there the type is the port's.
+    transformers would take a port to JAX for the source's own checkpoint, and draw at random what
+    it misses. There the model's type, by which `AutoModel` chooses, is the port's, and the file
+    that a class of transformers is to read (``transformers_weights``) is none.
     """
     if target == "torch" or not any(key in values for key in _CHOOSING):
         return dict(values)
     kept = {key: value for key, value in values.items() if key not in _CHOOSING}
-    told = {key: values[key] for key in _CHOOSING if key in values}
-    return {"model_type": f"ivyport_{target}", _SOURCE: told, **kept}
+    # No dict: transformers takes one that has a model's type for a part's configuration.
+    told = [[key, values[key]] for key in _CHOOSING if key in values]
+    none = f"none-for-transformers-this-is-a-port-to-{target}.safetensors"
+    own = {"model_type": f"ivyport_{target}", "transformers_weights": none}
+    return {**own, _SOURCE: told, **kept}
 
 
 def source_config(values: Mapping[str, Any]) -> dict[str, Any]:
     """The source's own configuration of what `written_config` made of it."""
     told = values.get(_SOURCE)
-    if not isinstance(told, dict):
+    pairs = told if isinstance(told, list) else []
+    if not pairs or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
         return dict(values)
     own = {key: value for key, value in values.items() if key != _SOURCE}
-    own.pop("model_type", None)
-    return {**own, **told}
+    for key in _CHOOSING:
+        own.pop(key, None)
+    return {**own, **{str(key): value for key, value in pairs}}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
 import sys
 from pathlib import Path
@@ -15,6 +18,15 @@ FIXED, COPIES = 1_800_000_000, 5
 def needed(weights: int) -> int:
     """About how many bytes the process has at most, with a source of that many in it."""
     return FIXED + COPIES * weights
+
+
+def give_back() -> None:
+    """Give what was freed back to the system, where its allocator keeps it (glibc)."""
+    gc.collect()
+    if sys.platform == "linux":
+        # AttributeError: another C library, which has no such call.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def available() -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ivyport.core import memory
 from ivyport.core.arguments import Described
 from ivyport.core.checks import Check
 from ivyport.core.dtype import FLOATS
@@ -178,6 +179,7 @@ class _Verification:
 
     def _step(self) -> None:
         self.done += 1
+        memory.give_back()
         self.progress("verify", self.done, STEPS)
 
     def _precision(self) -> str:

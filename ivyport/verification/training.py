@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from ivyport.core import memory
 from ivyport.core.dtype import FLOATS
 from ivyport.core.report import ReportRow
 from ivyport.verification import compare
@@ -222,6 +223,7 @@ class Pair:
         parameters = self.source.stepped(expected.gradients, rate)
         ours = self.source.forward(parameters=parameters, train=train).outputs
         del parameters  # as large as the model
+        memory.give_back()
         stepped = self.port.stepped(actual.gradients, rate)
         theirs = self.port.outputs(inputs, expected.weights, stepped, train=train)
         return self._outputs(theirs, ours, STEP)

@@ -530,3 +530,30 @@ def test_tokenizer_and_card_come_along(source, tmp_path, monkeypatch):
 
     ids = AutoTokenizer.from_pretrained(tmp_path / "home")("hello world")["input_ids"]
     assert ids == [2, 5, 6, 3]
+
+
+def test_transformers_does_not_take_a_jax_port_for_its_own(source, tmp_path):
+    """Weights that have other names there would be drawn anew, with a word in a table."""
+    from transformers import AutoModel, BertModel
+
+    import ivyport
+    from ivyport.zoo import hf_inputs
+
+    inputs = hf_inputs.example_inputs(source)
+    model = ivyport.transpile(source, "jax", kwargs=inputs)
+    assert any("Required by the port" in n and "attention_mask" in n
+               for n in ivyport.api._PORTS[model].notes)  # fmt: skip
+    ivyport.save(model, tmp_path / "port")
+    with pytest.raises(ValueError, match="ivyport_jax"):
+        AutoModel.from_pretrained(tmp_path / "port")
+    for options in ({}, {"ignore_mismatched_sizes": True}):
+        with pytest.raises((OSError, ValueError), match="port"):
+            BertModel.from_pretrained(tmp_path / "port", **options)
+    ivyport.send_home(tmp_path / "port", tmp_path / "home")
+    values = json.loads((tmp_path / "home/config.json").read_text())
+    assert values["model_type"] == "bert"
+    assert "transformers_weights" not in values
+    again = BertModel.from_pretrained(tmp_path / "home")
+    for name, wanted in source.named_parameters():
+        found = again.get_parameter(name).detach().numpy()
+        np.testing.assert_array_equal(found, wanted.detach().numpy(), err_msg=name)
