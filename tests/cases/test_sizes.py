@@ -213,8 +213,8 @@ LOST_ROWS = [
     (lambda m, x: m.emb(x) * BY_TEXT.get(str(x.shape[1]), 1.0), {(4, 6): FIXED}),
     (lambda m, x: m.emb(x) * BY_TEXT.get(f"{x.shape[1]}", 1.0), {(4, 6): FIXED}),
     (lambda m, x: m.emb(x) * (2 if str(x.shape[1]) == "8" else 3), {(4, 6): FIXED}),
-    (lambda m, x: m.emb(x) * len(x), {(4, 6): FREE, (3, 8): FIXED}),
-    (lambda m, x: m.emb(x) / np.sqrt(x.shape[1]), {(2, 8): FREE, (4, 6): FIXED}),
+    (lambda m, x: m.emb(x) * len(x), {(4, 6): FREE, (3, 8): FREE}),
+    (lambda m, x: m.emb(x) / np.sqrt(x.shape[1]), {(2, 8): FREE, (4, 6): FREE}),
 ]
 
 

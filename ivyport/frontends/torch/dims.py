@@ -8,6 +8,7 @@ constant, without failing. Axes of one name are declared equal in a hook of the 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ from ivyport.frontends.torch.hooks import Recorder
 
 # torch bounds sizes that depend on data by the range of 64-bit integers.
 _HUGE = 2**62
+
+_LENGTH = re.compile(r"(?<!\brange\()\blen\((\w+)\)")
 
 Axis = tuple[str, int]
 
@@ -295,11 +298,17 @@ def read_dims(
         if name not in plan.hoped:
             notes.append(
                 f"Dimension '{name}' (axis {axis} of '{leaf}') is fixed at {size}"
-                f"{_reason(name, recorder)}{f' at {line}' if line else ''}."
+                f"{_reason(name, recorder)}{f' at {line}' if line else ''}{_hint(line)}."
             )
     humans = {symbol: name for symbol, (name, _, _) in symbols.items()}
     assumed = assumptions(log, program, humans)
     return Dims(symbols, inputs, tuple(notes), fixed, assumed)
+
+
+def _hint(line: Line | None) -> str:
+    """What keeps a size free that `len` makes a number of."""
+    found = _LENGTH.search(line.code) if line else None
+    return f" (write {found[1]}.shape[0] for len({found[1]}))" if found else ""
 
 
 def _reason(name: str, recorder: Recorder) -> str:

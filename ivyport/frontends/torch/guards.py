@@ -16,11 +16,12 @@ import linecache
 import math
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import sympy
 import torch
 from torch import fx
@@ -100,7 +101,8 @@ class GuardLog:
         self._answered(torch.SymBool, "__bool__", lambda expr: expr)
         self._answered(torch.SymBool, "__int__", lambda expr: expr)
         self._answered(torch.SymInt, "__bool__", lambda expr: sympy.Ne(expr, 0))
-        self._replace(math, "sqrt", _root)
+        self._replace(math, "sqrt", _root(math.sqrt))
+        self._replace(np, "sqrt", _root(np.sqrt))
         self._written("__str__", lambda size: str(int(size)))
         self._written("__repr__", lambda size: repr(int(size)))
         self._written("__format__", lambda size, spec: format(int(size), spec))
@@ -159,11 +161,17 @@ class GuardLog:
         self._counts[id(env)] = len(env.guards)
 
 
-def _root(x: Any, plain: Callable[[float], float] = math.sqrt) -> Any:
+def _root(plain: Callable[..., Any]) -> Callable[..., Any]:
     """``math.sqrt``, which would fix a size, for the source's own code: it stays symbolic."""
-    file = sys._getframe(1).f_code.co_filename
-    symbolic = isinstance(x, torch.SymInt | torch.SymFloat)
-    return torch.sym_sqrt(x) if symbolic and not file.startswith(_TORCH) else plain(x)
+
+    def root(x: Any, *args: Any, **kwargs: Any) -> Any:
+        file = sys._getframe(1).f_code.co_filename
+        symbolic = isinstance(x, torch.SymInt | torch.SymFloat)
+        if symbolic and not file.startswith(_TORCH):
+            return torch.sym_sqrt(x)
+        return plain(x, *args, **kwargs)
+
+    return root
 
 
 def _source_line(frame: FrameType | None) -> tuple[Line | None, bool]:
@@ -231,7 +239,31 @@ def assumptions(
                 unclear.setdefault(found[-1], line)
             else:
                 checks.append(check)
+    for expr, line in _sizes(program):
+        known = sorted({names[str(s)] for s in expr.free_symbols if str(s) in names})
+        if known and not _has_form(expr, dict(names)):
+            unclear.setdefault(known[-1], line)
     return Assumed(tuple(checks), unclear, _doubtful(log, env, names))
+
+
+def _sizes(program: torch.export.ExportedProgram) -> Iterator[Guard]:
+    """The symbolic sizes of a program's tensors, each with a line that makes one."""
+    found: dict[Any, Line | None] = {}
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        for size in value.shape if isinstance(value, torch.Tensor) else ():
+            if isinstance(size, torch.SymInt) and size.node.expr not in found:
+                found[size.node.expr] = node_line(node)
+    yield from found.items()
+
+
+def _has_form(expr: Any, names: dict[str, str]) -> bool:
+    """Whether a size of torch's can be said as one of ours."""
+    try:
+        from_sympy(expr, names)
+    except TraceError:
+        return False
+    return True
 
 
 def _doubtful(

@@ -27,6 +27,9 @@ _BINARY = {
 }
 
 
+_EXACT = 2**20
+
+
 def from_sympy(expr: Any, names: dict[str, str]) -> DimLike:
     """A sympy integer expression as a size; `names` maps torch's symbols to readable ones.
 
@@ -102,8 +105,8 @@ def _fraction(expr: Any) -> tuple[Any, Any]:
         factor, value = expr.args
         if factor.is_Float and type(value).__name__ == "ToFloat":
             top, bottom = float(factor).as_integer_ratio()
-            # A power of two: no digit is lost.
-            if abs(top) == 1 or bottom == 1:
+            # Few digits beside a power of two: none is lost in a product with a size.
+            if max(abs(top), bottom) < _EXACT:
                 return top * value.args[0], sympy.Integer(bottom)
     return None, None
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,6 +46,7 @@ from ivyport.frontends.torch.hooks import (
 )
 from ivyport.frontends.torch.inputs import Inputs, bind_inputs, prepare, structured
 from ivyport.frontends.torch.kinds import demand_inputs, placed
+from ivyport.frontends.torch.lengths import lengths_free
 from ivyport.frontends.torch.memory import refuse_memory, written
 from ivyport.frontends.torch.randomness import Quieting, refused, watched
 from ivyport.frontends.torch.regions import tidy
@@ -180,7 +181,7 @@ def trace(
     plan = dims_.plan_dims(inputs.leaves, dims, time_first=first)
     modules = {paths[0]: m for m, paths in module_names(model).items()}
     attrs = {path: _scalars(module) for path, module in modules.items()}
-    with preserved(model), quiet(), transforms_traced(), operations_whole():
+    with preserved(model), quiet(), _seen_whole(model):
         given = prepare(model, inputs)
         evaluated, trained, found = _capture_both(model, inputs, plan, probe, train)
     assumed = evaluated.assumed()
@@ -209,6 +210,13 @@ def trace(
         assumed_in_training=both,
         fixed=evaluated.dims.fixed,
     )
+
+
+@contextlib.contextmanager
+def _seen_whole(model: torch.nn.Module) -> Iterator[None]:
+    """What a model calls is traced as its source says it, for as long as this is open."""
+    with transforms_traced(), operations_whole(), lengths_free(model):
+        yield
 
 
 def _capture_both(

@@ -51,6 +51,12 @@ CUTS = {
 }
 
 
+_WAY_OUT = (
+    "write to the tensor itself (x[index] = value), or put the result together by torch.cat or "
+    "torch.where"
+)
+
+
 class Views:
     """What each fx node stands for now, and which nodes look into the same memory."""
 
@@ -107,7 +113,7 @@ class Views:
         written = {node: new}
         while current in self.base:
             base = self.base[current]
-            value = self._write_back(self.env[current], self.env[base], value)
+            value = self._write_back(self._taken(current), self.env[base], value)
             written[base] = value
             current = base
         self.env.update(written)
@@ -115,12 +121,24 @@ class Views:
             if other not in written and other in self.base and self.root(other) is root:
                 self.stale.add(other)
 
+    def _taken(self, node: FxNode) -> Value:
+        """A view as it is taken of its base; it was written to before where it is not."""
+        base = self.env[self.base[node]]
+        view: Value = self.env[node]
+        made = view.producer is not None and view.producer.inputs[0] is base
+        if view is not base and not made and node.target in VIEWS:
+            self.lower(node)
+            view = self.env[node]
+        return view
+
     def _write_back(self, view: Value, base: Value, new: Value) -> Value:
         if view is base:
             return new
         producer = view.producer
         if producer is None or producer.inputs[0] is not base:
-            raise GraphError("a write to a view that cannot be followed to its base")
+            raise GraphError(
+                f"a write to a view that cannot be followed to its base: {_WAY_OUT}"
+            )
         if producer.op == "getitem":
             return self.builder.slice_update(base, new, index=producer.attrs["index"])
         if producer.op == "split":
@@ -131,12 +149,14 @@ class Views:
             axes = producer.attrs["axes"]
             inverse = tuple(axes.index(i) for i in range(len(axes)))
             return self.builder.permute_dims(new, axes=inverse)
+        if producer.op == "index" and view.type.shape == new.type.shape:
+            return self.builder.index_update(base, new, *producer.inputs[1:])
         if producer.op == "stop_gradient":
             raise GraphError(
                 "an in-place write through detach() or .data, which changes a tensor but not "
                 "its gradient: write h = h + (new - h).detach() instead"
             )
-        raise GraphError(f"a write through {producer.op}")
+        raise GraphError(f"a write through {producer.op}: {_WAY_OUT}")
 
 
 def _piece(split: Node, view: Value) -> tuple[Slice, ...]:
