@@ -21,6 +21,7 @@ RULES, emits = rule_table()
 INFIX = {
     "add": "+",
     "subtract": "-",
+    "difference": "-",
     "multiply": "*",
     "floor_divide": "//",
     "remainder": "%",

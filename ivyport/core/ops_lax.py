@@ -66,6 +66,12 @@ def _pair(x: OperandType, y: OperandType) -> TensorType:
     return TensorType(tensors[0].dtype, broadcast(*(t.shape for t in tensors)))
 
 
+@op("difference", elementwise=True)
+def difference(x: OperandType, y: OperandType) -> TensorType:
+    """x - y, of which equal elements have no gradient."""
+    return _floating(_pair(x, y))
+
+
 @op("fmod", url=f"{LAX}rem.html", elementwise=True)
 def fmod(x: OperandType, y: OperandType) -> TensorType:
     """The remainder of a division that rounds towards zero: it has the sign of x.

@@ -136,6 +136,36 @@ TORCH: dict[str, Row] = {
         lambda x, y: x.scatter_reduce(0, torch.tensor([0, 0, 1, 2]), y, "amax"), *EQUAL),
     "scatter_reduce amin": (
         lambda x, y: x.scatter_reduce(0, torch.tensor([0, 0, 1, 2]), y, "amin"), *EQUAL),
+    "scatter_reduce prod": (
+        lambda x, y: x.scatter_reduce(0, torch.tensor([0, 0, 1, 2]), y, "prod"), *EQUAL),
+    "scatter_reduce prod of zeros": (
+        lambda x, y: x.scatter_reduce(0, torch.tensor([0, 0, 1, 1]), y, "prod"),
+        [2.0, 0.0, 3.0, 0.0], [0.0, 3.0, 2.0, 0.0]),
+    "scatter_reduce prod alone": (
+        lambda x, y: x.scatter_reduce(
+            0, torch.tensor([0, 0, 1, 1]), y, "prod", include_self=False),
+        [2.0, 0.0, 3.0, 0.0], [0.0, 0.0, 2.0, 0.0]),
+    "scatter_reduce mean": (
+        lambda x, y: x.scatter_reduce(0, torch.tensor([0, 0, 1, 2]), y, "mean"), *EQUAL),
+    "scatter_reduce amax alone": (
+        lambda x, y: x.scatter_reduce(
+            0, torch.tensor([0, 0, 1, 2]), y, "amax", include_self=False), *EQUAL),
+    "cumprod": (lambda x: x.cumprod(-1), ZEROS),
+    "cdist": (lambda x: torch.cdist(x, x), CORNER),
+    "cdist 0.5": (lambda x: torch.cdist(x, x, p=0.5), CORNER),
+    "cdist 1": (lambda x: torch.cdist(x, x, p=1), CORNER),
+    "cdist 3": (lambda x: torch.cdist(x, x, p=3), CORNER),
+    "cdist inf": (lambda x: torch.cdist(x, x, p=INF), [[1.0, 2.0], [1.0, 2.0], [3.0, 1.0]]),
+    "dist": (lambda x, y: torch.dist(x, y, p=1), *EQUAL),
+    "l1_loss": (F.l1_loss, *EQUAL),
+    "huber": (lambda x, y: F.huber_loss(x, y, delta=0.5), *EQUAL),
+    "smooth_l1": (lambda x, y: F.smooth_l1_loss(x, y, beta=0.5), *EQUAL),
+    "triplet": (lambda x, y: F.triplet_margin_loss(x, y, x * 2), CORNER, CORNER[::-1]),
+    "ranking": (
+        lambda x, y: F.margin_ranking_loss(x, y, torch.ones(4), margin=0.5), *EQUAL),
+    "hinge embedding": (
+        lambda x: F.hinge_embedding_loss(x, torch.tensor([1, -1, -1, 1])), [1.0, 1.0, 0.5, 0.0]),
+    "multi margin": (lambda x: F.multi_margin_loss(x, torch.tensor([1])), [[0.0, 1.0, 0.0]]),
     "exp2": (torch.exp2, SIGNS),
     "square": (torch.square, SIGNS),
     "layer_norm": (lambda x: F.layer_norm(x, (3,), eps=0.1), CORNER),

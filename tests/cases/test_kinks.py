@@ -15,7 +15,7 @@ import torch
 import ivyport
 from ivyport.backends.pyast import Exprs
 from ivyport.core.opdef import REGISTRY
-from tests.cases.kinks import JAX, LEFT, LEFT_TORCH, TORCH, Kinks, Row, arrays
+from tests.cases.kinks import INF, JAX, LEFT, LEFT_TORCH, TORCH, Kinks, Row, arrays
 
 Found = dict[str, tuple[np.ndarray, list[np.ndarray]]]
 
@@ -145,3 +145,30 @@ def test_every_elementwise_operation_has_a_row(
     assert not missing, sorted(missing)
     assert known >= SMOOTH
     assert known >= WITHOUT
+
+
+class Distances(torch.nn.Module):
+    """Distances of rows from themselves, of products that XLA may leave unrounded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight = torch.nn.Parameter(torch.randn(4))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        y = x * self.weight
+        orders = (0.5, 1.0, 2.0, 3.0, INF)
+        by_hand = (y[:, None] - y[None]).abs().sum(-1)
+        return [by_hand, *(torch.cdist(y, y, p=p) for p in orders)]
+
+
+def test_equal_rows_have_no_gradient_under_jit() -> None:
+    model = Distances()
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(1))
+    port = ivyport.transpile(model, "jax", (x,), verify=False, train=False)
+    w = np.random.default_rng(0).normal(size=(5, 5)).astype(np.float32)
+    found = jax.jit(jax.jacrev(lambda x: [(w * y).sum() for y in port(x)]))(x.numpy())
+    given = x.requires_grad_()
+    for k, y in enumerate(model(given)):
+        (due,) = torch.autograd.grad(y, given, torch.tensor(w), retain_graph=True)
+        np.testing.assert_allclose(found[k], due, rtol=1e-4, atol=1e-4, err_msg=str(k))

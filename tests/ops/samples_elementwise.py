@@ -130,6 +130,7 @@ UNARY = [
         ints(9, 5, low=-9),
         given([0.0, -0.0, 1.0], smooth=False),
     ),
+    *_binary("difference", torch.sub, (f32(B, 3), f32(3))),
     *_unary("negative", torch.neg, f32(B, 3), ints(9, 5, low=-9)),
     *_unary("sign", torch.sign, f32(B, 3), given([0.0, -0.0, 3.0]), ints(3, 5, low=-3)),
     *_unary("square", torch.square, f32(B, 3), ints(9, 5, low=-9)),

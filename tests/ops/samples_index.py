@@ -368,11 +368,8 @@ GATHERS = [
     _scatter("add", "scalar", f32(B, 6), ints(6, B, 8), 2.5),
     _scatter("max", "", f32(B, 6), ints(6, B, 8), f32(B, 8), differentiable=False),
     _scatter("min", "", f32(B, 6), ints(6, B, 8), f32(B, 8), differentiable=False),
-    # JAX has no gradient of a scatter that multiplies, unless its indices are unique.
-    _scatter("mul", "", f32(B, 6), WHERE, f32(B, 3), differentiable=False),
-    _scatter(
-        "mul", "repeated", f32(B, 6), ints(6, B, 8), f32(B, 8), differentiable=False
-    ),
+    _scatter("mul", "", f32(B, 6), WHERE, f32(B, 3)),
+    _scatter("mul", "repeated", f32(B, 6), ints(6, B, 8), f32(B, 8)),
 ]
 
 ROWS = [*SHAPES, *JOINS, *SLICES, *INDEXING, *GATHERS]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -9,9 +11,11 @@ __all__ = [
     "absolute",
     "atan2",
     "clamp",
+    "difference",
     "first_max",
     "first_min",
     "leaky_relu",
+    "multiplied_at",
     "power",
     "root",
     "std",
@@ -22,6 +26,14 @@ __all__ = [
 def absolute(x: jax.Array) -> jax.Array:
     """|x| whose slope at 0 is 0, as torch has it, and not 1."""
     return jnp.where(x == 0, jnp.zeros_like(x), jnp.abs(x))
+
+
+def difference(x: jax.Array, y: jax.Array) -> jax.Array:
+    """x - y, exactly 0 and without a gradient where both are equal, under jit too.
+
+    XLA does not round a product that it subtracts, so that x * w - x * w is not 0.
+    """
+    return jnp.where(x == y, 0, x - y)
 
 
 def leaky_relu(x: jax.Array, negative_slope: float = 0.01) -> jax.Array:
@@ -55,6 +67,33 @@ def atan2(y: jax.Array, x: jax.Array) -> jax.Array:
     origin = (x == 0) & (y == 0)
     angle = jnp.atan2(*jax.lax.stop_gradient((y, x)))
     return jnp.where(origin, angle, jnp.atan2(y, jnp.where(origin, 1, x)))
+
+
+def multiplied_at(
+    x: jax.Array, where: tuple[jax.Array, ...], values: jax.Array | float
+) -> jax.Array:
+    """x.at[where].mul(values) with a gradient, which JAX has for distinct places alone."""
+
+    @jax.custom_jvp
+    def product(
+        x: jax.Array, where: tuple[jax.Array, ...], values: jax.Array
+    ) -> jax.Array:
+        return x.at[where].mul(values)
+
+    def derivative(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        (x, where, v), (dx, _, dv) = primals, tangents
+        found = x.at[where].mul(v)
+        # What a factor is multiplied with; a single zero leaves out itself.
+        zeros = jnp.zeros_like(x).at[where].add((v == 0).astype(x.dtype))
+        lone = (v == 0) & (zeros[where] == 1)
+        others = x.at[where].mul(jnp.where(lone, 1, v))[where]
+        rest = jnp.where(lone, others, found[where] / jnp.where(v == 0, 1, v))
+        of_x = jnp.ones_like(x).at[where].mul(v)
+        return found, (dx * of_x).at[where].add(dv * rest)
+
+    product.defjvp(derivative)
+    shape = jnp.broadcast_shapes(*(index.shape for index in where))
+    return product(x, where, jnp.broadcast_to(jnp.asarray(values, x.dtype), shape))
 
 
 def power(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -59,6 +59,13 @@ def absolute(e: Exprs, x: ast.expr, *, slope: float) -> ast.expr:
     return e.call("jnp.abs", x)
 
 
+@emits("difference")
+def difference(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
+    if all(map(has_gradient, e.node.inputs)):
+        return e.rt("difference", x, y)
+    return e.binary("-", x, y)
+
+
 @emits("sigmoid", "softplus", "silu", "relu", "log_sigmoid", "mish")
 @emits("hard_swish", "hard_sigmoid")
 def activation(e: Exprs, x: ast.expr) -> ast.expr:
@@ -451,6 +458,8 @@ def scatter(
         items = tidy(tuple(Slice(0, n) for n in sizes), source.type.shape)
         values = e.index(values, items) if items else values
     where = e.rt("along_axis", index, one_axis(axis, e.out.rank))
+    if mode == "mul" and any(map(has_gradient, e.node.values())):
+        return e.rt("multiplied_at", x, where, values)
     return e.method(e.index(attribute(x, "at"), [where]), mode, values)
 
 

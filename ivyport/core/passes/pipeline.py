@@ -10,6 +10,7 @@ from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph, Value
 from ivyport.core.ops_custom import within_functions
 from ivyport.core.passes.dce import eliminate
+from ivyport.core.passes.differences import name_differences
 from ivyport.core.passes.fold import fold_params
 from ivyport.core.passes.layout import assign_layouts
 from ivyport.core.passes.localize import localize
@@ -42,6 +43,7 @@ class Policy:
         even: whether its convolutions pad both ends of an axis alike.
         pools: whether it has average pools to any size.
         softmax: whether attention with a float mask is a softmax, whatever its numbers are.
+        fuses: whether its compiler leaves out the rounding of products.
     """
 
     images: str
@@ -53,6 +55,7 @@ class Policy:
     statements: bool = False
     unsigned: bool = True
     softmax: bool = True
+    fuses: bool = True
 
 
 POLICIES = {
@@ -67,6 +70,7 @@ POLICIES = {
         statements=True,
         unsigned=False,
         softmax=False,
+        fuses=False,
     ),
 }
 
@@ -109,6 +113,8 @@ def for_target(graph: Graph, target: str) -> list[str]:
         widen_unsigned(graph)
     localize(graph)
     share_layers(graph)
+    if policy.fuses:
+        name_differences(graph)
     verify(graph)
     notes = _control_notes(graph) if policy.statements else undrop_loops(graph)
     return notes + (narrow(graph) if policy.narrow else [])

@@ -28,6 +28,8 @@ _DATA_DEPENDENT = (
     DataDependentOutputException,
     DynamicOutputShapeException,
 )
+# Operations whose results are numbers of Python: the code that uses them branches.
+_ASKED = ("equal", "allclose", "is_nonzero", "item", "_local_scalar_dense")
 # Generated code, and the import system, have no source that a user could look at.
 _SKIPPED = (_TORCH, _NUMPY, _HERE, "<frozen", "<string>", "<eval_with_key>")
 
@@ -83,6 +85,13 @@ def trace_error(
     if is_data_dependent(error):
         found = _EXPRESSION.search(str(error))
         expression = found.group(1) if found else str(error).splitlines()[0]
+        name = expression.split(".")[1] if expression.startswith("aten.") else ""
+        if name and name not in _ASKED:
+            return TraceError(
+                f"{where}: {name} looks at the values of tensors inside of torch, to choose "
+                f"its result or the size of it ({mode} mode).{line}\n  Use an operation whose "
+                "result has a known size (torch.where, a mask, a loss or factor written out)."
+            )
         return TraceError(
             f"control flow of {where} depends on the values of tensors ({mode} mode)."
             f"{line}\n  expression: {expression} (u0, u1: values read from tensors)\n"
@@ -127,6 +136,12 @@ _ADVICE = (
         "meta conversion to view functorch",
         "A transform of torch.func cannot be traced there. Port the function that it is applied "
         "to, and transform the port (jax.vmap, jax.grad, torch.func).",
+    ),
+    (
+        "ending unbacked symbols",
+        "A size is made there of the values of tensors, inside of an operation of torch "
+        "(combinations, nonzero, a mask as an index): compute the indices outside of forward "
+        "(itertools, a buffer), or keep the shape with torch.where.",
     ),
     (
         "failed to unpack the object",

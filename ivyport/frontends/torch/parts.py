@@ -32,14 +32,43 @@ DEFINED = {
     aten.binary_cross_entropy.default,
     aten.binary_cross_entropy_with_logits.default,
     aten.dist.default,
+    aten.special_entr.default,
+    aten.tril_indices.default,
+    aten.triu_indices.default,
     aten.ldexp.Tensor,
     aten.log_sigmoid_forward.default,
     aten.mse_loss.default,
-    aten.multi_margin_loss.default,
     aten.nll_loss_forward.default,
     aten.nll_loss2d_forward.default,
     aten.smooth_l1_loss.default,
     aten.soft_margin_loss.default,
+}
+
+
+def _multi_margin_loss(
+    x: torch.Tensor,
+    target: torch.Tensor,
+    p: float = 1,
+    margin: float = 1,
+    weight: torch.Tensor | None = None,
+    reduction: int = 1,
+) -> torch.Tensor:
+    """As torch's kernel has it: a margin that is met exactly has no gradient."""
+    one, classes = torch.atleast_2d(x), torch.atleast_1d(target)
+    own = one.gather(1, classes[:, None])
+    short = torch.relu(margin - own + one)
+    short = short if p == 1 else short * short
+    if weight is not None:
+        short = short * weight[classes][:, None]
+    others = torch.arange(one.shape[1], device=x.device) != classes[:, None]
+    loss = torch.where(others, short, 0).mean(1)
+    if reduction:
+        return loss.mean() if reduction == 1 else loss.sum()
+    return loss if target.ndim else loss[0]
+
+
+OWN: dict[Any, Callable[..., Any]] = {
+    aten.multi_margin_loss.default: _multi_margin_loss
 }
 # Composite operations that draw, look at data, or are the concern of other rules.
 _LEFT_OUT = ("embedding_bag", "ctc_loss", "stft", "istft", "data", "is_nonzero")
@@ -66,6 +95,8 @@ def definition(target: Any) -> Callable[..., Any] | None:
     name = target._schema.name.removeprefix("aten::")
     if target.namespace != "aten" or name in _LEFT_OUT:
         return None
+    if target in OWN:
+        return OWN[target]
     if target in DEFINED:
         found: Callable[..., Any] = decomposition_table[target]
         return found

@@ -14,6 +14,7 @@ import torch
 
 from ivyport.frontends.torch import (
     rules_array,
+    rules_assembled,
     rules_clamp,
     rules_create,
     rules_geometry,
@@ -64,6 +65,7 @@ __all__ = [
     "bind",
     "functional",
     "rules_array",
+    "rules_assembled",
     "rules_clamp",
     "rules_create",
     "rules_geometry",

@@ -66,6 +66,7 @@ INPLACE |= {
     aten.__ixor__.Tensor: aten.__xor__.Tensor,
     aten.__ixor__.Scalar: aten.__xor__.Scalar,
     aten.floor_divide_.Tensor: aten.floor_divide.default,
+    aten.fill_diagonal_.default: aten.fill_diagonal_.default,
     aten.pow_.Tensor: aten.pow.Tensor_Tensor,
     aten.pow_.Scalar: aten.pow.Tensor_Scalar,
     aten.transpose_.default: aten.transpose.int,

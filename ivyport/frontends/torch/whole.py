@@ -51,12 +51,19 @@ def _distances(
     return x1.new_empty((*lead, x1.shape[-2], x2.shape[-2])) + flows
 
 
+def _covariances(x: torch.Tensor, **_: Any) -> torch.Tensor:
+    """torch's own definition warns by the number of observations, read from a tensor."""
+    rows = x.shape[:1] if x.ndim == 2 else ()
+    return x.new_empty((*rows, *rows)) + x.sum()
+
+
 @contextlib.contextmanager
 def operations_whole() -> Iterator[None]:
     """Replace torch's step-by-step definitions for as long as the context is open."""
     recurrent = (aten.lstm, aten.gru, aten.rnn_tanh, aten.rnn_relu)
     shapes: dict[Any, Callable[..., Any]] = {p.input: _shapes for p in recurrent}
     shapes[aten.cdist.default] = _distances
+    shapes[aten.cov.default] = shapes[aten.corrcoef.default] = _covariances
     before = [(t, key, t.py_kernels.get(key)) for t in shapes for key in _KEYS]
     try:
         for target, key, kernel in before:

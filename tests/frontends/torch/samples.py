@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.frontends.torch import (
     samples_array,
+    samples_assembled,
     samples_create,
     samples_linalg,
     samples_nn,
@@ -19,6 +20,7 @@ from tests.frontends.torch.sample import Sample
 
 SAMPLES: list[Sample] = [
     *samples_array.ROWS,
+    *samples_assembled.ROWS,
     *samples_shape.ROWS,
     *samples_create.ROWS,
     *samples_nn.ROWS,
