@@ -16,7 +16,7 @@ from flax import linen, nnx
 from torch import nn
 
 import ivyport
-from ivyport.core.errors import ParityError
+from ivyport.core.errors import ParityError, TraceError
 from ivyport.core.report import Report
 from ivyport.verification.torch_ties import Ties
 
@@ -197,9 +197,12 @@ class Outside(nn.Module):
 
 @pytest.mark.parametrize("kind", ["random", "numpy", "branch", "time"])
 def test_numbers_from_outside_are_refused(kind: str) -> None:
-    state = random.getstate()
+    state, source = random.getstate(), Outside(kind).eval()
     with pytest.raises(ParityError, match=r"Python's random, numpy's or a clock"):
-        ivyport.transpile(Outside(kind).eval(), "torch", (X,))
+        ivyport.transpile(source, "torch", (X,), train=False)
+    if kind != "time":
+        with pytest.raises(TraceError, match="train=False"):
+            ivyport.transpile(source, "torch", (X,))
     assert random.getstate() == state
 
 
@@ -213,7 +216,7 @@ def test_draws_from_outside_that_change_nothing() -> None:
             random.random()
             return self.lin(x)
 
-    ivyport.transpile(Timed().eval(), "torch", (X,))
+    ivyport.transpile(Timed().eval(), "torch", (X,), train=False)
 
 
 @pytest.mark.parametrize("to", ["torch", "jax"])

@@ -30,15 +30,10 @@ _LOOPS = ("cond", "scan", "while")
 
 
 class FixedDraws:
-    """Evaluates what is computed with known keys, while a jaxpr is lowered.
+    """Evaluates what is computed with known keys, while a jaxpr is lowered."""
 
-    Without `keeps` no key is known: train mode draws anew in each call, whatever key the source
-    makes.
-    """
-
-    def __init__(self, lowering: Lowering, *, keeps: bool) -> None:
+    def __init__(self, lowering: Lowering) -> None:
         self._lowering = lowering
-        self._keeps = keeps
 
     def evaluated(self, eqn: JaxprEqn, operands: Sequence[Found]) -> list[Found] | None:
         """The results of an equation that only known keys and numbers go into, else None.
@@ -48,7 +43,7 @@ class FixedDraws:
         """
         name = eqn.primitive.name
         known = any(isinstance(x, Key) and x.value is not None for x in operands)
-        if not self._keeps or not (known or name == "random_seed") or name in _LOOPS:
+        if not (known or name == "random_seed") or name in _LOOPS:
             return None
         call = calls.body(eqn) is not None
         if call and not calls.known(eqn):
@@ -75,7 +70,7 @@ class FixedDraws:
         line = line_of(self._lowering.builder.src)
         note = (
             f"The source draws from a key of its own{f' at {line}' if line else ''}, the same "
-            "numbers in each call: in eval mode the port holds them."
+            "numbers in each call: the port holds them."
         )
         if note not in self._lowering.notes:
             self._lowering.notes.append(note)

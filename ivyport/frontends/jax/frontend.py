@@ -267,7 +267,6 @@ class Assembly:
             constant=self._constant,
             params={p.value: p for p in params},
             sizes=dims_.sizes(source.inputs, self.plan),
-            draws=self.trains,
         )
         found = zip(
             lowering.run(captured.count), captured.closed.out_avals, strict=True

@@ -83,7 +83,6 @@ class Lowering:
         dims: names of JAX's symbolic sizes in the graph, where they differ.
         params: parameters by their values; a stacked one may be taken apart by `run`.
         sizes: the example's size of each symbol.
-        draws: keys that the source makes the same in each call draw anew all the same.
 
     Attributes:
         checks: what was taken for granted of sizes, where a rule and JAX spell them differently.
@@ -105,7 +104,6 @@ class Lowering:
         dims: Mapping[str, str] | None = None,
         params: Mapping[Value, Param] | None = None,
         sizes: Mapping[str, int] | None = None,
-        draws: bool = False,
     ) -> None:
         self.closed = closed
         self.sizes = dict(sizes or {})
@@ -121,7 +119,7 @@ class Lowering:
         self.unrolled = Unrolled(self)
         self.gaps: list[Gap] = []
         self.plain = False  # in a graph that nothing differentiates
-        self.draws = FixedDraws(self, keeps=not draws)
+        self.draws = FixedDraws(self)
         self.stack: tuple[Scope, ...] = ()
         self._outer: tuple[Scope, ...] = ()  # of the enclosing equation
         self._src: Source | None = None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 from ivyport.core.build import Builder
 from ivyport.core.dims import DimLike
+from ivyport.core.dtype import is_float
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import NewAxis, Slice, Value
 from ivyport.core.ops import normalize
@@ -323,8 +326,8 @@ def scatter_reduce(
     """x with elements along an axis reduced with those that the index sends there."""
     base, mode = input, REDUCTIONS[reduce]
     if not include_self:
-        # What is written to starts from its own first values: 0, 1 or any one of them.
-        start: Arg = {"add": 0, "mul": 1}.get(mode, src)
+        # What is written to starts from a number that leaves all others as they are.
+        start = _neutral(mode, input.type.dtype)
         base = scattered(b, input, dim, index, start, "set")
     result = scattered(b, base, dim, index, src, mode)
     if reduce != "mean":
@@ -336,6 +339,16 @@ def scatter_reduce(
     counts = b.clip(scattered(b, ones, dim, index, 1, "add"), min=number_as(1, dtype))
     floating = dtype.startswith(("float", "bfloat"))
     return (b.divide if floating else b.floor_divide)(result, counts)
+
+
+def _neutral(mode: str, dtype: str) -> Number:
+    """The number that changes no other one by a sum, a product, a maximum or a minimum."""
+    if mode in ("add", "mul"):
+        return int(mode == "mul")
+    if is_float(dtype):
+        return -math.inf if mode == "max" else math.inf
+    limits = np.iinfo(dtype)
+    return int(limits.min if mode == "max" else limits.max)
 
 
 def _along(dim: int, rank: int, index: Value) -> tuple[Value | None, ...]:

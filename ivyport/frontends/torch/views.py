@@ -125,8 +125,8 @@ class Views:
         """A view as it is taken of its base; it was written to before where it is not."""
         base = self.env[self.base[node]]
         view: Value = self.env[node]
-        made = view.producer is not None and view.producer.inputs[0] is base
-        if view is not base and not made and node.target in VIEWS:
+        made = view is base or _is_taken(view, base)
+        if not made and node.target in VIEWS:
             self.lower(node)
             view = self.env[node]
         return view
@@ -135,7 +135,7 @@ class Views:
         if view is base:
             return new
         producer = view.producer
-        if producer is None or producer.inputs[0] is not base:
+        if producer is None or not _is_taken(view, base):
             raise GraphError(
                 f"a write to a view that cannot be followed to its base: {_WAY_OUT}"
             )
@@ -157,6 +157,12 @@ class Views:
                 "its gradient: write h = h + (new - h).detach() instead"
             )
         raise GraphError(f"a write through {producer.op}: {_WAY_OUT}")
+
+
+def _is_taken(view: Value, base: Value) -> bool:
+    """Whether a value is made of `base`, as an index or a reshape of it."""
+    made = view.producer
+    return made is not None and bool(made.inputs) and made.inputs[0] is base
 
 
 def _piece(split: Node, view: Value) -> tuple[Slice, ...]:

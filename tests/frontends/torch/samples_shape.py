@@ -466,6 +466,16 @@ SCATTERS: list[Sample] = [
         ints(5, 6),
         ints(9, 6),
     ),
+    *(
+        row(
+            f"scatter_reduce-int-{reduce}-alone",
+            lambda x, i, s, r=reduce: x.scatter_reduce(0, i, s, r, include_self=False),
+            ints(9, 5),
+            ints(5, 6),
+            ints(9, 6),
+        )
+        for reduce in ("amax", "amin")
+    ),
     row(
         "scatter_reduce_",
         lambda x, i, s: A.scatter_reduce_.two(x.clone(), 1, i, s, "sum"),
