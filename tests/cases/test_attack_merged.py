@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from flax import nnx
 from torch import nn
 
 import ivyport
@@ -95,3 +98,81 @@ def test_float64_that_only_a_compiler_saves_is_refused(cls: type[nn.Module]) -> 
         ivyport.transpile(cls(), "jax", (torch.rand(3, 4),))
     port = ivyport.transpile(cls(), "torch", (torch.rand(3, 4),))
     torch.testing.assert_close(port(torch.ones(3, 4)), cls()(torch.ones(3, 4)))
+
+
+class Fourier(nnx.Module):
+    """Random Fourier features: projections drawn from a key that is written in the code."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.linear = nnx.Linear(6, 4, rngs=rngs)
+        self.dropout = nnx.Dropout(0.0, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        drawn = jax.random.normal(jax.random.key(3), (4, 6))
+        return self.dropout(self.linear(jnp.cos(x @ drawn)))
+
+
+@pytest.mark.parametrize("to", ["torch", "jax"])
+def test_a_key_of_the_source_draws_the_same_in_train_mode(to: str) -> None:
+    source, x = (
+        Fourier(nnx.Rngs(0)),
+        np.random.default_rng(0).random((3, 4), np.float32),
+    )
+    port = ivyport.transpile(source, to, (x,))
+    port.train()
+    for _ in range(2):
+        found = port(x)
+        found = np.asarray(found.detach() if to == "torch" else found)
+        np.testing.assert_allclose(found, np.asarray(source(x)), rtol=1e-5, atol=1e-6)
+
+
+class Distance(nn.Module):
+    """Distances of rows to the first one, which is held fixed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([0.3, -1.7, 0.9, 1.1]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x * self.scale
+        return torch.cdist(x, x[:1].detach())
+
+
+def test_a_row_has_no_gradient_by_its_distance_to_itself_under_jit() -> None:
+    x = torch.randn(3, 4, generator=torch.manual_seed(0))
+    port = ivyport.transpile(Distance(), "jax", (x,))
+    graph, state = nnx.split(port)
+    slope = jax.jit(jax.grad(lambda x: nnx.merge(graph, state)(x).sum()))
+    assert not np.asarray(slope(jnp.asarray(x.numpy())))[0].any()
+
+
+class Reached(nn.Module):
+    """The largest of what is sent to a place, without what was there."""
+
+    def __init__(self, reduce: str) -> None:
+        super().__init__()
+        self.linear, self.reduce = nn.Linear(4, 4), reduce
+
+    def forward(self, x: torch.Tensor, to: torch.Tensor) -> torch.Tensor:
+        places = to[:, None].expand(-1, 4)
+        start = torch.ones(5, 4)
+        y = self.linear(x)
+        return start.scatter_reduce(0, places, y, self.reduce, include_self=False)
+
+
+@pytest.mark.parametrize("reduce", ["amax", "amin"])
+def test_only_the_largest_of_what_is_sent_has_a_gradient(reduce: str) -> None:
+    source, to = Reached(reduce), torch.tensor([1, 1, 2, 1])
+    x = torch.randn(4, 4, generator=torch.manual_seed(0), requires_grad=True)
+    given = torch.randn(5, 4, generator=torch.manual_seed(1))
+    (expected,) = torch.autograd.grad((source(x, to) * given).sum(), x)
+    port = ivyport.transpile(source, "torch", (x.detach(), to))
+    (found,) = torch.autograd.grad((port(x, to) * given).sum(), x)
+    torch.testing.assert_close(found, expected)
+    ours = ivyport.transpile(source, "jax", (x.detach(), to))
+    weights, places = jnp.asarray(given.numpy()), jnp.asarray(to.numpy())
+    slope = jax.grad(lambda x: (ours(x, places) * weights).sum())
+    found = slope(jnp.asarray(x.detach().numpy()))
+    np.testing.assert_allclose(
+        np.asarray(found), expected.numpy(), rtol=1e-5, atol=1e-6
+    )
