@@ -13,6 +13,9 @@ from pathlib import Path
 #: frameworks and compilers, and copies of the weights (both models, gradients and stepped weights
 #: of both, what the allocator keeps).
 FIXED, COPIES = 1_800_000_000, 5
+#: How much a process grows before what it freed is given back.
+SLACK = 2**28
+_held = 0  # what the process had when that was done last
 
 
 def needed(weights: int) -> int:
@@ -21,12 +24,25 @@ def needed(weights: int) -> int:
 
 
 def give_back() -> None:
-    """Give what was freed back to the system, where its allocator keeps it (glibc)."""
+    """Give what was freed back to the system, where its allocator keeps it (glibc).
+
+    It is done where the process has grown by more than `SLACK` since it was done last: a
+    collection takes about a second in a process that holds several frameworks.
+    """
+    global _held
+    if sys.platform != "linux" or resident() < _held + SLACK:
+        return
     gc.collect()
-    if sys.platform == "linux":
-        # AttributeError: another C library, which has no such call.
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+    # AttributeError: another C library, which has no such call.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    _held = resident()
+
+
+def resident() -> int:
+    """The bytes of this process that are in memory (Linux, proc_pid_statm(5))."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def available() -> int:
