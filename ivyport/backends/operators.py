@@ -91,7 +91,8 @@ def reshape(e: Exprs, x: ast.expr, *, shape: tuple[DimLike, ...]) -> ast.expr:
     computed = [
         i for i, d in enumerate(shape) if isinstance(d, Dim) and not as_symbol(d)
     ]
-    if len(computed) == 1 and -1 not in shape:
+    # Beside a 0 any size would do for -1.
+    if len(computed) == 1 and -1 not in shape and 0 not in shape:
         shape = tuple(-1 if i == computed[0] else d for i, d in enumerate(shape))
     return e.method(x, "reshape", *(shape or ((),)))
 

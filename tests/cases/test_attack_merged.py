@@ -176,3 +176,15 @@ def test_only_the_largest_of_what_is_sent_has_a_gradient(reduce: str) -> None:
     np.testing.assert_allclose(
         np.asarray(found), expected.numpy(), rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("to", ["torch", "jax"])
+def test_a_free_axis_is_padded_by_its_edge(to: str) -> None:
+    def padded(x: jax.Array) -> jax.Array:
+        return jnp.pad(jnp.tanh(x), ((0, 0), (2, 1), (0, 0)), mode="edge")
+
+    x = np.random.default_rng(0).random((2, 7, 4), np.float32)
+    port = ivyport.transpile(padded, to, (x[:, :6],), dims={"x": {0: "b", 1: "t"}})
+    for size in (1, 5, 7):
+        found = np.asarray(port(x[:1, :size]))
+        np.testing.assert_allclose(found, padded(x[:1, :size]), rtol=1e-6)
