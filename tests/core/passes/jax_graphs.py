@@ -158,6 +158,11 @@ def plain(function: Callable[..., Any], *args: jax.ShapeDtypeStruct) -> Case:
     return case(lambda params, state, *xs: function(*xs), *args)
 
 
+def key_of(x: jax.Array) -> jax.Array:
+    """A key that is another one in each call: numbers of a key that is the same are constants."""
+    return jax.random.fold_in(jax.random.key(0), x.ravel()[0].astype(np.uint32))
+
+
 def random_like(tree: Tree, seed: int = 5) -> Tree:
     """The tree with random numbers instead of its initial ones (zeros, ones)."""
     rng = np.random.default_rng(seed)
@@ -179,7 +184,7 @@ def haiku(function: Callable[..., Any], *args: jax.ShapeDtypeStruct) -> Case:
     examples = [draw(a, 2, i) for i, a in enumerate(args)]
     params = random_like(transformed.init(jax.random.PRNGKey(0), *examples))
     return case(
-        lambda p, s, *xs: transformed.apply(p, jax.random.key(0), *xs),
+        lambda p, s, *xs: transformed.apply(p, key_of(xs[0]), *xs),
         *args,
         params=params,
     )
@@ -190,12 +195,12 @@ def linen(module: Any, *args: jax.ShapeDtypeStruct, **kwargs: Any) -> Case:
     examples = [draw(a, 2, i) for i, a in enumerate(args)]
     keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     params = random_like(module.init(keys, *examples))["params"]
-    rngs = {"dropout": jax.random.key(1)}
-    return case(
-        lambda p, s, *xs: module.apply({"params": p}, *xs, rngs=rngs, **kwargs),
-        *args,
-        params=params,
-    )
+
+    def function(p: Tree, s: Tree, *xs: jax.Array) -> Any:
+        rngs = {"dropout": key_of(xs[0])}
+        return module.apply({"params": p}, *xs, rngs=rngs, **kwargs)
+
+    return case(function, *args, params=params)
 
 
 def live(module: Any, *args: jax.ShapeDtypeStruct, **kwargs: Any) -> Case:

@@ -13,7 +13,16 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from tests.core.passes.jax_graphs import B, Case, haiku, linen, live, plain, spec
+from tests.core.passes.jax_graphs import (
+    B,
+    Case,
+    haiku,
+    key_of,
+    linen,
+    live,
+    plain,
+    spec,
+)
 
 ROWS = spec(B, 5, 8)
 QUERY, KEY = spec(B, 5, 2, 4), spec(B, 7, 2, 4)
@@ -214,7 +223,7 @@ def test_other_values_than_zero_where_blind_stay(kind: str) -> None:
 def test_dropout_of_the_weights_joins(library: str) -> None:
     def perceiver(q: jax.Array, k: jax.Array) -> jax.Array:
         logits = jnp.einsum("bthd,bThd->bhtT", q, k)
-        weights = hk.dropout(jax.random.key(0), 0.1, jax.nn.softmax(logits))
+        weights = hk.dropout(key_of(q), 0.1, jax.nn.softmax(logits))
         return jnp.einsum("bhtT,bThd->bthd", weights, k)
 
     if library == "haiku":

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from tests.core.passes.jax_graphs import B, case, plain, spec
+from tests.core.passes.jax_graphs import B, case, key_of, plain, spec
 
 ROWS = spec(B, 5, 8)
 IMAGE = spec(B, 6, 7, 3)
@@ -170,20 +170,20 @@ def test_one_hot() -> None:
 
 def linen_dropout(x: jax.Array, **kwargs: Any) -> jax.Array:
     layer = nn.Dropout(0.1, deterministic=False, **kwargs)
-    return layer.apply({}, x, rngs={"dropout": jax.random.key(0)})
+    return layer.apply({}, x, rngs={"dropout": key_of(x)})
 
 
-def mask(shape: Any, p: float = 0.9) -> jax.Array:
-    return jax.random.bernoulli(jax.random.key(0), p, shape)
+def mask(x: jax.Array, shape: Any = None) -> jax.Array:
+    return jax.random.bernoulli(key_of(x), 0.9, shape or x.shape)
 
 
 DROPOUTS: dict[str, tuple[Callable[[jax.Array], jax.Array], tuple[int, ...]]] = {
-    "haiku": (lambda x: hk.dropout(jax.random.key(0), 0.1, x), ()),
+    "haiku": (lambda x: hk.dropout(key_of(x), 0.1, x), ()),
     "linen": (linen_dropout, ()),
     "linen, shared": (lambda x: linen_dropout(x, broadcast_dims=(1, 2)), (1, 2)),
-    "by choice": (lambda x: jnp.where(mask(x.shape), x, 0.0) / 0.9, ()),
+    "by choice": (lambda x: jnp.where(mask(x), x, 0.0) / 0.9, ()),
     "by factor": (
-        lambda x: x * (mask((x.shape[0], 1, 1)).astype(x.dtype) / 0.9), (1, 2)
+        lambda x: x * (mask(x, (x.shape[0], 1, 1)).astype(x.dtype) / 0.9), (1, 2)
     ),
 }  # fmt: skip
 
@@ -201,10 +201,10 @@ def test_dropout(name: str, trains: bool) -> None:
 @pytest.mark.parametrize(
     "function",
     [
-        lambda x: jnp.where(mask(x.shape), x / 0.8, 0.0),
-        lambda x: jnp.where(mask(x.shape), x / 0.9, 1.0),
-        lambda x: jnp.where(mask(x.shape), 0.0, x / 0.9),
-        lambda x: jnp.where(mask(x.shape), x, 0.0),
+        lambda x: jnp.where(mask(x), x / 0.8, 0.0),
+        lambda x: jnp.where(mask(x), x / 0.9, 1.0),
+        lambda x: jnp.where(mask(x), 0.0, x / 0.9),
+        lambda x: jnp.where(mask(x), x, 0.0),
     ],
     ids=["another rate", "another value", "inverted", "not scaled"],
 )
