@@ -221,12 +221,19 @@ class Fixed:
         )  # fmt: skip
 
     def _elsewhere(self, field: str, value: Number) -> bool:
-        """Whether a size of the model has that value, and does not change with the field."""
-        moved = self.graph.moved[field]
-        return value not in SMALL and any(
-            size == value and f"{param.path}[{axis}]" not in moved
-            for param in self.graph.params.values()
-            for axis, size in enumerate(param.type.shape)
+        """Whether a size of the model has that value, and does not change with the field.
+
+        Of a field with which the model could not be built that is not known.
+        """
+        moved = self.graph.moved.get(field)
+        return (
+            moved is not None
+            and value not in SMALL
+            and any(
+                size == value and f"{param.path}[{axis}]" not in moved
+                for param in self.graph.params.values()
+                for axis, size in enumerate(param.type.shape)
+            )
         )
 
     def _held(self, definition: ClassDef, value: Number) -> bool:
