@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ivyport.cli_render import INTERRUPTED, OK, Screen
+from ivyport.cli_render import INTERRUPTED, OK, Screen, middle
 from ivyport.core.errors import InputError
 from ivyport.targets import require
 
@@ -359,6 +359,20 @@ def _fits(table: Table, screen: Screen) -> bool:
     return not narrow or wide.measure(table).maximum <= screen.out.width
 
 
+def _compared(
+    columns: Sequence[str], rows: Sequence[list[str]], screen: Screen
+) -> Table:
+    """The table of changes; where it is wider than the terminal, cases lose their middle."""
+    longest = max((len(row[0]) for row in rows), default=0)
+    for room in range(longest, min(longest, 16) - 1, -1):
+        table = _table(columns, left=2)
+        for case, *cells in rows:
+            table.add_row(*map(escape, (middle("", case, room), *cells)))
+        if _fits(table, screen):
+            break
+    return table
+
+
 def _print(table: Table, screen: Screen) -> None:
     """Print a table as wide as it is: numbers are of no use when they are cut."""
     wide = Console(file=screen.out.file, width=500)
@@ -380,10 +394,8 @@ def _compare(files: Sequence[str], screen: Screen) -> NoReturn:
         found = [change.to_json() for change in changes]
         screen.json({"changes": found, "environment": different})
         raise typer.Exit(OK)
-    table = _table(HEADER, left=2)
-    for change in changes:
-        table.add_row(*map(escape, change.cells()))
-    _print(table, screen)
+    rows = [change.cells() for change in changes]
+    _print(_compared(HEADER, rows, screen), screen)
     for line in different:
         screen.line(f"not the same: {line}")
     raise typer.Exit(OK)
