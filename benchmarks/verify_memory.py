@@ -8,11 +8,9 @@ The source is a stack of linear layers of that many megabytes in all.
 from __future__ import annotations
 
 import importlib
-import resource
 import sys
 import threading
 import time
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -24,25 +22,22 @@ from ivyport.verification.modes import dropout_rows
 WIDTH = 2048
 
 
-def held() -> int:
-    """The bytes that the process has now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
 class Peaks:
     """The most memory since each stage began, looked at in a thread."""
 
     def __init__(self) -> None:
-        self.stages: list[list] = [["start", held()]]
+        self.stages: list[list] = [["start", memory.resident()]]
         threading.Thread(target=self._watch, daemon=True).start()
 
     def __call__(self, stage: str, *numbers: int) -> None:
-        self.stages.append([f"{stage} {' '.join(map(str, numbers))}", held()])
+        self.stages.append(
+            [f"{stage} {' '.join(map(str, numbers))}", memory.resident()]
+        )
 
     def _watch(self) -> None:
         while True:
             time.sleep(0.003)
-            self.stages[-1][1] = max(self.stages[-1][1], held())
+            self.stages[-1][1] = max(self.stages[-1][1], memory.resident())
 
 
 def watched(peaks: Peaks, name: str, call):
@@ -78,7 +73,7 @@ def main() -> None:
             setattr(cls, name, watched(peaks, f"port {name}", getattr(cls, name)))
     run.dropout_rows = watched(peaks, "dropout", dropout_rows)
     peaks("verify")
-    before = held()
+    before = memory.resident()
     report = ivyport.verify(model, port, progress=peaks)
     print("passed" if report.passed else "does not hold")
     for stage, most in peaks.stages:

@@ -306,7 +306,7 @@ def _show(results: Results, stem: Path, screen: Screen) -> None:
     left_out: list[str] = []
     table = _results_table(results, baselines, columns)
     for name in SPARE:
-        if _fits(table, screen):
+        if not _overhang(table, screen):
             break
         columns = [column for column in columns if column != name]
         left_out.append(name)
@@ -352,11 +352,15 @@ def _table(columns: Sequence[str], *, left: int) -> Table:
     return table
 
 
-def _fits(table: Table, screen: Screen) -> bool:
-    """Whether a table is no wider than the terminal; a pipe takes any width."""
-    wide = Console(file=screen.out.file, width=500)
-    narrow = screen.out.is_terminal and not screen.verbose
-    return not narrow or wide.measure(table).maximum <= screen.out.width
+def _overhang(table: Table, screen: Screen) -> int:
+    """By how many columns a table is wider than the terminal; a pipe takes any width."""
+    if not screen.out.is_terminal or screen.verbose:
+        return 0
+    return max(_width(table, screen) - screen.out.width, 0)
+
+
+def _width(table: Table, screen: Screen) -> int:
+    return Console(file=screen.out.file, width=500).measure(table).maximum
 
 
 def _compared(
@@ -364,19 +368,21 @@ def _compared(
 ) -> Table:
     """The table of changes; where it is wider than the terminal, cases lose their middle."""
     longest = max((len(row[0]) for row in rows), default=0)
-    for room in range(longest, min(longest, 16) - 1, -1):
-        table = _table(columns, left=2)
+
+    def table(room: int) -> Table:
+        made = _table(columns, left=2)
         for case, *cells in rows:
-            table.add_row(*map(escape, (middle("", case, room), *cells)))
-        if _fits(table, screen):
-            break
-    return table
+            made.add_row(*map(escape, (middle("", case, room), *cells)))
+        return made
+
+    whole = table(longest)
+    over = _overhang(whole, screen)
+    return table(max(longest - over, min(longest, 16))) if over else whole
 
 
 def _print(table: Table, screen: Screen) -> None:
     """Print a table as wide as it is: numbers are of no use when they are cut."""
-    wide = Console(file=screen.out.file, width=500)
-    Console(file=screen.out.file, width=wide.measure(table).maximum).print(table)
+    Console(file=screen.out.file, width=_width(table, screen)).print(table)
 
 
 def _compare(files: Sequence[str], screen: Screen) -> NoReturn:

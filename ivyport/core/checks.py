@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import linecache
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,6 +33,11 @@ class Line:
     file: str
     line: int
     code: str = ""
+
+    @classmethod
+    def at(cls, file: str, line: int) -> Line:
+        """That line, with its code where the file is at hand."""
+        return cls(file, line, linecache.getline(file, line).strip())
 
     def __str__(self) -> str:
         """The path inside of its package, or the file's name: no folder of a machine."""

@@ -184,8 +184,8 @@ class Record:
         >>> sorted(Record("R", (("a", None), ("b", 1), ("c", None))).absent)
         ['c']
         """
-        names, fields = set(), reversed(self.fields)
-        for name, value in fields:
+        names = set()
+        for name, value in reversed(self.fields):
             if value is None:
                 names.add(name)
             elif not self.skips_none:

@@ -42,12 +42,20 @@ def frame_at(file: str, line: int) -> Frame:
     return Frame(file, line, span, targets)
 
 
+@functools.lru_cache(maxsize=256)
+def syntax_tree(file: str) -> ast.Module | None:
+    """The code of a file, None where it is not at hand or is none."""
+    try:
+        return ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return None
+
+
 @functools.cache
 def _statements(file: str) -> dict[int, tuple[tuple[int, int], tuple[str, ...]]]:
     """For each line the innermost simple statement on it and the variables it assigns."""
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except SyntaxError:
+    tree = syntax_tree(file)
+    if tree is None:
         return {}
     found: dict[int, tuple[tuple[int, int], tuple[str, ...]]] = {}
     for node in ast.walk(tree):

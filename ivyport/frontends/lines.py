@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ast
 import functools
-import linecache
+
+from ivyport.core.naming import syntax_tree
 
 
 @functools.cache
 def _statements(file: str) -> list[tuple[int, int, bool]]:
     """First and last line of each simple statement, and whether it does away with its value."""
-    try:
-        tree = ast.parse("".join(linecache.getlines(file)))
-    except SyntaxError:
+    tree = syntax_tree(file)
+    if tree is None:
         return []
     return [
         (node.lineno, node.end_lineno or node.lineno, isinstance(node, _THROWN))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ast
 import functools
-import linecache
 from collections.abc import Iterator
+
+from ivyport.core.naming import syntax_tree
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 Chain = tuple[str, ...]
@@ -59,7 +60,7 @@ def _slice(
 def _functions(file: str) -> dict[tuple[str, str], list[ast.AST]]:
     """The functions and methods of a file by class and name; of any class by name alone."""
     found: dict[tuple[str, str], list[ast.AST]] = {}
-    tree = _parsed(file)
+    tree = syntax_tree(file)
     for node in ast.walk(tree) if tree is not None else ():
         cls = node.name if isinstance(node, ast.ClassDef) else ""
         for part in ast.iter_child_nodes(node):
@@ -69,18 +70,10 @@ def _functions(file: str) -> dict[tuple[str, str], list[ast.AST]]:
     return found
 
 
-@functools.lru_cache(maxsize=64)
-def _parsed(file: str) -> ast.Module | None:
-    try:
-        return ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):
-        return None
-
-
 @functools.lru_cache(maxsize=4096)
 def _statement(file: str, line: int) -> tuple[ast.AST | None, ast.AST] | None:
     """The function around a line, if there is one, and the line's statement."""
-    tree = _parsed(file)
+    tree = syntax_tree(file)
     if tree is None:
         return None
     function: ast.AST | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -40,11 +39,9 @@ class Ties(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _ties(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        given = dict(zip(("input", "k", "dim", "largest"), args, strict=False)) | kwargs
-        if name != "topk":
-            given = (
-                dict(zip(("input", "dim", "descending"), args, strict=False)) | kwargs
-            )
+        sorts = ("input", "dim", "descending")
+        names = ("input", "k", "dim", "largest") if name == "topk" else sorts
+        given = dict(zip(names, args, strict=False)) | kwargs
         x, dim = given["input"].detach(), given.get("dim", -1)
         if not x.ndim or x.shape[dim] < 2 or x.is_meta or x.is_complex():
             return False
@@ -58,5 +55,4 @@ def _line() -> str:
     frame = sys._getframe(2)
     while frame.f_back and any(p in frame.f_code.co_filename for p in OWN):
         frame = frame.f_back
-    file, line = frame.f_code.co_filename, frame.f_lineno
-    return Line(file, line, linecache.getline(file, line).strip()).short(100)
+    return Line.at(frame.f_code.co_filename, frame.f_lineno).short(100)

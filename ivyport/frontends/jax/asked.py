@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import linecache
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from ivyport.core.dims import DimLike, evaluate
 from ivyport.frontends.jax.errors import library_files
 from ivyport.frontends.jax.sizes import to_dim
 from ivyport.frontends.lines import keeps
+from ivyport.frontends.shadowing import shadowed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +118,8 @@ class Asked:
         self._replace(kind, "__bool__", __bool__)
         for name in ("__str__", "__repr__", "__format__", "__hash__"):
             self._replace(kind, name, self._noted(getattr(kind, name), libraries))
-        for names in _own_modules(libraries):
-            names["isinstance"] = self._isinstance
-            self._undo.callback(names.pop, "isinstance", None)
+        own = _own_modules(libraries)
+        self._undo.enter_context(shadowed(own, "isinstance", self._isinstance))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -170,13 +169,13 @@ def _is_own(file: str) -> bool:
 
 
 def _own_modules(libraries: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The names of each module that is the user's and has no `isinstance` of its own."""
+    """The names of each module that is the user's."""
     found = []
     for name, module in list(sys.modules.items()):
         names = getattr(module, "__dict__", {})
         file = names.get("__file__") or ("" if name == "__main__" else None)
         own = isinstance(file, str) and _is_own(file) and not file.startswith(libraries)
-        if own and "isinstance" not in names:
+        if own:
             found.append(names)
     return found
 
@@ -203,5 +202,4 @@ def _source_line(frame: FrameType | None, libraries: tuple[str, ...]) -> Line | 
 
 
 def _line(frame: FrameType) -> Line:
-    file, number = frame.f_code.co_filename, frame.f_lineno
-    return Line(file, number, linecache.getline(file, number).strip())
+    return Line.at(frame.f_code.co_filename, frame.f_lineno)

@@ -184,7 +184,7 @@ def _reconciled(
     plan: dims_.Plan,
     evaluated: Assembly,
 ) -> list[str]:
-    assembly = Assembly(source, trained, places, plan, evaluated.constants, trains=True)
+    assembly = Assembly(source, trained, places, plan, evaluated.constants)
     try:
         train = assembly.graph()
     except UnsupportedOpsError as error:
@@ -231,14 +231,11 @@ class Assembly:
         places: Places,
         plan: dims_.Plan,
         known: Mapping[str, np.ndarray] | None = None,
-        *,
-        trains: bool = False,
     ) -> None:
         self.source = source
         self.captured = captured
         self.places = places
         self.plan = plan
-        self.trains = trains
         self.constants: dict[str, np.ndarray] = {}
         self.notes: list[str] = []
         self.checks: list[Check] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 from typing import Any
 
 from jax._src import source_info_util
@@ -19,6 +18,4 @@ def source_of(traceback: Any) -> Source | None:
 
 def line_of(src: Source | None) -> Line | None:
     """A source line with its code."""
-    if src is None:
-        return None
-    return Line(src.file, src.line, linecache.getline(src.file, src.line).strip())
+    return None if src is None else Line.at(src.file, src.line)

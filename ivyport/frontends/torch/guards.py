@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import linecache
 import math
 import sys
 import sysconfig
@@ -184,7 +183,7 @@ def _source_line(frame: FrameType | None) -> tuple[Line | None, bool]:
         if code.co_filename.startswith(_TORCH):
             layout = layout or code.co_name in _LAYOUT
         elif code.co_filename != __file__ and _is_source(code.co_filename):
-            return _line(code.co_filename, frame.f_lineno), layout
+            return Line.at(code.co_filename, frame.f_lineno), layout
         frame = frame.f_back
     return None, layout
 
@@ -197,10 +196,6 @@ def source_line(frame: FrameType | None) -> Line | None:
 def _is_source(file: str) -> bool:
     installed = "site-packages" in file or not file.startswith(_STANDARD)
     return installed and not file.startswith("<")
-
-
-def _line(file: str, number: int) -> Line:
-    return Line(file, number, linecache.getline(file, number).strip())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,4 +335,4 @@ def _squeezed(program: torch.export.ExportedProgram) -> list[Guard]:
 def node_line(node: fx.Node) -> Line | None:
     """The source's line that made a node."""
     stack = frames(node.meta.get("stack_trace") or "")
-    return _line(stack[-1].file, stack[-1].line) if stack else None
+    return Line.at(stack[-1].file, stack[-1].line) if stack else None

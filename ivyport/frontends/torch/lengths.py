@@ -14,22 +14,16 @@ from typing import Any
 
 import torch
 
+from ivyport.frontends.shadowing import shadowed
+
 
 @contextlib.contextmanager
 def lengths_free(model: torch.nn.Module) -> Iterator[None]:
     """Give the files of the model's classes a `len` that keeps sizes symbolic."""
     names = {base.__module__ for m in model.modules() for base in type(m).__mro__}
     own = [n for n in names if n in sys.modules and n.partition(".")[0] not in _OTHERS]
-    spaces = [vars(sys.modules[name]) for name in own]
-    changed = [space for space in spaces if "len" not in space]
-    try:
-        for space in changed:
-            space["len"] = _length
+    with shadowed((vars(sys.modules[name]) for name in own), "len", _length):
         yield
-    finally:
-        for space in changed:
-            if space.get("len") is _length:
-                del space["len"]
 
 
 _OTHERS = ("torch", "builtins", "typing", "abc", "transformers")

@@ -367,9 +367,8 @@ def saved_files(folder, changed):
 
 def demand_saved(path, digest):
     """Demand a file as it was saved, where its SHA-256 is given."""
-    with open(path, "rb") as file:
-        if digest and hashlib.file_digest(file, "sha256").hexdigest() != digest:
-            raise ValueError(f"{path} was changed or replaced since it was saved")
+    if digest and described(path)["sha256"] != digest:
+        raise ValueError(f"{path} was changed or replaced since it was saved")
 
 
 def described(path):
