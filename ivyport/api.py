@@ -405,7 +405,7 @@ def _read(folder: Path, trust: bool, changed: bool) -> Any:
         model = made.from_pretrained(folder, changed=True)
     except (ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
-            f"the weights in {folder} do not fit {record['file']}: {error}. Port the source "
+            f"{folder} does not fit {record['file']}: {error}. Port the source "
             "again, or put back what was changed"
         ) from error
     model.eval()

@@ -22,7 +22,7 @@ from ivyport.core.report import Report
 from ivyport.core.rounding import roundings
 from ivyport.core.shown import listed
 from ivyport.core.tables import table_sizes
-from ivyport.saving import FORMAT
+from ivyport.saving import FORMAT, built_in, written_config
 from ivyport.sources import KINDS, Captured, Dims, Source
 from ivyport.targets import DESCRIBED
 from ivyport.weights.checksums import checksums
@@ -140,6 +140,8 @@ def compile_port(
         source.arrays(unused, narrow=False), trains,
     )  # fmt: skip
     made.record = _record(source, graph, made, name)
+    written = written_config(values, target)
+    made.record["built_in"] = built_in(written, emitted.fields)
     made.record["as_ported"] = checksums(weights.forward(arrays))
     return made, arrays
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,12 @@ UNPORTED = "unported.safetensors"
 _CHOOSING = ("model_type", "architectures", "auto_map", "transformers_weights")
 #: Where ``config.json`` of a port keeps them.
 _SOURCE = "ported_from"
+#: Fields that name things, and of which no number depends. Those that begin with an underscore
+#: tell where a configuration came from.
+_NAMING = (
+    *_CHOOSING, _SOURCE, "transformers_version", "id2label", "label2id", "tokenizer_class",
+    "finetuning_task", "task_specific_params",
+)  # fmt: skip
 
 __all__ = [
     "COMPARED",
@@ -31,6 +37,7 @@ __all__ = [
     "FORMAT",
     "PORT",
     "UNPORTED",
+    "built_in",
     "bytes_of",
     "demand_unchanged",
     "file_of",
@@ -129,6 +136,25 @@ def written_config(values: Mapping[str, Any], target: str) -> dict[str, Any]:
     none = f"none-for-transformers-this-is-a-port-to-{target}.safetensors"
     own = {"model_type": f"ivyport_{target}", "transformers_weights": none}
     return {**own, _SOURCE: told, **kept}
+
+
+def built_in(values: Mapping[str, Any], followed: Collection[str]) -> dict[str, Any]:
+    """Fields of a port's ``config.json`` that its code does not follow, as JSON reads them back.
+
+    `followed` are the fields of the emitted configuration class. A changed value of another one
+    would change nothing in the port, so that loading it refuses that. Names and versions are left
+    out, and so are values that are not equal to themselves (NaN).
+    """
+    text = json.dumps(dict(values))
+    again = json.loads(text)
+    return {
+        field: value
+        for field, value in json.loads(text).items()
+        if field not in followed
+        and field not in _NAMING
+        and not field.startswith("_")
+        and value == again[field]
+    }
 
 
 def source_config(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class Emitted:
         config: name of its configuration class, None if it takes none.
         rows: where each source tensor goes.
         modules: source module path to the port's attribute path, for comparing activations.
-        records: output classes by source class name.
+        classes: names of all its classes.
+        fields: the fields of its configuration class.
     """
 
     source: str
@@ -54,6 +55,7 @@ class Emitted:
     rows: list[Row]
     modules: dict[str, str]
     classes: list[str]
+    fields: tuple[str, ...] = ()
 
 
 class FileEmitter:
@@ -166,7 +168,7 @@ class FileEmitter:
         paths = self._paths()
         return Emitted(
             pyast.unparse(body), name, config, self._rows(paths), paths,
-            [c.name for c in classes],
+            [c.name for c in classes], tuple(self._shown()) if config else (),
         )  # fmt: skip
 
     # ---- what the model's call begins with, and what methods return
@@ -250,16 +252,18 @@ class FileEmitter:
         base = re.sub(r"(Model|For[A-Z]\w*|LMHeadModel|WithProjection)$", "", name)
         return f"{base or name}Config"
 
+    def _shown(self) -> Config:
+        """The fields that the file's configuration class has."""
+        shown = {*self.fields.used, *self.fixed.read}
+        return {k: v for k, v in self.fields.fields.items() if k in shown}
+
     def _config_class(self, name: str) -> ast.stmt:
         body: list[ast.stmt] = []
-        shown = {*self.fields.used, *self.fixed.read}
-        for field, value in self.fields.fields.items():
-            if field in shown:
-                target = ast.Name(field, ast.Store())
-                annotation = pyast.name(type(value).__name__)
-                body.append(
-                    ast.AnnAssign(target, annotation, self.exprs.const(value), 1)
-                )
+        shown = self._shown()
+        for field, value in shown.items():
+            target = ast.Name(field, ast.Store())
+            annotation = pyast.name(type(value).__name__)
+            body.append(ast.AnnAssign(target, annotation, self.exprs.const(value), 1))
         lines = {f: ast.Constant(v) for f, v in self.fixed.lines.items() if f in shown}
         if lines:
             self.target.classes.add("demand_traced")

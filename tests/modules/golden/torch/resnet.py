@@ -319,9 +319,20 @@ def load_weights(files, load_file):
 
 
 def saved_files(folder, changed):
-    """Path and SHA-256 of each file that `folder`'s port.json lists, by name."""
+    """Path and SHA-256 of each file that `folder`'s port.json lists, by name.
+
+    Fields of config.json that are built into the code must be those that were ported.
+    """
     folder = pathlib.Path(folder)
     record = json.loads((folder / "port.json").read_text(encoding="utf-8"))
+    built_in = record.get("built_in", {})
+    values = json.loads((folder / "config.json").read_text("utf-8")) if built_in else {}
+    for field, ported in built_in.items():
+        if values.get(field, ported) != ported:
+            given = f"{field} is {values[field]!r} in {folder / 'config.json'}"
+            raise ValueError(
+                f"{given}, but {ported!r} is built into the code: port again"
+            )
     return {
         name: (folder / name, None if changed else file["sha256"])
         for name, file in record["files"].items()
