@@ -32,7 +32,6 @@ from ivyport.porting import (
     compile_port,
     counter,
     current,
-    realize,
     tell,
     with_verdict,
     without_verdict,
@@ -50,7 +49,7 @@ from ivyport.saving import (
 )
 from ivyport.sources import Dims, demand_source, open_source
 from ivyport.structure import said_trained, with_source_weights
-from ivyport.targets import require, resolve_target
+from ivyport.targets import TARGETS, require, resolve_target
 from ivyport.weights.mapping import Row, WeightMap
 
 if TYPE_CHECKING:
@@ -157,10 +156,10 @@ def transpile(
             f"verify={verify!r} says how much is compared: give 'outputs', 'full' or False"
         )
     target = resolve_target(to)
-    require(target)
+    require(target.extra)
     opened = open_source(source, args, kwargs, params=params, state=state, rng=rng)
     port, arrays = compile_port(opened, target, dims, train, name, progress)
-    backend = realize(target)
+    backend = target.open_live()
     module = backend.compile_source(port.source, name or "model")
     # In memory there are no files beside the class's own that it could copy.
     vars(module)["save_pretrained"] = lambda model, folder, *_: save(model, folder)
@@ -354,7 +353,7 @@ def port(
         IvyportError: as `transpile` and `save` do; nothing is written then.
     """
     target = resolve_target(to)
-    require(target)
+    require(target.extra)
     folder = Path(folder)
     file = _file_name(name, folder)
     with replacing(folder, names={file}, overwrite=overwrite) as draft:
@@ -386,7 +385,8 @@ def port(
 
 def _read(folder: Path, trust: bool, changed: bool) -> Any:
     record = open_record(folder)
-    require(record["target"])
+    target = TARGETS[record["target"]]
+    require(target.extra)
     code = file_of(folder, record)
     demand_trust(folder, code, record, trust=trust)
     if not changed:
@@ -394,7 +394,7 @@ def _read(folder: Path, trust: bool, changed: bool) -> Any:
     values = parsed(folder / CONFIG, bytes_of(folder / CONFIG))
     WeightMap.from_json(record["weights"])  # before anything runs
     name = f"ivyport_saved_{abs(hash(str(folder.resolve())))}"
-    module = realize(record["target"]).load_source(folder / record["file"], name, code)
+    module = target.open_live().load_source(folder / record["file"], name, code)
     made = vars(module).get(record["class"])
     if not hasattr(made, "from_pretrained"):
         raise SourceError(f"{record['file']} has no model {record['class']}")

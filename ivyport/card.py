@@ -15,11 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ivyport.core.report import Report, ReportRow
-from ivyport.targets import DESCRIBED
+from ivyport.targets import TARGETS, Target
 
 #: Keys of a source's card that hold for its port too.
 KEPT = ("license", "license_name", "license_link", "language", "pipeline_tag")
-_LIBRARIES = {"jax": ("flax", ["jax", "flax"]), "torch": ("pytorch", ["pytorch"])}
 _KINDS = {
     "output": "outputs",
     "gradient": "gradients",
@@ -33,7 +32,7 @@ def card(record: Mapping[str, Any], report: Report | str | None) -> str:
 
     `report` is what was compared when the port was made, in numbers or in words.
     """
-    cls, target = record["class"], DESCRIBED[record["target"]]
+    cls, target = record["class"], TARGETS[record["target"]]
     needs = f"{', '.join(target.packages[:-1])} and {target.packages[-1]}"
     lines = [
         *header(record),
@@ -78,15 +77,15 @@ def card(record: Mapping[str, Any], report: Report | str | None) -> str:
 def header(record: Mapping[str, Any]) -> list[str]:
     """The YAML header; strings are written as JSON has them, which YAML reads alike."""
     source = record["source"]
-    library, tags = _LIBRARIES[record["target"]]
+    target = TARGETS[record["target"]]
     told = source.get("card")
     kept = {k: told[k] for k in KEPT if k in told} if isinstance(told, Mapping) else {}
     # A folder without a commit is no model of the hub, whatever its name is.
     if source.get("revision") and source.get("id"):
         kept["base_model"] = source["id"]
-    kept["library_name"] = library
+    kept["library_name"] = target.library
     model_type = source.get("model_type")
-    kept["tags"] = [*tags, "ivyport", *([model_type] if model_type else [])]
+    kept["tags"] = [*target.tags, "ivyport", *([model_type] if model_type else [])]
     lines = ["---"]
     for key, value in kept.items():
         if isinstance(value, list | tuple):
@@ -153,7 +152,7 @@ def _origin(record: Mapping[str, Any]) -> str:
 
 def example(record: Mapping[str, Any]) -> list[str]:
     """Lines of Python that load the port and, where sizes are known, call it."""
-    array = _jax_ones if record["target"] == "jax" else _torch_ones
+    target = TARGETS[record["target"]]
     module = record["file"].removesuffix(".py")
     sizes = {i["name"]: (i.get("example"), i["dtype"]) for i in record["inputs"]}
     known = all(size is not None for size, _ in sizes.values()) and sizes
@@ -161,11 +160,9 @@ def example(record: Mapping[str, Any]) -> list[str]:
     lines += [f'model = {record["class"]}.from_pretrained(".")']
     if not known:
         return lines
-    arrays = {name: array(*told) for name, told in sizes.items()}
+    arrays = {name: _ones(target, *told) for name, told in sizes.items()}
     given = _arguments(record.get("arguments") or [], arrays)
-    imports = [
-        "import jax.numpy as jnp" if record["target"] == "jax" else "import torch"
-    ]
+    imports = [target.example]
     if any("SimpleNamespace" in argument for argument in given):
         imports.insert(0, "from types import SimpleNamespace")
     call = [f"output = model({', '.join(given)})"]
@@ -217,19 +214,18 @@ def _structure(item: Mapping[str, Any], arrays: Mapping[str, ast.expr]) -> ast.e
     return ast.Constant(item["constant"])
 
 
-def _jax_ones(shape: Sequence[int], dtype: str) -> ast.expr:
-    """``jnp.ones((2, 12), jnp.int32)``."""
+def _ones(target: Target, shape: Sequence[int], dtype: str) -> ast.expr:
+    """``jnp.ones((2, 12), jnp.int32)``, ``torch.ones((2, 12), dtype=torch.int64)``."""
+    library, _, function = target.ones.partition(".")
     sizes: list[ast.expr] = [ast.Constant(int(n)) for n in shape]
-    kind = _attribute("jnp", "bool_" if dtype == "bool" else dtype)
-    return ast.Call(_attribute("jnp", "ones"), [ast.Tuple(sizes, ast.Load()), kind], [])
-
-
-def _torch_ones(shape: Sequence[int], dtype: str) -> ast.expr:
-    """``torch.ones((2, 12), dtype=torch.int64)``."""
-    sizes: list[ast.expr] = [ast.Constant(int(n)) for n in shape]
-    kind = ast.keyword("dtype", _attribute("torch", dtype))
-    given = ast.Tuple(sizes, ast.Load())
-    return ast.Call(_attribute("torch", "ones"), [given], [kind])
+    given: list[ast.expr] = [ast.Tuple(sizes, ast.Load())]
+    kind = _attribute(library, "bool_" if dtype == "bool" else dtype)
+    if target.dtype_keyword:
+        kind = _attribute(library, dtype)
+        return ast.Call(
+            _attribute(library, function), given, [ast.keyword("dtype", kind)]
+        )
+    return ast.Call(_attribute(library, function), [*given, kind], [])
 
 
 def _attribute(root: str, name: str) -> ast.expr:
@@ -241,7 +237,7 @@ def _ids(record: Mapping[str, Any]) -> list[str]:
     limits = [
         (i.get("at", i["name"]), i["below"]) for i in record["inputs"] if "below" in i
     ]
-    if record["target"] == "torch" or not limits:
+    if TARGETS[record["target"]].checks_ids or not limits:
         return []
     ranges = ", ".join(f"{code(name)} from 0 to {below - 1}" for name, below in limits)
     return [

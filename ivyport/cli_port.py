@@ -107,7 +107,7 @@ def port(origin: Origin, asked: Asked, screen: Screen) -> None:
         found = {
             "folder": str(result.folder),
             "source_file": str(result.source_file),
-            "target": resolve_target(asked.to),
+            "target": resolve_target(asked.to).name,
             "written": result.written,
             "notes": notes,
         }
@@ -136,7 +136,7 @@ def _made(origin: Origin, asked: Asked, progress: Stages) -> tuple[Built, Any]:
     from ivyport.zoo.inputs import given_dims
 
     target = resolve_target(asked.to)
-    require(target)
+    require(target.extra)
     given = given_dims(asked.dims or [])
     if asked.static and given:
         raise InputError("--static fixes every size and --dims frees some: give one.")
@@ -151,7 +151,7 @@ def _made(origin: Origin, asked: Asked, progress: Stages) -> tuple[Built, Any]:
     free = {**(built.dims or {}), **given} or None
     result = ivyport.port(
         built.model,
-        target,
+        target.name,
         folder,
         kwargs=built.inputs,
         **built.weights(),

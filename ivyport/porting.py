@@ -24,7 +24,7 @@ from ivyport.core.shown import listed
 from ivyport.core.tables import table_sizes
 from ivyport.saving import FORMAT, built_in, written_config
 from ivyport.sources import KINDS, Captured, Dims, Source
-from ivyport.targets import DESCRIBED
+from ivyport.targets import TARGETS, Target
 from ivyport.weights.checksums import checksums
 from ivyport.weights.mapping import Row, WeightMap
 
@@ -74,20 +74,9 @@ class Port:
     checked: Report | str | None = None
 
 
-def realize(target: str) -> Any:
-    """The module that makes live models of emitted source; loads the target's framework."""
-    if target == "torch":
-        from ivyport.backends.torch import realize as torch
-
-        return torch
-    from ivyport.backends.jax import realize as jax
-
-    return jax
-
-
 def compile_port(
     source: Source,
-    target: str,
+    target: Target,
     dims: Dims | None,
     train: bool,
     name: str | None,
@@ -98,21 +87,21 @@ def compile_port(
     Raises:
         InputError, TraceError, UnsupportedOpsError: as `ivyport.trace` does.
     """
-    from ivyport.core.passes.pipeline import POLICIES, for_target
+    from ivyport.core.passes.pipeline import prepare
     from ivyport.modules.file import emit
 
     tell(progress, "trace")
     captured = source.capture(dims, train)
     graph = captured.graph
     tell(progress, "lower")
-    notes = [*captured.notes, *for_target(graph, target)]
+    notes = [*captured.notes, *prepare(graph, target.policy)]
     tell(progress, "emit")
     values = source.config()
-    narrow = POLICIES[target].narrow
+    narrow = target.policy.narrow
     buffers = {p.source for p in graph.params.values() if p.kind != "parameter"}
     held = {n: t for n, t in captured.tensors.items() if n in buffers or _has_values(t)}
     emitted = emit(
-        graph, values, _docstring(source, target, graph), target=target,
+        graph, target.open_form(), values, _docstring(source, target, graph),
         tensors=source.arrays(held, narrow=narrow), starts=captured.starts,
     )  # fmt: skip
     rows = settled(emitted, captured, target, name or "model")
@@ -135,7 +124,7 @@ def compile_port(
     trains, odd = other_modes(captured.trains, emitted.modules)
     notes += [*odd, *_built_in(graph, captured.kwargs)]
     made = Port(
-        target, emitted.source, emitted.cls, emitted.config, values, weights,
+        target.name, emitted.source, emitted.cls, emitted.config, values, weights,
         emitted.modules, notes, {}, _free(graph), captured.args, captured.kwargs,
         source.arrays(unused, narrow=False), trains,
     )  # fmt: skip
@@ -240,9 +229,11 @@ def _built_in(graph: Graph, given: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def settled(emitted: Emitted, captured: Captured, target: str, name: str) -> list[Row]:
+def settled(
+    emitted: Emitted, captured: Captured, target: Target, name: str
+) -> list[Row]:
     """The rows under the names that the port's own state has."""
-    backend = realize(target)
+    backend = target.open_live()
     module = backend.compile_source(emitted.source, name)
     make = backend.factory(module, emitted.cls, emitted.config)
     names = backend.settle_names([r.target for r in emitted.rows], make)
@@ -278,7 +269,7 @@ def _others(rows: list[Row], captured: Captured, missing: Collection[str]) -> li
 
 def current(port: Port, ported: Any) -> dict[str, Any]:
     """The arrays of a live port as they are now, by the names of its file."""
-    arrays = dict(realize(port.target).state(ported))
+    arrays = dict(TARGETS[port.target].open_live().state(ported))
     held = {row.target for row in port.weights.rows}
     return {
         name: array
@@ -316,7 +307,7 @@ def _free(graph: Graph) -> dict[str, dict[int, str]]:
     }
 
 
-def _docstring(source: Source, target: str, graph: Graph) -> str:
+def _docstring(source: Source, target: Target, graph: Graph) -> str:
     title, packages = KINDS[source.kind]
     packages = (source.qualified.partition(".")[0], *packages)
     versions = [
@@ -333,10 +324,10 @@ def _docstring(source: Source, target: str, graph: Graph) -> str:
         _entry("versions", ", ".join(versions)),
         _entry("inputs", inputs),
     ]
-    if source.kind == target:
+    if source.kind == target.kind:
         made = f"in plain {title}, taken out of {packages[0]}"
     else:
-        made = f"for {DESCRIBED[target].title}, ported from {title}"
+        made = f"for {target.title}, ported from {title}"
     first = f"{source.name} {made} by ivyport {ivyport.__version__}."
     return "\n".join([first, "", *entries, ""])
 

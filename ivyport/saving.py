@@ -11,7 +11,7 @@ from typing import Any
 from ivyport.core.errors import SourceError, WeightsError
 from ivyport.folder import manifest
 from ivyport.folder.manifest import FORMAT, PORT, read_port
-from ivyport.targets import DESCRIBED
+from ivyport.targets import TARGETS
 
 #: What the card says of a port whose outputs alone were compared.
 COMPARED = (
@@ -61,7 +61,7 @@ def open_record(folder: Path) -> dict[str, Any]:
         SourceError: the folder is no port, one of another ivyport, or damaged.
     """
     record = read_port(folder)
-    if record["target"] not in DESCRIBED:
+    if record["target"] not in TARGETS:
         raise manifest.damaged(folder / PORT, f"its target is {record['target']!a}")
     return record
 
@@ -128,7 +128,7 @@ def written_config(values: Mapping[str, Any], target: str) -> dict[str, Any]:
     it misses. There the model's type, by which `AutoModel` chooses, is the port's, and the file
     that a class of transformers is to read (``transformers_weights``) is none.
     """
-    if target == "torch" or not any(key in values for key in _CHOOSING):
+    if TARGETS[target].loadable or not any(key in values for key in _CHOOSING):
         return dict(values)
     kept = {key: value for key, value in values.items() if key not in _CHOOSING}
     # No dict: transformers takes one that has a model's type for a part's configuration.

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ivyport.made import port_of, remember
-from ivyport.porting import Port, current, realize
+from ivyport.porting import Port, current
 from ivyport.sources import Source
+from ivyport.targets import TARGETS
 from ivyport.weights.checksums import changed
 from ivyport.weights.mapping import WeightMap
 
@@ -42,7 +43,7 @@ def with_source_weights(model: Any, source: Source) -> tuple[Any, list[str]]:
     """
     port = port_of(model)
     made = _made(port, model, source)
-    backend = realize(port.target)
+    backend = TARGETS[port.target].open_live()
     # Of the file that the class is in, wherever it was loaded from.
     module = types.SimpleNamespace(**type(model).__init__.__globals__)
     filled = backend.fill(backend.factory(module, port.cls, port.config), made)
@@ -53,14 +54,12 @@ def with_source_weights(model: Any, source: Source) -> tuple[Any, list[str]]:
 
 
 def _made(port: Port, model: Any, source: Source) -> dict[str, np.ndarray]:
-    from ivyport.core.passes.pipeline import POLICIES
-
     held = source.tensors()
     weights: WeightMap = port.weights
     wanted = {name for row in weights.rows for name in (row.source, *row.aliases)}
     tensors = {name: held[name] for name in wanted & held.keys()}
     arrays = source.arrays(
-        tensors, narrow=POLICIES[port.target].narrow, wide=weights.unused
+        tensors, narrow=TARGETS[port.target].policy.narrow, wide=weights.unused
     )
     own = current(port, model)
     made = {}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ivyport.backends import pyast
-from ivyport.backends.jax import IMPORTS, RULES
+from ivyport.backends.jax import IMPORTS, LANGUAGE
 from ivyport.backends.pyast import Exprs, helper_sources
 from ivyport.core.build import Builder
 from ivyport.core.dims import DimLike, as_symbol, evaluate
@@ -77,7 +77,7 @@ def compiled(graph: Graph) -> Callable[..., Any]:
 
     graph = copy.deepcopy(graph)
     narrow(graph)
-    e = Exprs(RULES, _rt, "jnp")
+    e = Exprs(LANGUAGE)
     names: dict[Value, str] = {}
     arguments = [*graph.inputs, *(p.value for p in graph.params.values())]
     for i, value in enumerate(arguments):

@@ -70,14 +70,18 @@ UNITS = {
         "core frontends frontends.torch frontends.jax", ARRAYS | TORCH | JAX
     ),
     "porting": unit(
-        "core weights modules backends.jax backends.torch saving sources targets __init__",
+        "core weights modules saving sources targets __init__",
         ARRAYS,
     ),
-    "verification": unit(f"{ENGINE} frontends.jax", ARRAYS | TORCH | JAX, TORCH | JAX),
+    "verification": unit(
+        f"{ENGINE} frontends.jax targets", ARRAYS | TORCH | JAX, TORCH | JAX
+    ),
     "guard": unit("core", frozenset({"numpy"})),  # whose random generator it keeps
     "saving": unit("core folder targets", frozenset()),
     "card": unit("core targets", frozenset()),
-    "structure": unit("core made porting sources weights", frozenset({"numpy"})),
+    "structure": unit(
+        "core made porting sources targets weights", frozenset({"numpy"})
+    ),
     "made": unit("core folder weights saving porting", frozenset()),
     "home": unit("core folder guard made porting saving weights", frozenset()),
     "api": unit(

@@ -19,7 +19,8 @@ import jax.numpy as jnp  # noqa: E402
 import ivyport  # noqa: E402
 from ivyport.core.ir import Graph  # noqa: E402
 from ivyport.core.isomorphism import difference  # noqa: E402
-from ivyport.core.passes.pipeline import for_target  # noqa: E402
+from ivyport.core.passes.pipeline import prepare  # noqa: E402
+from ivyport.targets import TARGETS  # noqa: E402
 from tests.support import assert_close  # noqa: E402
 
 IDS = torch.arange(14).reshape(2, 7) % 50
@@ -90,7 +91,7 @@ def test_the_graph_of_the_port_is_that_of_its_source(make):
     arrays = {k: jnp.asarray(v.numpy()) for k, v in inputs.items()}
     again = ivyport.trace(middle, kwargs=arrays, dims=free(arrays), train=True)
     for each in (graph, again):
-        for_target(each, "jax")
+        prepare(each, TARGETS["jax"].policy)
         turn_weights(each)
     assert difference(graph, again) is None
 

@@ -21,11 +21,12 @@ from ivyport.core import control
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph, Node
 from ivyport.core.passes.dce import eliminate
-from ivyport.core.passes.pipeline import for_target
+from ivyport.core.passes.pipeline import prepare
 from ivyport.core.passes.simplify import simplify
 from ivyport.core.text import render
 from ivyport.core.verify import verify
 from ivyport.frontends.jax.lower import lower_function
+from ivyport.targets import TARGETS
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(2, 4, 3)).astype("float32")  # batch, time, features
@@ -306,6 +307,6 @@ def test_bodies_are_closed_and_verified() -> None:
 def test_passes_keep_bodies_verified() -> None:
     for target in ("torch", "jax"):
         graph = lower_function(lambda x: nested(WEIGHTS, x), X)
-        notes = for_target(graph, target)
+        notes = prepare(graph, TARGETS[target].policy)
         verify(graph)
         assert any("torch.compile" in note for note in notes) == (target == "torch")

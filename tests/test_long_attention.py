@@ -15,7 +15,8 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 import ivyport  # noqa: E402
-from ivyport.core.passes.pipeline import for_target  # noqa: E402
+from ivyport.core.passes.pipeline import prepare  # noqa: E402
+from ivyport.targets import TARGETS  # noqa: E402
 from tests.support import assert_close  # noqa: E402
 
 LENGTH = 512
@@ -76,5 +77,5 @@ def test_long_attention_is_ported_and_traced_again(kind: str) -> None:
         assert_close(home(**again).numpy(), model(**again).numpy(), rtol=1e-5)
     if kind not in ("bias", "pairs"):
         graph = ivyport.trace(ported, kwargs=arrays, dims=BATCH)
-        for_target(graph, "torch")
+        prepare(graph, TARGETS["torch"].policy)
         assert "attention" in {node.op for node in graph.nodes}

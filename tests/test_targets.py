@@ -13,7 +13,7 @@ from ivyport.targets import require, resolve_target
     [("jax", "jax"), ("nnx", "jax"), ("torch", "torch"), ("pytorch", "torch")],
 )
 def test_target_names(name, target):
-    assert resolve_target(name) == target
+    assert resolve_target(name).name == target
 
 
 @pytest.mark.parametrize("name", ["keras", "JAX", "", "jax "])

@@ -16,8 +16,9 @@ from flax import linen, nnx
 
 import ivyport
 from ivyport.core.control import all_nodes
-from ivyport.core.passes.pipeline import for_target
+from ivyport.core.passes.pipeline import prepare
 from ivyport.frontends.jax.frontend import to_graph
+from ivyport.targets import TARGETS
 from ivyport.verification.jax_dropout import without_dropout
 from ivyport.zoo.haiku.catalogue import ENTRIES
 from tests.porting import as_jax
@@ -201,7 +202,7 @@ def assert_both_modes(case: Haiku) -> None:
 def test_jax_has_no_dropout_in_loops_and_says_so() -> None:
     case = Haiku(haiku_scan)
     graph = to_graph(case.source, (X,), params=case.params, rng=KEY).graph
-    (note,) = for_target(graph, "jax")
+    (note,) = prepare(graph, TARGETS["jax"].policy)
     assert note.startswith("Dropout inside of loops and branches is left out")
     model = case.port("jax")
     still = model(jnp.asarray(X))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
+from ivyport.backends.language import Language
 from ivyport.core.dims import Dim, Func, symbol
 from ivyport.core.errors import GraphError, IvyportError
 from ivyport.core.ir import NewAxis, Node, Slice, TensorType, Value
@@ -160,14 +161,13 @@ class Exprs:
 
     def __init__(
         self,
-        rules: dict[str, Callable[..., Any]],
-        runtime: ModuleType,
-        dtype_prefix: str,
+        language: Language,
         spell_dim: Callable[[Dim], ast.expr | None] | None = None,
     ) -> None:
-        self.rules = rules
-        self.runtime = runtime
-        self.dtype_prefix = dtype_prefix
+        self.language = language
+        self.rules = language.rules
+        self.runtime = language.runtime()
+        self.dtype_prefix = language.dtypes
         self.spell_dim = spell_dim
         self.node: Node
         self.helpers: set[str] = set()
@@ -216,9 +216,9 @@ class Exprs:
                 self.dtype_prefix + (".nan" if value != value else ".inf")
             )
             return self.unary("-", infinite) if value < 0 else infinite
-        if self.dtype_prefix == "jnp" and type(value) is int and value >= 2**31:
-            # JAX takes a Python number for an int32; only hashes of uint32 have larger ones.
-            return self.call("jnp.uint32", ast.Constant(value))
+        large = self.language.large
+        if large is not None and type(value) is int and value >= 2**31:
+            return self.call(large, ast.Constant(value))
         if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
             return self.unary("-", ast.Constant(-value))
         if value is None or isinstance(value, bool | int | float | str):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
 from ivyport.core.errors import InputError
-from ivyport.targets import TARGETS, resolve_target
+from ivyport.targets import Engine, resolve_target
 
 EAGER, COMPILE = "eager", "compile"
 COMPILE_MODES: tuple[str, ...] = ("reduce-overhead", "max-autotune")
@@ -24,40 +22,7 @@ FLAX = "flax"
 COMPARED: tuple[str, ...] = (*BASELINES, FLAX)
 
 _TORCH = "ivyport.bench.torch_engine:load"
-_JAX = "ivyport.bench.jax_engine:load"
 _FLAX = "ivyport.bench.flax_engine:load"
-
-
-@dataclasses.dataclass(frozen=True)
-class Engine:
-    """One way to run a case's model, in a process of its own.
-
-    name: as in a results file.
-    label: for people.
-    framework: whose device and precision settings it follows, ``torch`` or ``jax``.
-    packages: what must be importable.
-    loader: ``module:function`` that its worker calls with a `session.Job`.
-    port: the target whose port it runs, None for one that runs the source itself.
-    path: folders that its worker puts in front of `sys.path`.
-    """
-
-    name: str
-    label: str
-    framework: str
-    packages: tuple[str, ...]
-    loader: str
-    port: str | None = None
-    path: tuple[str, ...] = ()
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether it is one of torch's own modes that speed-ups are over."""
-        return self.name == EAGER or self.name.partition(":")[0] == COMPILE
-
-    @property
-    def missing(self) -> list[str]:
-        """The packages that it needs and that are not installed."""
-        return [p for p in self.packages if importlib.util.find_spec(p) is None]
 
 
 def baselines(names: Iterable[str]) -> list[Engine]:
@@ -75,7 +40,8 @@ def baselines(names: Iterable[str]) -> list[Engine]:
         mode = name.partition(":")[2]
         label = f"torch.compile{f', {mode}' if mode else ''}"
         label = "torch eager" if name == EAGER else label
-        found.append(Engine(name, label, "torch", ("torch", "transformers"), _TORCH))
+        packages = ("torch", "transformers")
+        found.append(Engine(name, label, "torch", packages, _TORCH, is_baseline=True))
     return found
 
 
@@ -104,28 +70,28 @@ def hand_written(folder: Path) -> Engine:
 def ports(targets: Iterable[str], *, scan_layers: bool = False) -> list[Engine]:
     """The engines that run ports to these targets; `jax-scan` too with `scan_layers`.
 
-    Raises InputError for a target that ivyport has not, or that no engine runs yet.
+    Raises InputError for a target that ivyport has not, or that no engine runs.
     """
     found: list[Engine] = []
     for given in targets:
         target = resolve_target(given)
-        if target == "jax":
-            packages: tuple[str, ...] = ("jax", "flax", "safetensors")
-            label = "port to JAX, jax.jit"
-            found.append(Engine("jax", label, "jax", packages, _JAX, "jax"))
-            if scan_layers:
-                label = "port to JAX, scanned layers"
-                found.append(Engine(SCAN, label, "jax", packages, _JAX, "jax"))
-        elif target == "torch":
-            label = "port to torch, eager"
-            packages = ("torch", "safetensors")
-            found.append(Engine("torch", label, "torch", packages, _TORCH, "torch"))
-        else:
-            runnable = sorted({"jax", "torch"} & set(TARGETS.values()))
-            raise InputError(
-                f"--to {given!r}: no engine runs ports to {target} yet; there are: "
-                f"{', '.join(runnable)}."
-            )
-    if scan_layers and not any(engine.name == SCAN for engine in found):
+        if not target.engines:
+            raise InputError(f"--to {given!r}: no engine runs ports to {target.title}.")
+        found += [e for e in target.engines if scan_layers or not e.scans]
+    if scan_layers and not any(engine.scans for engine in found):
         raise InputError("--scan-layers is about ports to JAX: add --to jax.")
     return list(dict.fromkeys(found))
+
+
+__all__ = [
+    "BASELINES",
+    "COMPARED",
+    "COMPILE",
+    "EAGER",
+    "FLAX",
+    "SCAN",
+    "Engine",
+    "baselines",
+    "hand_written",
+    "ports",
+]

@@ -15,7 +15,7 @@ from ivyport.core.ir import Graph, Node, Param, Value
 from ivyport.core.ops_custom import Function, functions
 from ivyport.modules.blocks import Blocks
 from ivyport.modules.body import Body
-from ivyport.modules.framework import Target
+from ivyport.modules.form import Writer
 from ivyport.modules.runs import Run
 from ivyport.modules.tree import CallNode, build
 
@@ -108,7 +108,7 @@ class _Owner:
 
 
 def define(
-    graph: Graph, exprs: Exprs, target: Target, taken: Iterable[str]
+    graph: Graph, exprs: Exprs, target: Writer, taken: Iterable[str]
 ) -> list[ast.stmt]:
     """The definitions of all functions that a graph calls; `exprs.functions` learns their names.
 
@@ -139,7 +139,7 @@ def _free(name: str, taken: set[str]) -> str:
     return found
 
 
-def _part(graph: Graph, exprs: Exprs, target: Target) -> Part:
+def _part(graph: Graph, exprs: Exprs, target: Writer) -> Part:
     for node in graph.nodes:
         node.scope = ()
     outputs = list(graph.outputs)

@@ -1,4 +1,4 @@
-"""One emitted class: constructor and methods. `Target` says how a framework writes them."""
+"""One emitted class: constructor and methods. `Writer` says how a library writes them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ivyport.modules.body import Body
 from ivyport.modules.classes import ClassDef, Library
 from ivyport.modules.config import ConfigFields, words
 from ivyport.modules.fixed import Fixed
+from ivyport.modules.form import Writer
 from ivyport.modules.formulas import UNKNOWN, Formula, Formulas
-from ivyport.modules.framework import Target
 from ivyport.modules.freezing import freezing
 from ivyport.modules.frozen import Frozen
 from ivyport.modules.instances import Instance
@@ -41,7 +41,8 @@ class ClassEmitter(Numbers):
         library: Library,
         layouts: dict[Instance, Layout],
         exprs: Exprs,
-        target: Target,
+        target: Writer,
+        draws_biases: bool,
         config: ConfigFields,
         attrs: dict[str, dict[str, Any]],
         owners: dict[Value, tuple[Instance, str]],
@@ -57,6 +58,7 @@ class ClassEmitter(Numbers):
         self.layout = layouts[definition.first]
         self.exprs = exprs
         self.target = target
+        self.draws_biases = draws_biases
         self.config = config
         self.attrs = attrs
         self.owners = owners
@@ -451,8 +453,8 @@ class ClassEmitter(Numbers):
         made: dict[str, ast.stmt] = {}
         for path, child in self.me.children.items():
             made |= self._restarted(path, child, False)
-            if self.exprs.dtype_prefix == "torch" and f"{path}.weight" in made:
-                # torch draws biases; a layer that starts as nothing has none.
+            if self.draws_biases and f"{path}.weight" in made:
+                # A layer that starts as nothing has none.
                 made |= self._restarted(path, child, True)
         return made
 

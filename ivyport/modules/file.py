@@ -21,8 +21,8 @@ from ivyport.modules.config import ConfigFields
 from ivyport.modules.custom import define
 from ivyport.modules.emit import ClassEmitter
 from ivyport.modules.fixed import Fixed
+from ivyport.modules.form import Form
 from ivyport.modules.formulas import Formulas
-from ivyport.modules.framework import Framework, framework
 from ivyport.modules.frozen import frozen_by_class
 from ivyport.modules.instances import Instance, all_instances, collect
 from ivyport.modules.layout import Layout
@@ -66,28 +66,30 @@ class FileEmitter:
         graph: Graph,
         config: Config,
         docstring: str,
-        framework: Framework,
+        form: Form,
         tensors: Mapping[str, Any],
         starts: Starts | None = None,
     ) -> None:
-        self.framework = framework
-        self.runtime, self.layers = framework.runtime()
+        self.form, self.language = form, form.language
+        self.layers = form.layers()
         self.graph = graph
         self.docstring = docstring
         self.formulas = Formulas(graph, tensors, config, starts)
         self.fields = ConfigFields(config, graph.fields, graph.sizes)
         self.fixed = Fixed(graph, self.fields.fields)
-        self.exprs = Exprs(dict(framework.rules), self.runtime, framework.dtypes)
-        self.target = framework.target(self.exprs)
+        self.exprs = Exprs(self.language)
+        self.runtime = self.exprs.runtime
+        self.imports = {**self.language.imports, **form.imports}
+        self.target = form.writer(self.exprs)
         self.records: dict[str, tuple[str, ast.ClassDef]] = {}
         self.root = build(graph)
-        dissolve_others(self.root, graph, framework.leaf)
-        self.top = collect(self.root, graph, framework.leaf)
+        dissolve_others(self.root, graph, form.leaf)
+        self.top = collect(self.root, graph, form.leaf)
         places = {p.value: p.place for p in graph.params.values()}
         self.library: Library = classify(
             self.top, graph.attrs, self._written(), places, self._own_names()
         )
-        naming = framework.naming()
+        naming = form.naming()
         self.layouts = {
             i: Layout(i, naming) for i in all_instances(self.top) if i.layer is None
         }
@@ -95,9 +97,8 @@ class FileEmitter:
 
     def _written(self) -> Written:
         """The rules, for asking: what they need for it is no part of the file."""
-        framework = self.framework
-        exprs = Exprs(dict(framework.rules), self.runtime, framework.dtypes)
-        framework.target(exprs)
+        exprs = Exprs(self.language)
+        self.form.writer(exprs)
         return Written(exprs)
 
     def _own_names(self) -> set[str]:
@@ -120,7 +121,7 @@ class FileEmitter:
         kinds_of = (ast.ClassDef, ast.FunctionDef)
         names = {n.name for n in sources if isinstance(n, kinds_of)}
         functions = {n for n, f in vars(self.runtime).items() if inspect.isfunction(f)}
-        return names | functions | {"NamedTuple", "load_file", *self.framework.imports}
+        return names | functions | {"NamedTuple", "load_file", *self.imports}
 
     def _group_calls(self) -> None:
         """Tell each call its method and which other calls are alike."""
@@ -150,7 +151,7 @@ class FileEmitter:
         for definition in self.library.classes:
             emitter = ClassEmitter(
                 definition, self.library, self.layouts, self.exprs, self.target,
-                self.fields, self.graph.attrs, owners, needs_config,
+                self.form.draws_biases, self.fields, self.graph.attrs, owners, needs_config,
                 frozen.get(definition.name, []), signature, self.formulas,
                 self.fixed,
             )  # fmt: skip
@@ -243,7 +244,7 @@ class FileEmitter:
         if isinstance(value, Record):
             return pyast.name(self._record(value))
         if isinstance(value, Value):
-            return self.exprs.name(self.framework.array)
+            return self.exprs.name(self.language.array)
         return pyast.name(type(value).__name__)
 
     # ---- configuration and loading
@@ -277,7 +278,7 @@ class FileEmitter:
 
     def _loading(self, name: str, config: str | None) -> list[ast.stmt]:
         """The methods that load a saved folder and write one."""
-        with_config, without = self.framework.construct
+        with_config, without = self.form.construct
         make = with_config if config else without
         tree = ast.parse(_METHODS[bool(config)].format(make=make))
         for node in ast.walk(tree):
@@ -309,8 +310,23 @@ class FileEmitter:
         body: list[ast.stmt] = [*described]
         body += [made for _, made in self.records.values()]
         body += [*helpers, *layers, *aliases, *classes, *files]
-        imports = _imports(body, self.framework)
+        imports = self._imports(body)
         return [ast.Expr(ast.Constant(self.docstring)), *imports, *body]
+
+    def _imports(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        """Imports of the names that the file uses; isort orders them."""
+        names = {n.id for s in body for n in ast.walk(s) if isinstance(n, ast.Name)}
+        lines = [f"import {m}" for m in STANDARD if m in names]
+        if "NamedTuple" in names:
+            lines.append("from typing import NamedTuple")
+        lines += [
+            line
+            for root, line in self.imports.items()
+            if root in names and root not in STANDARD
+        ]
+        if "load_file" in names:
+            lines.append(self.form.load_file)
+        return [ast.parse(line).body[0] for line in lines]
 
     def _paths(self) -> dict[str, str]:
         """Attribute path of every instance: ``encoder.layer.0.attention.self``."""
@@ -406,47 +422,31 @@ STANDARD = (
 )  # fmt: skip
 
 
-def _imports(body: list[ast.stmt], framework: Framework) -> list[ast.stmt]:
-    """Imports of the names that the file uses; isort orders them."""
-    names = {n.id for s in body for n in ast.walk(s) if isinstance(n, ast.Name)}
-    lines = [f"import {m}" for m in STANDARD if m in names]
-    if "NamedTuple" in names:
-        lines.append("from typing import NamedTuple")
-    lines += [
-        line
-        for root, line in framework.imports.items()
-        if root in names and root not in STANDARD
-    ]
-    if "load_file" in names:
-        lines.append(framework.load_file)
-    return [ast.parse(line).body[0] for line in lines]
-
-
 def emit(
     graph: Graph,
+    form: Form,
     config: Config | None = None,
     docstring: str = "",
     *,
-    target: str = "jax",
     tensors: Mapping[str, Any] | None = None,
     starts: Starts | None = None,
 ) -> Emitted:
-    """Emit `graph` as a module of a target framework.
+    """Emit `graph` as a module of the form's library.
 
     Args:
-        graph: after the passes of ``ivyport.core.passes.pipeline.for_target(graph, target)``.
+        graph: after the passes of `ivyport.core.passes.pipeline.prepare`.
+        form: how modules are written, such as `ivyport.modules.nnx.FORM`.
         config: fields of the source's configuration, to name numbers by.
         docstring: of the file.
-        target: ``jax`` (Flax NNX) or ``torch``.
         tensors: the source's buffers by `Param.source`, so that the constructor computes those
             that have a formula.
         starts: what fresh models of the source hold.
 
     Raises:
-        GraphError: the target is unknown, or a defect of a pass or rule.
+        GraphError: a defect of a pass or rule.
     """
     return FileEmitter(
-        graph, config or {}, docstring, framework(target), tensors or {}, starts
+        graph, config or {}, docstring, form, tensors or {}, starts
     ).run()
 
 

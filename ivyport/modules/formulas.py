@@ -393,7 +393,7 @@ def _log_lines(exprs: Exprs, axis: int, shape: ast.expr, dtype: ast.expr) -> ast
         return made
     made = exprs.call(f"{module}.broadcast_to", made, shape)
     # A parameter cannot be a view of one line.
-    return exprs.method(made, "contiguous") if module == "torch" else made
+    return exprs.method(made, "contiguous") if exprs.language.strided else made
 
 
 def _filled(exprs: Exprs, number: Any, shape: ast.expr, dtype: ast.expr) -> ast.expr:
@@ -402,7 +402,8 @@ def _filled(exprs: Exprs, number: Any, shape: ast.expr, dtype: ast.expr) -> ast.
     Layers of torch have its default dtype, those of Flax float32 whatever JAX's default is.
     """
     module = exprs.dtype_prefix
-    usual = module == "torch" and ast.dump(dtype) == ast.dump(exprs.dtype("float32"))
+    float32 = ast.dump(dtype) == ast.dump(exprs.dtype("float32"))
+    usual = exprs.language.default_float and float32
     kind = pyast.OMIT if usual else dtype
     if repr(number) in ("0", "0.0", "1", "1.0"):
         return exprs.call(

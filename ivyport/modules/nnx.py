@@ -11,20 +11,20 @@ from types import ModuleType
 from typing import Any
 
 from ivyport.backends import pyast
-from ivyport.backends.jax import IMPORTS, RULES
+from ivyport.backends.jax import LANGUAGE
 from ivyport.backends.pyast import Exprs
 from ivyport.core.ir import Node, Param, Value
 from ivyport.modules import leaves
 from ivyport.modules.blocks_lax import Functions
 from ivyport.modules.custom import Part
-from ivyport.modules.formulas import UNKNOWN, Formula, initial, spelled
-from ivyport.modules.framework import (
-    Framework,
+from ivyport.modules.form import (
+    Form,
     packed,
     parameters,
     snake_case,
     transposed,
 )
+from ivyport.modules.formulas import UNKNOWN, Formula, initial, spelled
 from ivyport.modules.instances import LayerSpec, ParamSpec
 from ivyport.modules.layout import RESERVED, Naming
 from ivyport.modules.leaves import absent, features, present, rank, shape
@@ -183,7 +183,7 @@ RNGS = pyast.name("rngs")
 
 
 class NNX:
-    """How Flax NNX writes modules (`ivyport.modules.framework.Target`)."""
+    """How Flax NNX writes modules (`ivyport.modules.form.Writer`)."""
 
     blocks = Functions
     module_base = "nnx.Module"
@@ -400,10 +400,10 @@ class NNX:
         )
 
 
-def _runtime() -> tuple[ModuleType, ModuleType]:
-    from ivyport.backends.jax import _layers, _rt
+def _layers() -> ModuleType:
+    from ivyport.backends.jax import _layers
 
-    return _rt, _layers
+    return _layers
 
 
 def _naming() -> Naming:
@@ -414,14 +414,12 @@ def _naming() -> Naming:
     return Naming(RESERVED | modes | frozenset(dir(nnx.Module)))
 
 
-FRAMEWORK = Framework(
-    rules=RULES,
-    imports=IMPORTS,
-    dtypes="jnp",
-    array="jax.Array",
+FORM = Form(
+    language=LANGUAGE,
+    imports={"nnx": "from flax import nnx"},
     leaf=leaf,
-    target=NNX,
-    runtime=_runtime,
+    writer=NNX,
+    layers=_layers,
     naming=_naming,
     load_file="from safetensors.flax import load_file, save_file",
     construct=(

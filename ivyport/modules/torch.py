@@ -11,19 +11,19 @@ from typing import Any
 
 from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
-from ivyport.backends.torch import IMPORTS, RULES
+from ivyport.backends.torch import LANGUAGE
 from ivyport.core.ir import Node, Param
 from ivyport.modules import leaves
 from ivyport.modules.blocks_python import Statements
 from ivyport.modules.custom import Part
-from ivyport.modules.formulas import UNKNOWN, Formula, initial, spelled
-from ivyport.modules.framework import (
-    Framework,
+from ivyport.modules.form import (
+    Form,
     packed,
     parameters,
     snake_case,
     transposed,
 )
+from ivyport.modules.formulas import UNKNOWN, Formula, initial, spelled
 from ivyport.modules.instances import LayerSpec, ParamSpec
 from ivyport.modules.layout import Naming
 from ivyport.modules.leaves import absent, features, present, rank, shape
@@ -208,7 +208,7 @@ _RULES = {
 
 
 class Torch:
-    """How PyTorch writes modules (`ivyport.modules.framework.Target`)."""
+    """How PyTorch writes modules (`ivyport.modules.form.Writer`)."""
 
     blocks = Statements
     module_base = "nn.Module"
@@ -424,10 +424,10 @@ def _is_constant(expr: ast.expr, value: Any) -> bool:
     return isinstance(expr, ast.Constant) and expr.value == value
 
 
-def _runtime() -> tuple[ModuleType, ModuleType]:
-    from ivyport.backends.torch import _layers, _rt
+def _layers() -> ModuleType:
+    from ivyport.backends.torch import _layers
 
-    return _rt, _layers
+    return _layers
 
 
 def _sizes(shape: ast.expr) -> list[ast.expr]:
@@ -444,15 +444,14 @@ def _naming() -> Naming:
     )
 
 
-FRAMEWORK = Framework(
-    rules=RULES,
-    imports=IMPORTS,
-    dtypes="torch",
-    array="torch.Tensor",
+FORM = Form(
+    language=LANGUAGE,
+    imports={"nn": "from torch import nn"},
     leaf=leaf,
-    target=Torch,
-    runtime=_runtime,
+    writer=Torch,
+    layers=_layers,
     naming=_naming,
     load_file="from safetensors.torch import load_file, save_file",
     construct=("lambda: cls(config)", "cls"),
+    draws_biases=True,
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 from ivyport.core.arguments import Described
 from ivyport.core.errors import InputError
+from ivyport.targets import TARGETS, target_of
 from ivyport.verification.sides import PortSide, SourceSide
 
 
@@ -52,20 +53,12 @@ def port_side(ported: Any, arguments: Described | None = None) -> PortSide:
     Raises:
         InputError: `ported` is no module of a framework that is ported to.
     """
-    if _is_torch(ported):
-        from ivyport.verification.torch_port import TorchPort
-
-        return TorchPort(ported, arguments)
-    if sys.modules.get("flax") is not None:
-        from flax import nnx
-
-        if isinstance(ported, nnx.Module):
-            from ivyport.verification.nnx_side import NNXSide
-
-            return NNXSide(ported, arguments)
-    raise InputError(
-        f"a port is a torch.nn.Module or a flax.nnx.Module, not {type(ported).__name__}"
-    )
+    target = target_of(ported)
+    if target is not None:
+        side: PortSide = target.open_side()(ported, arguments)
+        return side
+    kinds = " or a ".join(t.model.replace(":", ".") for t in TARGETS.values())
+    raise InputError(f"a port is a {kinds}, not {type(ported).__name__}")
 
 
 def _is_torch(value: Any) -> bool:

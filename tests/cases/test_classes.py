@@ -23,10 +23,11 @@ from torch.nn import functional as F
 
 import ivyport
 from ivyport.core.errors import IvyportError
-from ivyport.core.passes.pipeline import for_target
+from ivyport.core.passes.pipeline import prepare
 from ivyport.modules.classes import _Describe
 from ivyport.modules.file import emit
 from ivyport.modules.literals import Written
+from ivyport.targets import resolve_target
 from tests.plain_models import seeded
 from tests.support import as_numpy
 
@@ -319,8 +320,8 @@ def test_a_part_of_a_size_is_of_the_argument_that_has_it(to: str) -> None:
 
 def class_names(source: nn.Module, to: str) -> list[str]:
     graph = ivyport.trace(source, args=(X,))
-    for_target(graph, to)
-    tree = ast.parse(emit(graph, target=to).source)
+    prepare(graph, resolve_target(to).policy)
+    tree = ast.parse(emit(graph, resolve_target(to).open_form()).source)
     names = [n.name for n in tree.body if isinstance(n, ast.ClassDef)]
     return [n for n in names if n.startswith("Part")]
 

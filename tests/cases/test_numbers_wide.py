@@ -13,7 +13,8 @@ from torch import nn
 
 import ivyport
 from ivyport.core.errors import UnsupportedOpsError
-from ivyport.core.passes.pipeline import for_target
+from ivyport.core.passes.pipeline import prepare
+from ivyport.targets import TARGETS
 from tests.cases.numerics import Function, check_to_jax
 
 
@@ -35,7 +36,7 @@ def test_a_mask_of_the_least_number_of_a_wide_type(dtype: Any) -> None:
 def _notes(model: Any, *args: torch.Tensor) -> list[str]:
     """What a port to JAX says of numbers, beside that floats lose precision."""
     module = model if isinstance(model, nn.Module) else Function(model)
-    notes = for_target(ivyport.trace(module.eval(), args), "jax")
+    notes = prepare(ivyport.trace(module.eval(), args), TARGETS["jax"].policy)
     return [n for n in notes if "float64 became" not in n]
 
 
@@ -121,7 +122,9 @@ def _in_a_loop(modulus: int | None) -> tuple[list[str], Any, Any]:
 
     state = np.array([1, 999, 123_456])
     with jax.enable_x64(True):
-        notes = for_target(ivyport.trace(net, (jnp.asarray(state),)), "jax")
+        notes = prepare(
+            ivyport.trace(net, (jnp.asarray(state),)), TARGETS["jax"].policy
+        )
         port = ivyport.transpile(net, "jax", (jnp.asarray(state),), verify=False)
         wanted = np.asarray(net(jnp.asarray(state)))
     return notes, np.asarray(port(state)), wanted

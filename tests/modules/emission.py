@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ivyport.core.ir import Graph
-from ivyport.core.passes.pipeline import for_target
+from ivyport.core.passes.pipeline import prepare
 from ivyport.modules.file import Emitted, emit
+from ivyport.targets import TARGETS
 from ivyport.weights.mapping import WeightMap
 
 
@@ -21,8 +22,8 @@ def emit_graph(
     graph: Graph, config: dict[str, Any] | None = None, target: str = "jax"
 ) -> Emitted:
     """Run the target's passes on `graph` and emit it."""
-    for_target(graph, target)
-    return emit(graph, config or {}, "A port.\n", target=target)
+    prepare(graph, TARGETS[target].policy)
+    return emit(graph, TARGETS[target].open_form(), config or {}, "A port.\n")
 
 
 def emit_module(
@@ -41,9 +42,7 @@ def emit_module(
 
 def live(emitted: Emitted, arrays: dict[str, np.ndarray], target: str = "jax") -> Any:
     """The emitted model with the source's tensors, in eval mode."""
-    from ivyport.porting import realize as backend
-
-    realize = backend(target)
+    realize = TARGETS[target].open_live()
     module = realize.compile_source(emitted.source, "test")
     make = realize.factory(module, emitted.cls, emitted.config)
     names = realize.settle_names([r.target for r in emitted.rows], make)

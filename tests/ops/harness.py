@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Callable, Mapping
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
+from ivyport.backends.language import Language
 from ivyport.backends.pyast import Exprs, helper_sources, hole, name
 from ivyport.core import opdef
 from ivyport.core.build import Builder
@@ -33,10 +33,7 @@ class Backend:
     created on, the target's default where it is empty.
     """
 
-    rules: dict[str, Callable[..., Any]]
-    imports: Mapping[str, str]
-    runtime: ModuleType
-    dtypes: str
+    language: Language
     narrow: bool
     dropout: Callable[[], Any]
     stream: Callable[[], Any] | None = None
@@ -62,7 +59,7 @@ class Backend:
 
     def exprs(self, node: Node) -> Exprs:
         """What emits the node; its dropout layer is ``dropout``, its keys ``stream``."""
-        e = Exprs(self.rules, self.runtime, self.dtypes)
+        e = Exprs(self.language)
         drops = any(node.attrs.get(k) for k in ("rate", "dropout"))
         if drops:
             e.dropout_module = name("dropout")
@@ -96,8 +93,8 @@ class Backend:
         arguments = [ast.arg(n) for n in names]
         signature = ast.arguments([], arguments, None, [], [], None, [])
         function = ast.FunctionDef("f", signature, body, [], None, None, type_params=[])
-        imports = ast.parse("\n".join(self.imports.values())).body
-        helpers = helper_sources(self.runtime, e.helpers)
+        imports = ast.parse("\n".join(self.language.imports.values())).body
+        helpers = helper_sources(self.language.runtime(), e.helpers)
         module = ast.Module([*imports, *helpers, function], [])
         namespace: dict[str, Any] = {"dropout": self.dropout()}
         if self.stream:

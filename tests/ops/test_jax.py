@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ivyport.backends.jax import IMPORTS, RULES
+from ivyport.backends.jax import LANGUAGE, RULES
 from ivyport.core import opdef
 from tests.ops.harness import (
     Backend,
@@ -41,9 +41,7 @@ def _noise() -> Any:
     return nnx.Rngs(noise=0).noise
 
 
-BACKEND = Backend(
-    RULES, IMPORTS, _rt, "jnp", narrow=True, dropout=_dropout_off, stream=_noise
-)
+BACKEND = Backend(LANGUAGE, narrow=True, dropout=_dropout_off, stream=_noise)
 every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.name)
 every_exact_one = pytest.mark.parametrize(
     "sample", [s for s in SAMPLES if s.mean is None], ids=lambda s: s.name

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from ivyport.backends.pyast import Exprs, name
-from ivyport.backends.torch import IMPORTS, RULES, _rt
+from ivyport.backends.torch import LANGUAGE, RULES, _rt
 from ivyport.core import opdef
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Node
@@ -36,7 +36,7 @@ def _dropout_off() -> torch.nn.Dropout:
     return torch.nn.Dropout(0.5).eval()
 
 
-BACKEND = Backend(RULES, IMPORTS, _rt, "torch", narrow=False, dropout=_dropout_off)
+BACKEND = Backend(LANGUAGE, narrow=False, dropout=_dropout_off)
 every_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.name)
 every_exact_one = pytest.mark.parametrize(
     "sample", [s for s in SAMPLES if s.mean is None], ids=lambda s: s.name

@@ -1,13 +1,15 @@
 """Emission for JAX: one rule an operation, and the helpers that emitted files copy.
 
-`RULES` maps operations to rules, `IMPORTS` the root of a dotted name to the statement
-that imports it. Importing this package does not import JAX; importing `_rt` does.
+Importing this package does not import JAX; importing `_rt` does.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from ivyport.backends import operators
 from ivyport.backends.jax import rules_array, rules_lax, rules_linalg, rules_nn
+from ivyport.backends.language import Language
 
 RULES = {
     **operators.RULES,
@@ -21,5 +23,21 @@ IMPORTS = {
     "jax": "import jax",
     "jnp": "import jax.numpy as jnp",
     "np": "import numpy as np",
-    "nnx": "from flax import nnx",
 }
+
+
+def _runtime() -> ModuleType:
+    from ivyport.backends.jax import _rt
+
+    return _rt
+
+
+LANGUAGE = Language(
+    rules=RULES,
+    imports=IMPORTS,
+    dtypes="jnp",
+    array="jax.Array",
+    runtime=_runtime,
+    # JAX takes a Python number for an int32; only hashes of uint32 have larger ones.
+    large="jnp.uint32",
+)

@@ -1,12 +1,14 @@
 """Emission for PyTorch: one rule an operation, and the helpers that emitted files copy.
 
-`RULES` maps operations to rules, `IMPORTS` the root of a dotted name to the statement
-that imports it. Importing this package does not import torch; importing `_rt` does.
+Importing this package does not import torch; importing `_rt` does.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from ivyport.backends import operators
+from ivyport.backends.language import Language
 from ivyport.backends.torch import (
     rules_array,
     rules_index,
@@ -31,5 +33,21 @@ IMPORTS = {
     "np": "import numpy as np",
     "torch": "import torch",
     "F": "import torch.nn.functional as F",
-    "nn": "from torch import nn",
 }
+
+
+def _runtime() -> ModuleType:
+    from ivyport.backends.torch import _rt
+
+    return _rt
+
+
+LANGUAGE = Language(
+    rules=RULES,
+    imports=IMPORTS,
+    dtypes="torch",
+    array="torch.Tensor",
+    runtime=_runtime,
+    default_float=True,
+    strided=True,
+)

@@ -1,12 +1,10 @@
-"""The passes that each target runs, in order."""
+"""The passes that prepare a graph for a target, in order."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from ivyport.core.control import all_nodes, bodies, hoist
-from ivyport.core.errors import GraphError
 from ivyport.core.ir import Graph, Value
 from ivyport.core.ops_custom import within_functions
 from ivyport.core.passes.dce import eliminate
@@ -17,6 +15,7 @@ from ivyport.core.passes.localize import localize
 from ivyport.core.passes.narrow import narrow
 from ivyport.core.passes.padding import split_padding
 from ivyport.core.passes.peel import peel_layers
+from ivyport.core.passes.policy import Policy
 from ivyport.core.passes.pooling import pools_to_means
 from ivyport.core.passes.raising import raise_layers
 from ivyport.core.passes.share import share_layers
@@ -29,63 +28,14 @@ from ivyport.core.ranges import is_finite
 from ivyport.core.verify import verify
 
 
-@dataclasses.dataclass(frozen=True)
-class Policy:
-    """What a target's operations expect.
-
-    Attributes:
-        images: layout of convolutions, pools and batch norm.
-        attention: axis order of queries, keys and values.
-        narrow: whether the target computes in 32 bits.
-        writes: whether its function for batch norm updates running statistics.
-        statements: whether control flow is written as Python's own.
-        unsigned: whether it computes with unsigned integers of 16 and 32 bits.
-        even: whether its convolutions pad both ends of an axis alike.
-        pools: whether it has average pools to any size.
-        softmax: whether attention with a float mask is a softmax, whatever its numbers are.
-        fuses: whether its compiler leaves out the rounding of products.
-    """
-
-    images: str
-    attention: str
-    narrow: bool
-    even: bool
-    pools: bool
-    writes: bool = False
-    statements: bool = False
-    unsigned: bool = True
-    softmax: bool = True
-    fuses: bool = True
-
-
-POLICIES = {
-    "jax": Policy("channels_last", "bshd", narrow=True, even=False, pools=False),
-    "torch": Policy(
-        "channels_first",
-        "bhsd",
-        narrow=False,
-        even=True,
-        pools=True,
-        writes=True,
-        statements=True,
-        unsigned=False,
-        softmax=False,
-        fuses=False,
-    ),
-}
-
-
-def for_target(graph: Graph, target: str) -> list[str]:
+def prepare(graph: Graph, policy: Policy) -> list[str]:
     """Prepare `graph` for emission in place; the graph is verified after every pass.
 
     Returns sentences about what the target cannot keep (64-bit floats in JAX).
 
     Raises:
-        GraphError: a pass broke the graph (a defect), or the target is unknown.
+        GraphError: a pass broke the graph (a defect).
     """
-    if target not in POLICIES:
-        raise GraphError(f"no passes for target {target!r}")
-    policy = POLICIES[target]
     verify(graph)
     raise_layers(graph)
     if any(map(bodies, graph.nodes)):

@@ -17,10 +17,11 @@ from torch.export import Dim, export
 from ivyport.core.build import Builder
 from ivyport.core.dims import DimLike, as_symbol, evaluate, symbols
 from ivyport.core.ir import Graph, Node, Param, Scalar, TensorType, Value, leaves
-from ivyport.core.passes.pipeline import for_target
+from ivyport.core.passes.pipeline import prepare
 from ivyport.core.passes.stops import Differentiable
 from ivyport.frontends.torch import rules
 from ivyport.frontends.torch.sizes import dtype_name, size
+from ivyport.targets import TARGETS
 from tests.frontends.torch.sample import TRACED, Sample, Sizes
 
 
@@ -169,7 +170,7 @@ def for_jax(lowered: Lowered) -> None:
     bounds: dict[str, tuple[int, int | None]] = dict.fromkeys(names, (3, 64))
     outputs = tuple(lowered.outputs)
     graph = Graph(lowered.inputs, params, lowered.nodes, outputs, bounds)
-    for_target(graph, "jax")
+    prepare(graph, TARGETS["jax"].policy)
     lowered.nodes, lowered.outputs = graph.nodes, list(graph.outputs)
 
 
@@ -190,7 +191,7 @@ def run_jax(lowered: Lowered, tensors: tuple[torch.Tensor, ...]) -> list[Any]:
     import jax.numpy as jnp
     import numpy as np
 
-    from ivyport.backends.jax import RULES, _rt
+    from ivyport.backends.jax import LANGUAGE, _rt
     from ivyport.backends.pyast import Exprs
 
     sizes = sizes_of(lowered.inputs, tensors)
@@ -198,7 +199,7 @@ def run_jax(lowered: Lowered, tensors: tuple[torch.Tensor, ...]) -> list[Any]:
     def spell(dim: DimLike) -> ast.expr:
         return ast.Constant(evaluate(dim, sizes))
 
-    exprs = Exprs(RULES, _rt, "jnp", spell)
+    exprs = Exprs(LANGUAGE, spell)
     scope: dict[str, Any] = {**vars(_rt), "jax": jax, "jnp": jnp, "np": np}
     names: dict[Value, str] = {}
 

@@ -1,34 +1,17 @@
-"""What a port needs: the names that `--to` accepts and the packages of each extra."""
+"""The targets of ports: a record each, and the packages of the optional extras."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
+from typing import Any
 
 from ivyport.core.errors import DependencyError, InputError
+from ivyport.targets.nnx import NNX
+from ivyport.targets.record import Engine, Target
+from ivyport.targets.torch import TORCH
 
-#: Every accepted name and the target it stands for; `jax` is Flax NNX.
-TARGETS: dict[str, str] = {
-    "jax": "jax",
-    "nnx": "jax",
-    "torch": "torch",
-    "pytorch": "torch",
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Described:
-    """What a target is called, and the packages that a port to it needs."""
-
-    title: str
-    packages: tuple[str, ...]
-
-
-#: How files and model cards speak of each target.
-DESCRIBED: dict[str, Described] = {
-    "jax": Described("Flax NNX", ("jax", "flax", "numpy", "safetensors")),
-    "torch": Described("PyTorch", ("torch", "numpy", "safetensors")),
-}
+#: Every target by its name.
+TARGETS: dict[str, Target] = {record.name: record for record in (NNX, TORCH)}
 
 #: The packages to import that each optional extra installs.
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -39,19 +22,35 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "hf": ("transformers",),
 }
 
+__all__ = [
+    "EXTRAS",
+    "TARGETS",
+    "Engine",
+    "Target",
+    "require",
+    "resolve_target",
+    "target_of",
+]
 
-def resolve_target(to: str) -> str:
-    """The canonical name of a target (`nnx` is `jax`).
+
+def resolve_target(to: str) -> Target:
+    """The target of a name or an alias (`nnx` is `jax`).
 
     Raises `InputError` for any other name, and lists the names that exist.
     """
-    if to in TARGETS:
-        return TARGETS[to]
-    available = ", ".join(sorted(set(TARGETS.values())))
-    aliases = ", ".join(f"{a} = {t}" for a, t in TARGETS.items() if a != t)
+    for record in TARGETS.values():
+        if to in (record.name, *record.aliases):
+            return record
+    aliases = ", ".join(f"{a} = {t.name}" for t in TARGETS.values() for a in t.aliases)
     raise InputError(
-        f"no target {to!r}. This version ports to: {available} (aliases: {aliases})."
+        f"no target {to!r}. This version ports to: {', '.join(sorted(TARGETS))} "
+        f"(aliases: {aliases})."
     )
+
+
+def target_of(ported: Any) -> Target | None:
+    """The target that a live model is a port to; nothing is imported to tell."""
+    return next((t for t in TARGETS.values() if t.holds(ported)), None)
 
 
 def require(*extras: str) -> None:

@@ -1,4 +1,4 @@
-"""What a target framework decides about an emitted file, and the targets that exist."""
+"""What a form of modules decides about an emitted file: its layers, classes and constructors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 from ivyport.backends import pyast
+from ivyport.backends.language import Language
 from ivyport.backends.pyast import Exprs
-from ivyport.core.errors import GraphError
 from ivyport.core.ir import Param
 from ivyport.modules.blocks import Blocks
 from ivyport.modules.formulas import Formula
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ivyport.modules.custom import Part
 
 
-class Target(Protocol):
-    """How a target framework writes modules.
+class Writer(Protocol):
+    """How a library's modules are written.
 
     Attributes:
         module_base: the class that every emitted class derives from.
@@ -132,34 +132,31 @@ class Target(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Framework:
-    """One target of emission.
+class Form:
+    """How modules of one library are written: what a target adds to its language.
 
     Attributes:
-        rules: for each operation how it is written.
-        imports: the statement that imports each root of a dotted name, in isort's order.
-        dtypes: the module whose attributes are dtypes.
-        array: its array type, for annotations.
-        leaf: which module calls are layers of the framework's own.
-        target: how modules are written.
-        runtime: the module of helper functions and the one of helper classes; loads the
-            framework.
-        naming: which names its modules refuse; loads the framework.
+        language: how operations are written.
+        imports: the statement that imports each root of a dotted name, beside the language's.
+        leaf: which module calls are layers of the library's own.
+        writer: how modules are written.
+        layers: the module of helper classes and loading functions; loads the library.
+        naming: which names its modules refuse; loads the library.
         load_file: the statement that imports safetensors' reader and writer.
         construct: the expression that builds the model ``cls``, with and without
             configuration.
+        draws_biases: whether a layer's bias starts as a random draw.
     """
 
-    rules: Mapping[str, Callable[..., ast.expr]]
+    language: Language
     imports: Mapping[str, str]
-    dtypes: str
-    array: str
     leaf: LeafRule
-    target: Callable[[Exprs], Target]
-    runtime: Callable[[], tuple[ModuleType, ModuleType]]
+    writer: Callable[[Exprs], Writer]
+    layers: Callable[[], ModuleType]
     naming: Callable[[], Naming]
     load_file: str
     construct: tuple[str, str]
+    draws_biases: bool = False
 
 
 def transposed(exprs: Exprs, expr: ast.expr, spec: ParamSpec, permute: str) -> ast.expr:
@@ -200,19 +197,3 @@ def parameters(arguments: list[str], config: str | None) -> list[ast.arg]:
     if config is not None:
         args.append(ast.arg("config", pyast.name(config)))
     return args + [ast.arg(pyast.identifier(a)) for a in arguments]
-
-
-def framework(target: str) -> Framework:
-    """The framework of a target of `ivyport.targets` (``jax``, ``torch``).
-
-    Raises `GraphError` for another name.
-    """
-    if target == "jax":
-        from ivyport.modules.nnx import FRAMEWORK as jax
-
-        return jax
-    if target == "torch":
-        from ivyport.modules.torch import FRAMEWORK as torch
-
-        return torch
-    raise GraphError(f"no modules are written for target {target!r}")

@@ -1,0 +1,37 @@
+"""What a language of operations is: how expressions of one array library are written.
+
+Several forms of modules may share one: Flax NNX, linen and haiku are all written in JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Language:
+    """One array library, as emitted code writes it.
+
+    Attributes:
+        rules: for each operation how it is written.
+        imports: the statement that imports each root of a dotted name, in isort's order.
+        dtypes: the module whose attributes are dtypes, infinity and not-a-number.
+        array: its array type, for annotations.
+        runtime: the module of helper functions that files copy; loads the library.
+        large: the type of an integer literal that the library would not take for one of 64
+            bits; None where it takes any.
+        default_float: whether what creates tensors gives float32 unless it is told otherwise.
+        strided: whether a broadcast tensor is a view, which a parameter cannot be.
+    """
+
+    rules: Mapping[str, Callable[..., Any]]
+    imports: Mapping[str, str]
+    dtypes: str
+    array: str
+    runtime: Callable[[], ModuleType]
+    large: str | None = None
+    default_float: bool = False
+    strided: bool = False

@@ -1,0 +1,50 @@
+"""What a target's operations expect of a graph: the passes follow it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """What a target's operations expect.
+
+    Attributes:
+        images: layout of convolutions, pools and batch norm.
+        attention: axis order of queries, keys and values.
+        narrow: whether the target computes in 32 bits.
+        writes: whether its function for batch norm updates running statistics.
+        statements: whether control flow is written as Python's own.
+        unsigned: whether it computes with unsigned integers of 16 and 32 bits.
+        even: whether its convolutions pad both ends of an axis alike.
+        pools: whether it has average pools to any size.
+        softmax: whether attention with a float mask is a softmax, whatever its numbers are.
+        fuses: whether its compiler leaves out the rounding of products.
+    """
+
+    images: str
+    attention: str
+    narrow: bool
+    even: bool
+    pools: bool
+    writes: bool = False
+    statements: bool = False
+    unsigned: bool = True
+    softmax: bool = True
+    fuses: bool = True
+
+
+#: What XLA expects, in each of JAX's libraries of modules.
+XLA = Policy("channels_last", "bshd", narrow=True, even=False, pools=False)
+TORCH = Policy(
+    "channels_first",
+    "bhsd",
+    narrow=False,
+    even=True,
+    pools=True,
+    writes=True,
+    statements=True,
+    unsigned=False,
+    softmax=False,
+    fuses=False,
+)
