@@ -129,7 +129,7 @@ def compile_port(
         source.arrays(unused, narrow=False), trains,
     )  # fmt: skip
     made.record = _record(source, graph, made, name)
-    written = written_config(values, target)
+    written = written_config(values, target.name)
     made.record["built_in"] = built_in(written, emitted.fields)
     made.record["as_ported"] = checksums(weights.forward(arrays))
     return made, arrays

@@ -152,7 +152,7 @@ class Exprs:
         helpers: functions of the backend's `_rt.py` that the expressions made so far call.
         roots: modules whose names they use (`jnp`).
         dropout_module: the layer that draws the node's randomness, where it has one.
-        stream: the stream of random keys of a node that draws in every mode, where there is one.
+        stream: a fresh random key for a node that draws in every mode, where it needs one.
         training: what says whether the model trains (`self.training`), where the target
             has such a thing and the body can reach it.
         functions: what is called for each function that has a derivative of its own.

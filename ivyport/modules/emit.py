@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,9 @@ from ivyport.modules.config import ConfigFields, words
 from ivyport.modules.fixed import Fixed
 from ivyport.modules.form import Writer
 from ivyport.modules.formulas import UNKNOWN, Formula, Formulas
-from ivyport.modules.freezing import freezing
+from ivyport.modules.freezing import freezing, parts_below
 from ivyport.modules.frozen import Frozen
-from ivyport.modules.instances import Instance
+from ivyport.modules.instances import Instance, ParamSpec
 from ivyport.modules.layout import Group, Key, Layout
 from ivyport.modules.numbers import Numbers
 from ivyport.modules.runs import Run
@@ -72,7 +72,7 @@ class ClassEmitter(Numbers):
         self.uses_config = False
         self.hidden: set[str] = set()  # global names that are used as ``_name``
         self.numbers: dict[str, ast.expr] = {}  # attribute -> its value in __init__
-        self.dropouts: dict[Any, tuple[str, ast.expr, tuple[int, ...]]] = {}
+        self.dropouts: dict[Any, tuple[str, ast.expr]] = {}
         self.init: list[ast.stmt] = []
 
     def run(self, results: Any, preamble: Any) -> ast.ClassDef:
@@ -144,10 +144,13 @@ class ClassEmitter(Numbers):
         owner, relative = self.owners[value]
         if not under(owner.path, self.me.path):
             return None
-        expr = self.target.read(self.attribute_of(owner, relative))
+        param = owner.params[relative]
         if owner.layer is None:
-            return expr
-        return self.target.transposed(self.exprs, expr, owner.layer.params[relative])
+            return self.target.read(self.attribute_of(owner, relative), param)
+        holder = self.reach(self.me, owner.path, pyast.name("self"))
+        spec = owner.layer.params[relative]
+        expr = self.target.weight(holder, spec, param)
+        return self.target.transposed(self.exprs, expr, spec)
 
     def attribute_of(self, owner: Instance, relative: str) -> ast.expr:
         """The attribute that holds a parameter."""
@@ -185,26 +188,25 @@ class ClassEmitter(Numbers):
             position,
             key,
         )
-        axes = (
-            () if attention or isinstance(item, CallNode) else item.attrs["broadcast"]
-        )
-        if (rate, axes) not in self.dropouts:
+        attrs = {} if attention or isinstance(item, CallNode) else item.attrs
+        drop = rate, attrs.get("broadcast", ()), bool(attrs.get("always"))
+        if drop not in self.dropouts:
             place = [self.definition.cls, "attentionop" if attention else ""]
             expr = self.init_number(where, rate, "rate", place, self._rate_attributes())
-            name = self.layout.free("drop_path" if axes else "dropout")
-            self.dropouts[rate, axes] = (name, expr, axes)
-        return pyast.attribute(pyast.name("self"), self.dropouts[rate, axes][0])
+            name = self.layout.free("drop_path" if drop[1] else "dropout")
+            self.dropouts[drop] = name, self.target.dropout(expr, *drop[1:])
+        return pyast.attribute(pyast.name("self"), self.dropouts[drop][0])
 
     def stream(self) -> ast.expr | None:
-        """``self.noise``, a stream of random keys; None where the framework has its own."""
+        """``self.noise()``, a fresh random key; None where the framework has its own."""
         made = self.target.stream()
         if made is None:
-            return None
+            return self.target.key()
         if "random stream" not in self.layout.names:
             self.layout.names["random stream"] = self.layout.free("noise")
         name = self.layout.names["random stream"]
         self.numbers[name] = made
-        return pyast.attribute(pyast.name("self"), name)
+        return pyast.call(pyast.attribute(pyast.name("self"), name))
 
     def _rate_attributes(self) -> list[str]:
         """Attributes that may hold a rate used by the class itself, attention's ones first."""
@@ -292,7 +294,11 @@ class ClassEmitter(Numbers):
                 continue
             done.add(slot.attr)
             group = self.layout.groups.get(slot.attr)
-            made = self._make(path, child) if group is None else self._make_group(group)
+            made = (
+                self._make(path, child)
+                if group is None
+                else self._make_group(slot.attr, group)
+            )
             statement = pyast.assign(pyast.attribute(self_, slot.attr), made)
             paths = [path] if group is None else list(group.paths())
             made_of = [self.me.children[p] for p in paths if p in self.me.children]
@@ -301,25 +307,32 @@ class ClassEmitter(Numbers):
         found = [self._parameter(p, x, done) for p, x in self.me.params.items()]
         own = [statement for statement in found if statement is not None]
         dropouts = [
-            pyast.assign(pyast.attribute(self_, attr), self.target.dropout(rate, axes))
-            for attr, rate, axes in self.dropouts.values()
+            pyast.assign(pyast.attribute(self_, attr), made)
+            for attr, made in self.dropouts.values()
         ]
         numbers = [
             pyast.assign(pyast.attribute(self_, name), value)
             for name, value in self.numbers.items()
         ]
-        tables = self._tables()
-        frozen = [*freezing(self, tables), *tables.values()]
+        frozen: list[ast.stmt] = []
+        if not self.target.at_birth:
+            tables = self._tables()
+            frozen = [*freezing(self, tables), *tables.values()]
         body = [*body, *numbers, *children, *late, *own, *dropouts, *frozen]
         if not self.me.path and "Unset" in self.target.classes:
             self.target.classes.add("name_unset")
             body.append(ast.Expr(pyast.call(pyast.name("name_unset"), [self_])))
-        arguments = [self.layout.slots[f"shared {n}"].attr for n in self.me.shared]
-        arguments += list(self.definition.arguments)
+        arguments = dict.fromkeys(
+            (self.layout.slots[f"shared {n}"].attr for n in self.me.shared),
+            self.target.module_base,
+        )
+        for name, values in self.definition.arguments.items():
+            kinds = sorted({type(value).__name__ for value in values})
+            arguments[name] = kinds[0]
         if self.uses_config:
             self.needs_config.add(self.definition.name)
-        config = "config" if self.uses_config else None
-        return [self.target.constructor(body, arguments, config)]
+        name = self.definition.name
+        return self.target.constructor(name, body, arguments, self.uses_config)
 
     def _make(self, path: str, child: Instance) -> ast.expr:
         if child.layer is not None:
@@ -332,7 +345,8 @@ class ClassEmitter(Numbers):
                 )
                 for name, value in child.layer.numbers.items()
             }
-            return self.target.layer(child.layer, numbers)
+            starts = self._starts(path, child) if self.target.at_birth else {}
+            return self._frozen(path, self.target.layer(child.layer, numbers, starts))
         definition = self.library.of[child]
         args: list[ast.expr] = []
         if definition.name in self.needs_config:
@@ -344,7 +358,15 @@ class ClassEmitter(Numbers):
             name: self.init_number(("child", path, name), value, name, [path])
             for name, value in self.library.arguments(child).items()
         }
-        return self.target.child(definition.name, args, kwargs)
+        made = self.target.child(definition.name, args, kwargs)
+        return self._frozen(path, made)
+
+    def _frozen(self, path: str, made: ast.expr) -> ast.expr:
+        """The constructor call of a child, of which as much is frozen as the source freezes."""
+        if not self.target.at_birth:
+            return made
+        inside = parts_below(self, path)
+        return made if inside is None else self.target.frozen(made, inside)
 
     def _shared_expr(self, instance: Instance) -> ast.expr:
         if under(instance.path, self.me.path):
@@ -354,16 +376,16 @@ class ClassEmitter(Numbers):
                 return self.layout.slots[f"shared {name}"].on(pyast.name("self"))
         raise GraphError(f"{self.me.path!r} cannot hand on module {instance.path!r}")
 
-    def _make_group(self, group: Group) -> ast.expr:
+    def _make_group(self, attr: str, group: Group) -> ast.expr:
         """A container of modules or parameters, with the containers in it."""
         made: dict[Key, ast.expr] = {}
         for key, item in group.items.items():
             if isinstance(item, Group):
-                made[key] = self._make_group(item)
+                made[key] = self._make_group(attr, item)
             elif item is None:
                 made[key] = self.target.gap()
             elif group.trained:
-                made[key] = self._initial(item, self.me.params[item])
+                made[key] = self._initial(attr, item, self.me.params[item])
             else:
                 made[key] = self._make(item, self.me.children[item])
         if group.is_list:
@@ -403,9 +425,9 @@ class ClassEmitter(Numbers):
         group = self.layout.groups.get(slot.attr)
         if group is not None:
             target = pyast.attribute(pyast.name("self"), slot.attr)
-            return pyast.assign(target, self._make_group(group))
+            return pyast.assign(target, self._make_group(slot.attr, group))
         if param.kind == "parameter":
-            initial = self._initial(path, param)
+            initial = self._initial(slot.attr, path, param)
             return pyast.assign(slot.on(pyast.name("self")), initial)
         shape = self._shape(path, param)
         return self.target.buffer(slot.attr, param, shape, self._formula(path))
@@ -426,11 +448,12 @@ class ClassEmitter(Numbers):
                 for field in self.formulas.following(param, formula):
                     self.fixed.table(field, param.source)
 
-    def _initial(self, path: str, param: Param) -> ast.expr:
-        frozen = Frozen(path, param=True) in self.frozen
+    def _initial(self, attr: str, path: str, param: Param) -> ast.expr:
+        whole = self.target.at_birth and Frozen("") in self.frozen
+        frozen = whole or Frozen(path, param=True) in self.frozen
         start = self._start(i.params[path] for i in self.definition.instances)
         shape = self._shape(path, param)
-        return self.target.parameter(param, shape, frozen, start)
+        return self.target.parameter(attr, param, shape, frozen, start)
 
     def _start(self, params: Iterable[Param]) -> Formula | None:
         """What all of these parameters start as, by the configuration where that is proved."""
@@ -463,19 +486,10 @@ class ClassEmitter(Numbers):
     ) -> dict[str, ast.stmt]:
         """The same for one layer."""
         made: dict[str, ast.stmt] = {}
-        for name, spec in child.layer.params.items() if child.layer else ():
-            instances = self.definition.instances
-            params = [i.children[path].params.get(name) for i in instances]
-            held = [p for p in params if p is not None]
-            found = {self.formulas.layer_start(p, beside) for p in held}
-            start = found.pop() if len(found) == 1 else None
-            if start is None:
-                continue
+        for name, spec, start in self._restarts(path, child, beside):
             slot = self.layout.slots[path].on(pyast.name("self"))
             target = pyast.attribute(slot, spec.attr)
-            frozen = not any(p.trainable for p in held)
-            self._note_index(f"{self.me.path}.{path}".strip("."))
-            self._fix_others(held, start)
+            frozen = not any(p.trainable for p in self._held(path, name))
             table = frozen and not spec.transforms and start is not UNKNOWN
             made[f"{path}.{name}"] = (
                 pyast.assign(target, self._table(path, child, name, start))
@@ -484,14 +498,46 @@ class ClassEmitter(Numbers):
             )
         return made
 
+    def _starts(self, path: str, child: Instance) -> dict[str, Any]:
+        """What the weights of a layer start as, by their names in it, with their shapes."""
+        found: dict[str, Any] = {}
+        for _, spec, start in self._restarts(path, child, False):
+            plain = start is UNKNOWN or start.kind in ("full", "eye")
+            shape = None if plain else self._layer_shape(path, child)
+            found[spec.attr] = start, shape
+        return found
+
+    def _restarts(
+        self, path: str, child: Instance, beside: bool
+    ) -> Iterator[tuple[str, ParamSpec, Formula]]:
+        """The weights of a layer that are no draw, and what they start as."""
+        for name, spec in child.layer.params.items() if child.layer else ():
+            held = self._held(path, name)
+            found = {self.formulas.layer_start(p, beside) for p in held}
+            start = found.pop() if len(found) == 1 else None
+            if start is None:
+                continue
+            self._note_index(f"{self.me.path}.{path}".strip("."))
+            self._fix_others(held, start)
+            yield name, spec, start
+
+    def _held(self, path: str, name: str) -> list[Param]:
+        """A weight of a layer in every instance of the class."""
+        instances = self.definition.instances
+        params = [i.children[path].params.get(name) for i in instances]
+        return [p for p in params if p is not None]
+
     def _table(self, path: str, child: Instance, name: str, start: Formula) -> ast.expr:
         """A frozen weight of a layer, of the layer's first two numbers."""
+        shape = self._layer_shape(path, child)
+        return self.target.parameter(name, child.params[name], shape, True, start)
+
+    def _layer_shape(self, path: str, child: Instance) -> ast.expr:
         assert child.layer is not None
-        shape = pyast.tuple_of(
+        return pyast.tuple_of(
             self.init_structure(("layer", path, n), v, n, [path, child.cls])
             for n, v in list(child.layer.numbers.items())[:2]
         )
-        return self.target.parameter(child.params[name], shape, True, start)
 
     def _shape(self, path: str, param: Param) -> ast.expr:
         return pyast.tuple_of(

@@ -112,7 +112,7 @@ class FileEmitter:
             "UnsetParam",
             "demand_traced",
             "freeze",
-            *LOADING,
+            *self.form.loading,
             "llama3_frequencies",
             "name_unset",
             "sinusoids",
@@ -278,9 +278,9 @@ class FileEmitter:
 
     def _loading(self, name: str, config: str | None) -> list[ast.stmt]:
         """The methods that load a saved folder and write one."""
-        with_config, without = self.form.construct
-        make = with_config if config else without
-        tree = ast.parse(_METHODS[bool(config)].format(make=make))
+        which = 0 if config else 1
+        make = self.form.construct[which]
+        tree = ast.parse(self.form.methods[which].format(make=make))
         for node in ast.walk(tree):
             if isinstance(node, ast.Name) and node.id == "Config":
                 node.id = str(config)
@@ -296,7 +296,7 @@ class FileEmitter:
         config: str | None,
         aliases: list[ast.stmt],
     ) -> list[ast.stmt]:
-        loading = set(LOADING) - set([] if config else ["config_values"])
+        loading = set(self.form.loading) - set([] if config else ["config_values"])
         described = [self._config_class(config)] if config else []
         layers = pyast.helper_sources(self.layers, self.target.classes)
         # What reads and writes files comes last: a reader looks for the model.
@@ -356,6 +356,7 @@ class FileEmitter:
                     attr = self.layouts[instance].slots[relative].path
                     transforms = ()
                 target = f"{prefix}.{attr}" if prefix else attr
+                target = self.form.path(target, param, instance.layer is not None)
                 chain = (*folds.transforms(param), *transforms)
                 frozen = param.kind == "parameter" and not param.trainable
                 kind: Any = "frozen" if frozen else param.kind  # `Row` checks it
@@ -363,48 +364,14 @@ class FileEmitter:
         return rows
 
 
-# Functions that every file has.
-LOADING = (
-    "load_pretrained", "saved_files", "save_pretrained", "config_values", "write_pretrained",
-)  # fmt: skip
-_METHODS = {
-    True: '''
-@classmethod
-def from_pretrained(cls, folder: str, changed: bool = False) -> "Model":
-    """The model saved in `folder`, loaded strictly and in eval mode.
-
-    With `changed`, files may be other ones than those that were saved.
-    """
-    files = saved_files(folder, changed)
-    fields = [field.name for field in dataclasses.fields(Config)]
-    config = Config(**config_values(files, fields))
-    return load_pretrained({make}, files)
-
-def save_pretrained(self, folder: str) -> None:
-    """Write the model to `folder`, for `from_pretrained` and for ivyport."""
-    save_pretrained(self, folder, __file__, dataclasses.asdict(self.config))
-''',
-    False: '''
-@classmethod
-def from_pretrained(cls, folder: str, changed: bool = False) -> "Model":
-    """The model saved in `folder`, loaded strictly and in eval mode.
-
-    With `changed`, files may be other ones than those that were saved.
-    """
-    return load_pretrained({make}, saved_files(folder, changed))
-
-def save_pretrained(self, folder: str) -> None:
-    """Write the model to `folder`, for `from_pretrained` and for ivyport."""
-    save_pretrained(self, folder, __file__, {{}})
-''',
-}
-
-
 def _keep_config(cls: ast.ClassDef) -> None:
     """``self.config = config``, which `save_pretrained` writes."""
-    made = next(
+    found = [
         s for s in cls.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"
-    )
+    ]
+    if not found:  # the configuration is a field of the class
+        return
+    made = found[0]
     base = [s for s in made.body if isinstance(s, ast.Expr)]  # super().__init__()
     kept = pyast.assign("self.config", pyast.name("config"))
     made.body.insert(1 if made.body[:1] == base[:1] and base else 0, kept)
@@ -414,6 +381,12 @@ def _annotate_config(cls: ast.ClassDef, config: str | None) -> None:
     for node in ast.walk(cls):
         if isinstance(node, ast.arg) and node.arg == "config" and config:
             node.annotation = pyast.name(config)
+        if isinstance(node, ast.AnnAssign) and config and _is_config(node.target):
+            node.annotation = pyast.name(config)
+
+
+def _is_config(expr: ast.expr) -> bool:
+    return isinstance(expr, ast.Name) and expr.id == "config"
 
 
 STANDARD = (

@@ -6,7 +6,7 @@ import ast
 import dataclasses
 import keyword
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from ivyport.modules.custom import Part
 
 
+#: What the weights of a layer start as, by their names in it, with the shapes of tables.
+Starts = Mapping[str, tuple[Formula, ast.expr | None]]
+
+
 class Writer(Protocol):
     """How a library's modules are written.
 
@@ -32,18 +36,26 @@ class Writer(Protocol):
         module_base: the class that every emitted class derives from.
         call_method: the method that a call of a module runs.
         classes: runtime classes that the expressions made so far need.
+        at_birth: whether a module is frozen, and its weights get their start, by the call that
+            makes it (`frozen`, `starts`); otherwise by statements after it.
     """
 
     module_base: str
     call_method: str
     classes: set[str]
+    at_birth: bool
 
     @property
     def blocks(self) -> Callable[[Body], Blocks]:
         """How loops and branches are written."""
 
-    def layer(self, spec: LayerSpec, numbers: dict[str, ast.expr]) -> ast.expr:
-        """Constructor call of a native layer."""
+    def layer(
+        self, spec: LayerSpec, numbers: dict[str, ast.expr], starts: Starts
+    ) -> ast.expr:
+        """Constructor call of a native layer.
+
+        `starts` says what its weights start as, with their shapes, where `starts_layers`.
+        """
 
     def child(
         self, name: str, args: list[ast.expr], kwargs: dict[str, ast.expr]
@@ -59,17 +71,20 @@ class Writer(Protocol):
     def gap(self) -> ast.expr:
         """What holds a place in a list of modules."""
 
-    def dropout(self, rate: ast.expr, broadcast: tuple[int, ...]) -> ast.expr:
-        """Constructor call of a dropout layer."""
+    def dropout(
+        self, rate: ast.expr, broadcast: tuple[int, ...], always: bool
+    ) -> ast.expr:
+        """Constructor call of a dropout layer, which may drop in eval mode too."""
 
     def parameter(
         self,
+        attr: str,
         param: Param,
         shape: ast.expr,
         frozen: bool = False,
         formula: Formula | None = None,
     ) -> ast.expr:
-        """A parameter of that shape, not trained if `frozen`.
+        """What ``self.<attr>`` is: a parameter of that shape, not trained if `frozen`.
 
         It starts as `formula` says, drawn without one; a frozen one whose formula is
         `formulas.UNKNOWN` cannot be read before weights were loaded.
@@ -97,7 +112,10 @@ class Writer(Protocol):
         """Attributes that a class must set at first so that `training` can read them."""
 
     def stream(self) -> ast.expr | None:
-        """A new stream of random keys, in a constructor; None where there are no keys."""
+        """A new stream of random keys, in a constructor; None where there are none."""
+
+    def key(self) -> ast.expr | None:
+        """A fresh random key, in a method; None where they are of a `stream`, or there are none."""
 
     def training(self) -> ast.expr:
         """What says in a method whether the model trains."""
@@ -110,8 +128,11 @@ class Writer(Protocol):
     def array(self, argument: ast.expr) -> ast.expr | None:
         """What a caller gives as an array of the framework; None: it must be one."""
 
-    def read(self, expr: ast.expr) -> ast.expr:
-        """The array in a parameter attribute."""
+    def read(self, expr: ast.expr, param: Param) -> ast.expr:
+        """The array in the attribute of a class's own parameter or buffer."""
+
+    def weight(self, layer: ast.expr, spec: ParamSpec, param: Param) -> ast.expr:
+        """The attribute of a native layer that holds a weight."""
 
     def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
         """A layer's parameter in the source's own layout."""
@@ -126,9 +147,15 @@ class Writer(Protocol):
         """The definition of such a function."""
 
     def constructor(
-        self, body: list[ast.stmt], arguments: list[str], config: str | None
-    ) -> ast.stmt:
-        """The ``__init__`` function."""
+        self, name: str, body: list[ast.stmt], arguments: dict[str, str], config: bool
+    ) -> list[ast.stmt]:
+        """What makes the attributes of the class `name`: fields, ``__init__`` or its like.
+
+        `arguments` are those beside the configuration, each with the name of its type.
+        """
+
+    def frozen(self, made: ast.expr, parts: list[tuple[str, ...]]) -> ast.expr:
+        """A constructor call whose module does not train; of `parts` alone if there are any."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +172,11 @@ class Form:
         load_file: the statement that imports safetensors' reader and writer.
         construct: the expression that builds the model ``cls``, with and without
             configuration.
+        methods: the code of the methods that load and save, with and without configuration;
+            ``{make}`` stands for `construct`.
+        loading: the functions of `layers` that these call, which every file has.
+        path: the name of a tensor in the weights' file, of its attribute path; the last argument
+            says whether a native layer holds it.
         draws_biases: whether a layer's bias starts as a random draw.
     """
 
@@ -156,6 +188,9 @@ class Form:
     naming: Callable[[], Naming]
     load_file: str
     construct: tuple[str, str]
+    methods: tuple[str, str]
+    loading: tuple[str, ...]
+    path: Callable[[str, Param, bool], str] = lambda path, param, native: path
     draws_biases: bool = False
 
 
@@ -191,9 +226,49 @@ def snake_case(name: str) -> str:
     )
 
 
-def parameters(arguments: list[str], config: str | None) -> list[ast.arg]:
-    """``self, config: BertConfig, size`` of a constructor."""
+def parameters(arguments: Iterable[str], config: bool) -> list[ast.arg]:
+    """``self, config, size`` of a constructor."""
     args = [ast.arg("self")]
-    if config is not None:
-        args.append(ast.arg("config", pyast.name(config)))
+    if config:
+        args.append(ast.arg("config"))
     return args + [ast.arg(pyast.identifier(a)) for a in arguments]
+
+
+_CONFIGURED = '''
+@classmethod
+def from_pretrained(cls, folder: str, changed: bool = False) -> "Model":
+    """The model saved in `folder`, loaded strictly and in eval mode.
+
+    With `changed`, files may be other ones than those that were saved.
+    """
+    files = saved_files(folder, changed)
+    fields = [field.name for field in dataclasses.fields(Config)]
+    config = Config(**config_values(files, fields))
+    return load_pretrained({make}, files)
+
+def save_pretrained(self, folder: str) -> None:
+    """Write the model to `folder`, for `from_pretrained` and for ivyport."""
+    save_pretrained(self, folder, __file__, dataclasses.asdict(self.config))
+'''
+_PLAIN = '''
+@classmethod
+def from_pretrained(cls, folder: str, changed: bool = False) -> "Model":
+    """The model saved in `folder`, loaded strictly and in eval mode.
+
+    With `changed`, files may be other ones than those that were saved.
+    """
+    return load_pretrained({make}, saved_files(folder, changed))
+
+def save_pretrained(self, folder: str) -> None:
+    """Write the model to `folder`, for `from_pretrained` and for ivyport."""
+    save_pretrained(self, folder, __file__, {{}})
+'''
+#: The methods of a form whose models hold their weights, and the functions that they call.
+METHODS = (_CONFIGURED, _PLAIN)
+LOADING = (
+    "load_pretrained",
+    "saved_files",
+    "save_pretrained",
+    "config_values",
+    "write_pretrained",
+)

@@ -11,6 +11,7 @@ from ivyport.modules.frozen import first_index
 
 if TYPE_CHECKING:
     from ivyport.modules.emit import ClassEmitter
+    from ivyport.modules.instances import Instance
 
 
 def freezing(emitter: ClassEmitter, made: Collection[str]) -> list[ast.stmt]:
@@ -46,12 +47,17 @@ def freezing(emitter: ClassEmitter, made: Collection[str]) -> list[ast.stmt]:
 
 def _freeze_param(emitter: ClassEmitter, path: str) -> ast.stmt:
     absolute = f"{emitter.me.path}.{path}".strip(".")
-    owner, relative = next(
+    owner, relative = _place(emitter, absolute)
+    return emitter.target.freeze_param(emitter.attribute_of(owner, relative))
+
+
+def _place(emitter: ClassEmitter, absolute: str) -> tuple[Instance, str]:
+    """The owner of a parameter, and its path below it."""
+    return next(
         (o, r)
         for o, r in emitter.owners.values()
         if f"{o.path}.{r}".strip(".") == absolute
     )
-    return emitter.target.freeze_param(emitter.attribute_of(owner, relative))
 
 
 def _freeze_list(
@@ -78,3 +84,41 @@ def _freeze_list(
         item = emitter.reach(child, f"{child.path}.{tail}", item)
     name = ast.Name("layer", ast.Store())
     return [ast.For(name, whole, [emitter.target.freeze(item)], [], lineno=0)]
+
+
+def parts_below(emitter: ClassEmitter, path: str) -> list[tuple[str, ...]] | None:
+    """What of the child at `path` is frozen: names that lead to each part, [] for all of it.
+
+    None where nothing of it is.
+    """
+    found = []
+    for item in emitter.frozen:
+        if item.path in ("", path):
+            return []
+        if not item.path.startswith(f"{path}."):
+            continue
+        child = emitter.me.children[path]
+        absolute = f"{emitter.me.path}.{item.path}".strip(".")
+        if not item.param:
+            expr = emitter.reach(child, absolute, pyast.name("_"))
+        else:
+            owner, relative = _place(emitter, absolute)
+            expr = emitter.reach(child, owner.path, pyast.name("_"))
+            names = (
+                emitter.layouts[owner].slots[relative].path.split(".")
+                if owner.layer is None
+                else owner.layer.params[relative].attr.split(".")
+            )
+            expr = pyast.attribute(expr, *names)
+        found.append(tuple(names_of(expr)))
+    return found or None
+
+
+def names_of(expr: ast.expr) -> list[str]:
+    """The names of linen and haiku of what ``_.layer[0].attention`` reaches."""
+    if isinstance(expr, ast.Attribute):
+        return [*names_of(expr.value), expr.attr]
+    if isinstance(expr, ast.Subscript) and isinstance(expr.slice, ast.Constant):
+        *above, last = names_of(expr.value)
+        return [*above, f"{last}_{expr.slice.value!s}"]
+    return []

@@ -90,7 +90,9 @@ class Written:
         exprs = self.exprs
         rate = node.attrs.get("rate" if node.op == "dropout" else "dropout", 0.0)
         random = node.op in ("dropout", "attention") and bool(rate)
-        exprs.stream = _name("stream") if draws(node) and not random else None
+        exprs.stream = (
+            pyast.call(_name("stream")) if draws(node) and not random else None
+        )
         exprs.dropout_module = _name("dropout") if random else None
         try:
             # A rule may write a variable twice, but not a longer expression.

@@ -18,7 +18,10 @@ from ivyport.modules import leaves
 from ivyport.modules.blocks_lax import Functions
 from ivyport.modules.custom import Part
 from ivyport.modules.form import (
+    LOADING,
+    METHODS,
     Form,
+    Starts,
     packed,
     parameters,
     snake_case,
@@ -188,12 +191,15 @@ class NNX:
     blocks = Functions
     module_base = "nnx.Module"
     call_method = "__call__"
+    at_birth = False
 
     def __init__(self, exprs: Exprs) -> None:
         self.exprs = exprs
         self.classes: set[str] = set()  # runtime classes that the file must define
 
-    def layer(self, spec: LayerSpec, numbers: dict[str, ast.expr]) -> ast.expr:
+    def layer(
+        self, spec: LayerSpec, numbers: dict[str, ast.expr], starts: Starts
+    ) -> ast.expr:
         """``nnx.Linear(768, 3072, rngs=rngs)``."""
         if "." not in spec.kind:
             self.classes.add(spec.kind)
@@ -226,13 +232,16 @@ class NNX:
         """A list may hold None."""
         return ast.Constant(None)
 
-    def dropout(self, rate: ast.expr, broadcast: tuple[int, ...]) -> ast.expr:
+    def dropout(
+        self, rate: ast.expr, broadcast: tuple[int, ...], always: bool
+    ) -> ast.expr:
         """``nnx.Dropout(rate, rngs=rngs)``."""
         axes = {"broadcast_dims": self.exprs.const(broadcast)} if broadcast else {}
         return pyast.call(self.exprs.name("nnx.Dropout"), [rate], **axes, rngs=RNGS)
 
     def parameter(
         self,
+        attr: str,
         param: Param,
         shape: ast.expr,
         frozen: bool = False,
@@ -290,7 +299,9 @@ class NNX:
     def freeze_param(self, param: ast.expr) -> ast.stmt:
         """``self.embed.embedding = Frozen(self.embed.embedding[...])``."""
         self.classes.add("Frozen")
-        return pyast.assign(param, pyast.call(pyast.name("Frozen"), [self.read(param)]))
+        return pyast.assign(
+            param, pyast.call(pyast.name("Frozen"), [self._value(param)])
+        )
 
     def buffer(
         self, attr: str, param: Param, shape: ast.expr, formula: Formula | None
@@ -315,6 +326,10 @@ class NNX:
         """``rngs.noise.fork()``."""
         return pyast.call(pyast.attribute(RNGS, "noise", "fork"))
 
+    def key(self) -> ast.expr | None:
+        """None: keys are of the stream."""
+        return None
+
     def training(self) -> ast.expr:
         """``not self.deterministic``."""
         return ast.UnaryOp(ast.Not(), pyast.name("self.deterministic"))
@@ -331,9 +346,16 @@ class NNX:
         """``jnp.asarray(x)``: numpy's arrays lack methods that the code uses."""
         return self.exprs.call("jnp.asarray", argument)
 
-    def read(self, expr: ast.expr) -> ast.expr:
+    def read(self, expr: ast.expr, param: Param) -> ast.expr:
         """``self.weight[...]``."""
+        return self._value(expr)
+
+    def _value(self, expr: ast.expr) -> ast.expr:
         return pyast.subscript(expr, ast.Constant(...))
+
+    def weight(self, layer: ast.expr, spec: ParamSpec, param: Param) -> ast.expr:
+        """``self.embed.embedding[...]``."""
+        return self._value(pyast.attribute(layer, *spec.attr.split(".")))
 
     def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
         """A layer's parameter as the source lays it out."""
@@ -389,15 +411,19 @@ class NNX:
         return [main, first, second, ast.Expr(tie)]
 
     def constructor(
-        self, body: list[ast.stmt], arguments: list[str], config: str | None
-    ) -> ast.stmt:
+        self, name: str, body: list[ast.stmt], arguments: dict[str, str], config: bool
+    ) -> list[ast.stmt]:
         """``def __init__(self, config: BertConfig, size, *, rngs: nnx.Rngs)``."""
         args = parameters(arguments, config)
         rngs = ast.arg("rngs", self.exprs.name("nnx.Rngs"))
         signature = ast.arguments([], args, None, [rngs], [None], None, [])
-        return ast.FunctionDef(
-            "__init__", signature, body or [ast.Pass()], [], lineno=0
-        )
+        return [
+            ast.FunctionDef("__init__", signature, body or [ast.Pass()], [], lineno=0)
+        ]
+
+    def frozen(self, made: ast.expr, parts: list[tuple[str, ...]]) -> ast.expr:
+        """Modules are frozen by `freeze`."""
+        return made
 
 
 def _layers() -> ModuleType:
@@ -422,6 +448,8 @@ FORM = Form(
     layers=_layers,
     naming=_naming,
     load_file="from safetensors.flax import load_file, save_file",
+    methods=METHODS,
+    loading=LOADING,
     construct=(
         "lambda: cls(config, rngs=nnx.Rngs(0))",
         "lambda: cls(rngs=nnx.Rngs(0))",

@@ -55,7 +55,7 @@ class Owner(Protocol):
         """The dropout layer of a random operation in the body."""
 
     def stream(self) -> ast.expr | None:
-        """What gives keys to operations that draw in both modes, where they need keys."""
+        """A fresh key for an operation that draws in both modes, where it needs one."""
 
     def rolls(self, run: Run) -> bool:
         """Whether a loop can call the modules of a run."""

@@ -17,7 +17,10 @@ from ivyport.modules import leaves
 from ivyport.modules.blocks_python import Statements
 from ivyport.modules.custom import Part
 from ivyport.modules.form import (
+    LOADING,
+    METHODS,
     Form,
+    Starts,
     packed,
     parameters,
     snake_case,
@@ -213,13 +216,16 @@ class Torch:
     blocks = Statements
     module_base = "nn.Module"
     call_method = "forward"
+    at_birth = False
 
     def __init__(self, exprs: Exprs) -> None:
         exprs.training = pyast.name("self.training")
         self.exprs = exprs
         self.classes: set[str] = set()  # runtime classes that the file must define
 
-    def layer(self, spec: LayerSpec, numbers: dict[str, ast.expr]) -> ast.expr:
+    def layer(
+        self, spec: LayerSpec, numbers: dict[str, ast.expr], starts: Starts
+    ) -> ast.expr:
         """``nn.Linear(768, 3072)``; arguments that are the layer's defaults are left out."""
         args = list(numbers.values())[: spec.positional]
         # The default eps of nn.RMSNorm is the dtype's own.
@@ -255,7 +261,9 @@ class Torch:
         """``nn.Identity()``."""
         return self.exprs.call("nn.Identity")
 
-    def dropout(self, rate: ast.expr, broadcast: tuple[int, ...]) -> ast.expr:
+    def dropout(
+        self, rate: ast.expr, broadcast: tuple[int, ...], always: bool
+    ) -> ast.expr:
         """``nn.Dropout(rate)``."""
         if not broadcast:
             return self.exprs.call("nn.Dropout", rate)
@@ -265,6 +273,7 @@ class Torch:
 
     def parameter(
         self,
+        attr: str,
         param: Param,
         shape: ast.expr,
         frozen: bool = False,
@@ -342,6 +351,10 @@ class Torch:
         """None: torch draws from its own generator."""
         return None
 
+    def key(self) -> ast.expr | None:
+        """None: torch draws from its own generator."""
+        return None
+
     def training(self) -> ast.expr:
         """``self.training``."""
         return pyast.name("self.training")
@@ -357,9 +370,13 @@ class Torch:
         """``torch.as_tensor(x)``: numpy's arrays are taken as in a port to JAX."""
         return self.exprs.call("torch.as_tensor", argument)
 
-    def read(self, expr: ast.expr) -> ast.expr:
+    def read(self, expr: ast.expr, param: Param) -> ast.expr:
         """``self.weight``: parameters are tensors."""
         return expr
+
+    def weight(self, layer: ast.expr, spec: ParamSpec, param: Param) -> ast.expr:
+        """``self.embed.weight``."""
+        return pyast.attribute(layer, *spec.attr.split("."))
 
     def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
         """A layer's parameter as the source lays it out."""
@@ -411,13 +428,17 @@ class Torch:
         return [ast.ClassDef(name, [base], [], methods, [])]
 
     def constructor(
-        self, body: list[ast.stmt], arguments: list[str], config: str | None
-    ) -> ast.stmt:
+        self, name: str, body: list[ast.stmt], arguments: dict[str, str], config: bool
+    ) -> list[ast.stmt]:
         """``def __init__(self, config: BertConfig, size): super().__init__()``."""
         args = parameters(arguments, config)
         signature = ast.arguments([], args, None, [], [], None, [])
         first = ast.parse("super().__init__()").body
-        return ast.FunctionDef("__init__", signature, [*first, *body], [], lineno=0)
+        return [ast.FunctionDef("__init__", signature, [*first, *body], [], lineno=0)]
+
+    def frozen(self, made: ast.expr, parts: list[tuple[str, ...]]) -> ast.expr:
+        """Modules are frozen by `freeze`."""
+        return made
 
 
 def _is_constant(expr: ast.expr, value: Any) -> bool:
@@ -452,6 +473,8 @@ FORM = Form(
     layers=_layers,
     naming=_naming,
     load_file="from safetensors.torch import load_file, save_file",
+    methods=METHODS,
+    loading=LOADING,
     construct=("lambda: cls(config)", "cls"),
     draws_biases=True,
 )

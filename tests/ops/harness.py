@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ivyport.backends.language import Language
-from ivyport.backends.pyast import Exprs, helper_sources, hole, name
+from ivyport.backends.pyast import Exprs, call, helper_sources, hole, name
 from ivyport.core import opdef
 from ivyport.core.build import Builder
 from ivyport.core.dims import symbols
@@ -64,7 +64,7 @@ class Backend:
         if drops:
             e.dropout_module = name("dropout")
         if draws(node) and self.stream:
-            e.stream = name("stream")
+            e.stream = call(name("stream"))
         if self.device:
             e.spell_device = lambda: name(self.device)
         return e

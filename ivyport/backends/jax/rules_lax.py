@@ -8,7 +8,7 @@ import ast
 from typing import Any
 
 from ivyport.backends.jax.rules_array import PROMOTED
-from ivyport.backends.pyast import OMIT, Exprs, attribute, call, rule_table
+from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
 from ivyport.backends.spelling import colons, one_axis
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
@@ -139,7 +139,7 @@ def _key(e: Exprs) -> ast.expr:
     """A fresh key of the stream of the module that draws: ``self.noise()``."""
     if e.stream is None:
         raise GraphError(f"{e.node.op}: no layer gives it random numbers")
-    return call(e.stream)
+    return e.stream
 
 
 @emits("random_uniform", "random_normal")
