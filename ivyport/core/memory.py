@@ -9,10 +9,10 @@ import os
 import sys
 from pathlib import Path
 
-#: The line through two peaks that were measured, 3.1 GB for weights of 0.28 GB and 10.7 GB for 1.9:
-#: frameworks and compilers, and copies of the weights (both models, gradients and stepped weights
-#: of both, what the allocator keeps).
-FIXED, COPIES = 1_800_000_000, 5
+#: By `benchmarks/verify_memory.py`: frameworks, compilers and activations take 0.9 GB beside a BERT
+#: of 0.31 GB, and the weights are there three times, in the source, in the port, and as gradients
+#: or stepped weights of one of them.
+FIXED, COPIES = 1_300_000_000, 3
 #: How much a process grows before what it freed is given back.
 SLACK = 2**28
 _held = 0  # what the process had when that was done last
@@ -23,20 +23,25 @@ def needed(weights: int) -> int:
     return FIXED + COPIES * weights
 
 
-def give_back() -> None:
+def give_back(*, now: bool = False) -> None:
     """Give what was freed back to the system, where its allocator keeps it (glibc).
 
-    It is done where the process has grown by more than `SLACK` since it was done last: a
-    collection takes about a second in a process that holds several frameworks.
+    Unless it is to be done `now`, that is where the process has grown by more than `SLACK` since
+    it was done last: a collection takes about a second in a process that holds several frameworks.
     """
     global _held
-    if sys.platform != "linux" or resident() < _held + SLACK:
+    if sys.platform != "linux" or (not now and resident() < _held + SLACK):
         return
     gc.collect()
+    trim()
+    _held = resident()
+
+
+def trim() -> None:
+    """Have the allocator give back what was freed between blocks that are in use."""
     # AttributeError: another C library, which has no such call.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-    _held = resident()
 
 
 def resident() -> int:

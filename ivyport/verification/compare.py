@@ -14,6 +14,8 @@ from ivyport.core.dtype import FLOATS, NARROW, finfo
 from ivyport.core.report import Inputs, Kind, ReportRow
 
 Array = np.ndarray[Any, np.dtype[Any]]
+#: Elements of an array that are looked at together.
+_PART = 1 << 20
 
 
 @dataclasses.dataclass
@@ -204,7 +206,7 @@ def compare_arrays(
     limit = 0.0 if exact else max(tolerance(given), tolerance(dtype))
     if math.isnan(relative):
         problems.append(_missing(port, source))
-    elif not exact and (count := int(np.isnan(source).sum())):
+    elif not exact and (count := sum(int(np.isnan(p).sum()) for p in parts(source))):
         problems.append(f"NaN in the same {count} of {source.size} places")
     # NaN compares false with everything, so that it does not pass.
     passed = right and bool(relative <= limit)
@@ -245,8 +247,28 @@ def difference(port: Array, source: Array) -> tuple[float, float]:
     magnitudes: they must be in the same places, and the rest is compared. Where one side
     alone has NaN, the difference is NaN.
     """
-    if not source.size:
+    found = [
+        _difference(*pair) for pair in zip(parts(port), parts(source), strict=True)
+    ]
+    if not found:
         return 0.0, 0.0
+    # `max` of numpy: NaN anywhere is the result.
+    largest, scale = np.max(np.asarray(found, np.float64), axis=0)
+    return float(largest), float(scale)
+
+
+def parts(array: Array) -> Iterator[Array]:
+    """An array along its first axis in pieces, so that what is computed of it stays small."""
+    if not array.ndim or array.size <= _PART:
+        if array.size:
+            yield array
+        return
+    step = max(_PART * len(array) // array.size, 1)
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
+
+
+def _difference(port: Array, source: Array) -> tuple[float, float]:
     limit = _mask_limit(source.dtype.name, port.dtype.name)
     a, b = _wide(port), _wide(source)
     magnitude = np.abs(b)

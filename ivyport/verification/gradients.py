@@ -96,7 +96,7 @@ def compare_gradients(
 
 
 def _largest(array: Array) -> float:
-    return float(np.max(np.abs(array), initial=0.0))
+    return max((float(np.abs(p).max()) for p in compare.parts(array)), default=0.0)
 
 
 def _is_far(row: ReportRow, source: Array) -> bool:

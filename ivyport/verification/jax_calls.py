@@ -89,10 +89,10 @@ def stepped(
     gradients: Lazy, values: Mapping[str, Any], rate: float, wide: bool
 ) -> Arrays:
     """Parameters after one SGD step; `gradients` are used up."""
-    made, native = {}, gradients.take()
-    for name in list(native):
+    made = {}
+    for name, native in gradients.drain():
         # In numpy: JAX would compile every shape of an expression run once.
-        gradient, value = np.asarray(native.pop(name)), values[name]
+        gradient, value = np.asarray(native), values[name]
         step = (rate * gradient).astype(gradient.dtype)
         with float64(wide):
             made[name] = jnp.asarray(np.asarray(value) - step)

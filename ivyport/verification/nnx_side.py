@@ -18,6 +18,7 @@ import numpy as np
 from flax import nnx
 
 from ivyport.core.arguments import Described, call
+from ivyport.verification import aside
 from ivyport.verification.compare import Array, Flat, differ, flatten, is_array
 from ivyport.verification.jax_calls import (
     Arrays,
@@ -227,8 +228,21 @@ class NNXSide:
         *,
         train: bool = False,
     ) -> Flat:
-        """The outputs with other parameters, of the program that is compiled already."""
-        return self.gradients(inputs, weights, parameters, train=train).outputs
+        """The outputs with other parameters, of the program that is compiled already.
+
+        Where its gradients would be large the call is not compiled, and has none.
+        """
+        if sum(int(x.nbytes) for x in parameters.values()) < aside.LEAST:
+            return self.gradients(inputs, weights, parameters, train=train).outputs
+        static = Flat()
+
+        def run(values: Arrays, arrays: Arrays) -> Arrays:
+            return self._run(values, arrays, static, train)[0]
+
+        with self._running(), self._dropout(train):
+            values = {**self.values, **parameters}
+            arrays = self._steady(run)(values, given(inputs, self._wide))
+        return with_arrays(static, arrays)
 
     def stepped(self, gradients: Lazy, rate: float) -> Arrays:
         """Parameters after one SGD step; `gradients` are used up."""

@@ -192,7 +192,7 @@ class _Verification:
         """Outputs and gradients on the traced inputs; whether the port ran at all."""
         try:
             with self._source_accepts():
-                expected = self.source.gradients(draw_weights)
+                expected = self._pair.expected(draw_weights)
         except NoGradients as error:
             self.unchecked.append(
                 f"gradients: they are not available in the source ({error})"
@@ -212,6 +212,7 @@ class _Verification:
         self._eagerly(expected.outputs, inputs)
         pair = self._pair
         if self.drawn:
+            del expected, actual
             found = self._with_draws_fixed(inputs)
             if found is None:
                 return True
@@ -236,7 +237,7 @@ class _Verification:
             port=self.port.fixed(QUANTILES[0]),
         )
         try:
-            expected = pair.source.gradients(draw_weights)
+            expected = pair.expected(draw_weights)
             return pair, expected, pair.port.gradients(inputs, expected.weights)
         except (NotFixed, PortFails) as error:
             self.unchecked.append(f"gradients of outputs that are drawn: {error}")

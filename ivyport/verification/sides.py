@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
+from ivyport.core import memory
+from ivyport.verification import aside
+from ivyport.verification.aside import Aside
 from ivyport.verification.compare import Array, Flat
 
 #: Gives the weights of the scalar whose gradient is taken, by output, from the outputs.
@@ -51,20 +54,53 @@ class Lazy(Mapping[str, Array]):
     def __init__(self, native: Mapping[str, Any], read: Callable[[Any], Array]) -> None:
         self._native = dict(native)
         self._read = read
+        self._names = dict.fromkeys(self._native)
+        self._aside: dict[str, Aside] = {}
 
     def __getitem__(self, name: str) -> Array:
+        if name in self._aside:
+            return self._aside[name].read(name)
         return self._read(self._native[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._native)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._native)
+        return len(self._names)
 
-    def take(self) -> dict[str, Any]:
-        """The framework's own tensors, for the side that they came from; none stay."""
-        native, self._native = self._native, {}
-        return native
+    def is_large(self) -> bool:
+        """Whether the tensors take so much memory that they are not held beside others."""
+        held = sum(int(x.nbytes) for x in self._native.values())
+        return bool(self._aside) or held > aside.LEAST
+
+    def put_aside(self) -> None:
+        """Move the tensors to a temporary file, where they are large and the disk has room."""
+        if not self.is_large():
+            return
+        # A full disk: what is not in the file stays in memory.
+        with contextlib.suppress(OSError):
+            file = aside.Aside()
+            for name in list(self._native):
+                file.write(name, self[name])
+                self._aside[name] = file
+                del self._native[name]
+        memory.trim()
+
+    def drain(self) -> Iterator[tuple[str, Any]]:
+        """Each name and tensor, a numpy array if it was put aside; none stay."""
+        names, self._names = self._names, {}
+        size = 0
+        for name in names:
+            file = self._aside.pop(name, None)
+            tensor = self._native.pop(name) if file is None else file.read(name)
+            size += int(tensor.nbytes)
+            yield name, tensor
+            if size > aside.LEAST // 4:
+                memory.trim()
+                size = 0
 
 
 def _nothing() -> Lazy:

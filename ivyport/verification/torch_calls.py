@@ -142,10 +142,13 @@ class Weights:
 
     def stepped(self, gradients: Lazy, rate: float) -> Tensors:
         """Parameters after one SGD step; `gradients` are used up."""
-        made: Tensors = gradients.take()
-        for name, gradient in made.items():
+        made: Tensors = {}
+        for name, gradient in gradients.drain():
+            own = self.parameters[name]
+            held = isinstance(gradient, torch.Tensor)
+            step = gradient if held else from_array(gradient).to(own.device)
             # Not in place: autograd gives one tensor for two parameters, or one row for many.
-            made[name] = torch.add(self.parameters[name], gradient, alpha=-rate)
+            made[name] = torch.add(own, step, alpha=-rate)
         return {**self.parameters, **made}
 
 

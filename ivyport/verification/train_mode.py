@@ -114,7 +114,7 @@ class TrainMode:
         if not source.has_statistics() and not self._differ(trained, evaluated):
             return self._outputs(pair, inputs, source.forward(train=True).outputs)
         try:
-            expected = source.gradients(draw_weights, train=True)
+            expected = pair.expected(draw_weights, train=True)
         except NoGradients as error:
             self.unchecked.append(f"gradients in train mode: {error}")
             return self._outputs(pair, inputs, source.forward(train=True).outputs)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+from ivyport.verification import aside
 from ivyport.verification.compare import (
     Entry,
     aligned,
     compare_arrays,
     compare_outputs,
+    difference,
     flatten,
     is_usual,
 )
+from ivyport.verification.sides import Lazy
 from ivyport.verification.tolerance import DEFAULT
 
 X = np.array([[1.0, -2.0], [0.5, 4.0]], np.float32)
@@ -209,3 +213,68 @@ class TestAligned:
 
     def test_nan_is_the_largest_error(self):
         assert aligned(np.full_like(self.A, np.nan), self.A) == math.inf
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int64", "bool"])
+def test_tensors_put_aside_read_as_they_were(dtype, monkeypatch):
+    monkeypatch.setattr(aside, "LEAST", 0)
+    kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    arrays = {
+        "empty": np.zeros((0, 3), kind),
+        "one": np.asarray(7, kind),
+        "turned": np.arange(24).reshape(4, 6).astype(kind).T,
+    }
+    lazy = Lazy(arrays, np.asarray)
+    lazy.put_aside()
+    assert lazy.is_large()
+    assert list(lazy) == list(arrays)
+    assert len(lazy) == 3
+    assert "one" in lazy
+    assert "other" not in lazy
+    for name, array in arrays.items():
+        assert lazy[name].dtype == kind
+        assert lazy[name].shape == array.shape
+        assert np.array_equal(lazy[name], array)
+    drained = dict(lazy.drain())
+    assert list(drained) == list(arrays)
+    assert not lazy
+    assert np.array_equal(drained["turned"], arrays["turned"])
+
+
+def test_a_full_disk_leaves_tensors_in_memory(monkeypatch):
+    class Full(aside.Aside):
+        def write(self, name, array):
+            if self._places:
+                raise OSError(28, "No space left on device")
+            super().write(name, array)
+
+    monkeypatch.setattr(aside, "LEAST", 0)
+    monkeypatch.setattr(aside, "Aside", Full)
+    arrays = {name: np.full(3, i) for i, name in enumerate("abc")}
+    lazy = Lazy(arrays, np.asarray)
+    lazy.put_aside()
+    assert all(np.array_equal(lazy[name], array) for name, array in arrays.items())
+    assert [name for name, _ in lazy.drain()] == ["a", "b", "c"]
+
+
+def test_small_tensors_stay():
+    lazy = Lazy({"a": np.ones(3)}, np.asarray)
+    lazy.put_aside()
+    assert not lazy.is_large()
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (1, 15), (15, 1), (4, 0), ()])
+def test_a_difference_is_found_in_every_part(shape, monkeypatch):
+    monkeypatch.setattr(sys.modules[difference.__module__], "_PART", 4)
+    source = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    for index in np.ndindex(shape):
+        port = source.copy()
+        port[index] += 0.5
+        assert difference(port, source) == (0.5, np.abs(source).max())
+        port[index] = np.nan
+        assert np.isnan(difference(port, source)[0])
+        port[index] = np.inf
+        worse, same = source.copy(), port.copy()
+        assert difference(port, worse)[0] == np.inf
+        assert difference(same, port)[0] == 0
+    assert difference(source, source)[0] == 0

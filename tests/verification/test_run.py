@@ -17,6 +17,8 @@ import ivyport
 from ivyport import verification
 from ivyport.core.errors import InputError
 from ivyport.core.report import Report
+from ivyport.verification import aside
+from ivyport.verification.torch_side import TorchSide
 from ivyport.weights.mapping import Row, WeightMap
 from ivyport.weights.transform import Permute
 from tests.verification import models
@@ -157,6 +159,39 @@ CONV_MISTAKES = {
 @pytest.mark.parametrize("mistake", CONV_MISTAKES)
 def test_a_mistake_that_only_training_shows(conv, tmp_path, mistake):
     old, new = CONV_MISTAKES[mistake]
+    report = conv.spoilt(tmp_path / "port", lambda code: code.replace(old, new))
+    assert failing(report) == {STEP}
+
+
+@pytest.fixture
+def all_large(monkeypatch):
+    """Every model counts as one whose gradients wait in a file."""
+    monkeypatch.setattr(aside, "LEAST", -1)
+
+
+def test_the_rounding_of_a_large_model_is_told_without_float64(
+    bert, all_large, monkeypatch
+):
+    def widened(self):
+        raise AssertionError("float64 takes too much memory")
+
+    monkeypatch.setattr(TorchSide, "widened", widened)
+    report = bert.verify()
+    assert report.passed, report
+    keys = [r for r in report.rows if r.kind == "gradient" and "key.bias" in r.name]
+    assert keys
+    assert all("rounding: the source's own is" in row.note for row in keys)
+
+
+@pytest.mark.parametrize("mistake", ["stopped gradient", "doubled gradient"])
+def test_a_mistake_of_a_large_model_is_found(net, tmp_path, mistake, all_large):
+    old, new, expected = MISTAKES[mistake]
+    report = net.spoilt(tmp_path / "port", lambda code: code.replace(old, new))
+    assert failing(report) - {STEP} == expected
+
+
+def test_a_large_model_that_only_training_shows(conv, tmp_path, all_large):
+    old, new = CONV_MISTAKES["biased variance"]
     report = conv.spoilt(tmp_path / "port", lambda code: code.replace(old, new))
     assert failing(report) == {STEP}
 
