@@ -17,6 +17,7 @@ import numpy as np
 from ivyport.core.errors import InputError
 from ivyport.frontends.jax.sources import TRAIN_ARGUMENTS, Source, open_source
 from ivyport.frontends.jax.structure import is_array as is_jax
+from ivyport.frontends.jax.trace import settle
 from ivyport.verification.compare import Array, Flat, flatten, is_array
 from ivyport.verification.jax_activations import activations
 from ivyport.verification.jax_calls import (
@@ -103,7 +104,14 @@ class JaxSide:
                 source, args, kwargs, params=params, state=state, rng=rng
             )
 
-        return cls(reopen(kwargs), reopen)
+        opened = reopen(kwargs)
+        settle(opened)
+        return cls(opened, reopen)
+
+    @property
+    def _keyed(self) -> bool:
+        """Whether the source has a key in eval mode too."""
+        return self._source.rng is not None or self._source.needs_key
 
     def precise(self) -> AbstractContextManager[None]:
         """Matrix products in the dtype of their operands."""
@@ -134,7 +142,7 @@ class JaxSide:
 
     def noisy(self) -> Noise:
         """Where train mode draws random numbers beside dropout."""
-        if not self._source.has_train:
+        if not (self._source.has_train or self._keyed):
             return ""
         if self._random is None:
             self._random = self._is_random(self.forward(train=True).outputs)
@@ -199,7 +207,7 @@ class JaxSide:
     ) -> Result:
         """Outputs on other inputs, or with other parameters."""
         key = self._key if train else None
-        if seed is not None and (train or self._source.rng is not None):
+        if seed is not None and (train or self._keyed):
             key = jax.random.fold_in(self._key, seed)
         return self._forward(inputs, parameters, train, key, state)
 

@@ -115,10 +115,10 @@ class NNXSide:
     ) -> bool:
         """Whether two calls, one after the other, differ, of dropout unless it is `silent`."""
         first = self._forward(inputs, train, None, silent=silent)
-        return differ(
-            first.outputs,
-            self._forward(inputs, train, first.state, silent=silent).outputs,
-        )
+        # What the first call wrote beside its random streams may change the second one, too.
+        random = {n: v for n, v in first.state.items() if n in self._random}
+        again = self._forward(inputs, train, random, silent=silent)
+        return differ(first.outputs, again.outputs)
 
     def eagerly(self, inputs: Mapping[str, Array]) -> Result | None:
         """Outputs in eval mode of a call that is not compiled."""

@@ -48,6 +48,10 @@ FIXED: dict[str, Callable[[Any], Any]] = {
     "isinstance of several": lambda x: (
         x * (2 if isinstance(x.shape[1], (str, int)) else 3)
     ),
+    "type": lambda x: x * (2 if type(x.shape[1]) is int else 3),
+    "type of several": lambda x: (
+        x * (2 if type(x.shape[1] * 2) in (str, int) and isinstance(int, type) else 3)
+    ),
 }
 
 

@@ -4,7 +4,7 @@ JAX refuses an inequality that it cannot decide and takes an equality that it ca
 false, whatever the example's sizes say; ``if size:`` is always true. `Asked` writes them down with
 the source's line, so that they become what the example answers: a constraint of the capture and a
 check of the port. A size that becomes text, that is looked up in a dict, or whose class is asked
-for (``isinstance(size, int)``), has to be constant.
+for (``isinstance(size, int)``, ``type(size) is int``), has to be constant.
 
 Source: https://docs.jax.dev/en/latest/export/shape_poly.html#comparison-of-symbolic-dimensions-is-partially-supported
 """
@@ -120,6 +120,7 @@ class Asked:
             self._replace(kind, name, self._noted(getattr(kind, name), libraries))
         own = _own_modules(libraries)
         self._undo.enter_context(shadowed(own, "isinstance", self._isinstance))
+        self._undo.enter_context(shadowed(own, "type", self._type()))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,6 +152,27 @@ class Asked:
         if is_symbolic_dim(value) and isinstance(0, kinds):
             self.used.append((value, _line(sys._getframe(1))))
         return isinstance(value, kinds)
+
+    def _type(self) -> type:
+        """`type` in the source's modules, where it is called with a size, too."""
+        used = self.used
+
+        class Kind(type):
+            def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+                if len(args) == 1 and is_symbolic_dim(args[0]):
+                    used.append((args[0], _line(sys._getframe(1))))
+                return type(*args, **kwargs)
+
+            def __instancecheck__(cls, value: Any) -> bool:
+                return isinstance(value, type)
+
+            def __subclasscheck__(cls, kind: Any) -> bool:
+                return issubclass(kind, type)
+
+        class Shown(type, metaclass=Kind):
+            pass
+
+        return Shown
 
     @property
     def refused(self) -> Question | None:

@@ -33,6 +33,7 @@ from ivyport.frontends.jax.sources import (
 )
 from ivyport.frontends.jax.structure import describe
 from ivyport.frontends.jax.trace import Capture, captures, lowerable
+from ivyport.frontends.jax.written import CaptureAgain, demand_state
 from ivyport.frontends.nested import Leaf, Opaque, described
 from ivyport.frontends.unpacking import name_parts
 
@@ -81,9 +82,17 @@ def to_graph(
             opened, plan, train=train and opened.has_train
         )
         try:
-            return _traced(opened, evaluated, trained, plan, kwargs or {}, dims)
+            traced = _traced(opened, evaluated, trained, plan, kwargs or {}, dims)
         except UnsupportedOpsError as error:
             plan = lowerable(plan, error)
+        except CaptureAgain as again:
+            opened.hold(again.state)
+            opened.ignored |= {*again.ignored}
+            opened.notes += map(_state_note, again.state)
+            opened.notes += map(_ignored_note, again.ignored)
+        else:
+            opened.hold(())  # all that a call writes is known
+            return traced
 
 
 def _traced(
@@ -96,10 +105,15 @@ def _traced(
 ) -> Traced:
     notes = [*plan.notes, *(_key_note(name) for name in opened.keys)]
     notes += dims_.never_free(opened.inputs, plan, dims)
-    places = _places(opened, [evaluated, *([trained] if trained else [])])
+    both = [evaluated, *([trained] if trained else [])]
+    places = _places(opened, both)
     tensors = {**opened.parameters, **opened.buffers}
     lowered = Assembly(opened, evaluated, places, plan)
     graph = lowered.graph()
+    updated = dict.fromkeys(path for one in both for path in one.updated)
+    written = [path for path in updated if path in opened.parameters]
+    if trained is None:
+        demand_state(opened, [graph], written)
     notes += [*lowered.notes, *opened.notes]
     if isinstance(opened, FunctionSource):
         constants = lowered.constants.items()
@@ -109,11 +123,11 @@ def _traced(
     name_parts(opened.function, graph.arguments)
     notes += found
     if trained is not None:
-        notes += _reconciled(graph, opened, trained, places, plan, lowered)
+        notes += _reconciled(graph, opened, trained, places, plan, lowered, written)
     asked = [*evaluated.checks, *lowered.checks]
     assumed = dims_.assumed(plan, asked)
-    both = dims_.assumed(plan, [*asked, *(trained.checks if trained else [])])
-    graph.dims, graph.checks = dict(assumed.bounds), by_mode(assumed, both)
+    wider = dims_.assumed(plan, [*asked, *(trained.checks if trained else [])])
+    graph.dims, graph.checks = dict(assumed.bounds), by_mode(assumed, wider)
     graph.fixed = {axis: line for axis, line in plan.fixed.items() if line is not None}
     notes += [assumption(check) for check in graph.checks]
     eliminate(graph)
@@ -176,6 +190,20 @@ def _key_note(name: str) -> str:
     )
 
 
+def _state_note(path: str) -> str:
+    return (
+        f"Parameter '{path}' is written by the call, and no output has a gradient by it: the port "
+        "holds it as state, which its optimizer does not train."
+    )
+
+
+def _ignored_note(path: str) -> str:
+    return (
+        f"Parameter '{path}' is written by the call, which changes none of its results: the port "
+        "leaves the write out, and trains the tensor as it was before."
+    )
+
+
 def _reconciled(
     graph: Graph,
     source: Source,
@@ -183,6 +211,7 @@ def _reconciled(
     places: Places,
     plan: dims_.Plan,
     evaluated: Assembly,
+    written: Sequence[str],
 ) -> list[str]:
     assembly = Assembly(source, trained, places, plan, evaluated.constants)
     try:
@@ -193,6 +222,7 @@ def _reconciled(
         )
         told.stuck = error.stuck
         raise told from None
+    demand_state(source, [graph, train], written)
     uses = graph.uses()
     read = {path for path, p in graph.params.items() if p.value in uses}
     raise_layers(train, trains=True, read=read)

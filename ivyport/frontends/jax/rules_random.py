@@ -64,6 +64,10 @@ def uniform(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     if not dt.is_float(type_.dtype):
         return None
     low, high = operands[1:]
+    # Given by name, the bounds come in the order of their names.
+    names_ = getattr(body.jaxpr.debug_info, "arg_names", None) or ()
+    if "maxval" in names_[1:2]:
+        low, high = high, low
     drawn = b.random_uniform(shape=type_.shape, dtype=type_.dtype)
     if (constant(low), constant(high)) == (0, 1):
         return drawn

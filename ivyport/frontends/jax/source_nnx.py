@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 from flax import nnx
 
+from ivyport.core.errors import TraceError
+from ivyport.frontends.jax.memory import alike, assigned, attributes, memory
 from ivyport.frontends.jax.scopes import Path, ScopeTable, bind_names, plain_scalars
 from ivyport.frontends.jax.sources import Arrays, Bound, Leaf, Source
 from ivyport.frontends.nested import qualified_name
@@ -19,6 +22,10 @@ Keys = tuple[Any, ...]
 _PATH = "ivyport_path"  # metadata of a variable: where the source holds it
 _SHOWN = 4  # names in a note
 _MODES = ("training", "deterministic", "use_running_average")
+
+
+#: Parameters that calls of a module write and nothing trains, where a capture has told.
+_STATE: WeakKeyDictionary[nnx.Module, set[str]] = WeakKeyDictionary()
 
 
 class NNXSource(Source):
@@ -48,6 +55,7 @@ class NNXSource(Source):
         self._definition, state = nnx.split(module)
         self._state = dict(nnx.to_flat_state(state))
         self._keys: dict[str, Keys] = {}
+        self._assigned: list[str] = []  # plain attributes that the last call wrote
         order = {path: i for i, path in enumerate(_modules(module))}
         last = len(order)
         for keys, variable in sorted(
@@ -62,16 +70,64 @@ class NNXSource(Source):
             leaf = Leaf(path, names[:-1], names[-1], kind, _is_frozen(variable))
             self.own(leaf, _value(variable))
         self.notes += _kind_notes(self._state)
+        super().hold(_STATE.get(module, set()) & self.parameters.keys())
 
     def run(
         self, parameters: Arrays, buffers: Arrays, bound: Bound, train: bool, rng: Any
     ) -> tuple[Any, Arrays]:
         """Call a copy of the module in that mode."""
         model = self.copy({**parameters, **buffers}, train, rng)
+        before = attributes(_modules(model))
         out = model(*bound.args, **bound.kwargs)
+        self._assigned = assigned(before, attributes(_modules(model)))
         state = dict(nnx.to_flat_state(nnx.state(model)))
-        new = {path: _value(state[self._keys[path]]) for path in buffers}
+        new = {
+            path: array if path in self.ignored else _value(state[self._keys[path]])
+            for path, array in {**parameters, **buffers}.items()
+        }
         return out, new
+
+    def refuse_memory(self, train: bool) -> None:
+        if not self._assigned or self._same_again(train, ()):
+            return
+        raise TraceError(
+            memory(self.name, "train" if train else "eval", self._assigned)
+        )
+
+    def repeats(self, paths: Collection[str]) -> bool:
+        return all(self._same_again(train, paths) for train in (False, True))
+
+    def _same_again(self, train: bool, kept: Collection[str]) -> bool:
+        """Whether a second call has the same results; variables begin anew, except for `kept`.
+
+        What has no values is not looked at; what fails is said where the source is run.
+        """
+        arrays = {**self.parameters, **self.buffers}
+        abstract = (*arrays.values(), *self.inputs.values())
+        if any(isinstance(x, jax.ShapeDtypeStruct) for x in abstract):
+            return not kept
+        key = jax.random.key(0) if self.rng is None else self.rng
+        try:
+            model = self.copy(arrays, train, key)
+            bound = self.bind(self.inputs, train, key)
+            own = {self._keys[path] for path in kept}
+            first = model(*bound.args, **bound.kwargs)
+            anew = nnx.to_flat_state(nnx.state(self.copy(arrays, train, key)))
+            before = {keys: x for keys, x in anew if keys not in own}
+            nnx.update(model, nnx.from_flat_state(before))
+            second = model(*bound.args, **bound.kwargs)
+        # The source's own code, of which anything may come.
+        except Exception:  # noqa: BLE001
+            return not kept
+        return alike(first, second)
+
+    def hold(self, paths: Iterable[str]) -> None:
+        super().hold(paths)
+        _STATE[self.module] = {*_STATE.get(self.module, ()), *paths}
+
+    @property
+    def settled(self) -> bool:
+        return self.module in _STATE
 
     @property
     def needs_key(self) -> bool:

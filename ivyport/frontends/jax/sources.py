@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -67,6 +67,7 @@ class Source(abc.ABC):
         leaves: for each parameter and buffer where it is held.
         train_argument: the Boolean argument that says whether to train, or None.
         has_train: whether train mode can differ from eval mode.
+        ignored: parameters whose new values make no difference, and are left out.
         notes: what a port does not keep of how the source holds its arrays.
     """
 
@@ -92,6 +93,7 @@ class Source(abc.ABC):
         self.leaves: dict[str, Leaf] = {}
         self.train_argument = _train_argument(signature)
         self.has_train = self.train_argument is not None
+        self.ignored: set[str] = set()
         self.notes: list[str] = []
         self._positions = len(args)
         bound = _bind(name, signature, args, kwargs, self.train_argument)
@@ -105,7 +107,27 @@ class Source(abc.ABC):
     def run(
         self, parameters: Arrays, buffers: Arrays, bound: Bound, train: bool, rng: Any
     ) -> tuple[Any, Arrays]:
-        """The outputs, and the buffers as the call leaves them."""
+        """The outputs, and the buffers as the call leaves them; parameters where it may write."""
+
+    def hold(self, paths: Iterable[str]) -> None:
+        """Take parameters for state of the model: the call writes them, and nothing trains them."""
+        for path in paths:
+            self.leaves[path] = dataclasses.replace(self.leaves[path], kind="buffer")
+            self.buffers[path] = self.parameters.pop(path)
+
+    def refuse_memory(self, train: bool) -> None:
+        """Raise TraceError where the call that was just traced remembers earlier ones."""
+        del train
+
+    def repeats(self, paths: Collection[str]) -> bool:
+        """Whether what a call writes to these parameters changes no result of the next one."""
+        del paths
+        return False
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known which parameters a call writes."""
+        return True
 
     def marks(self, table: ScopeTable) -> contextlib.AbstractContextManager[None]:
         """While it is active, module calls are recorded in `table`."""

@@ -7,6 +7,7 @@ https://docs.jax.dev/en/latest/export/shape_poly.html.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -33,6 +34,7 @@ from ivyport.frontends.jax.scopes import ScopeTable
 from ivyport.frontends.jax.sizes import to_dim
 from ivyport.frontends.jax.sources import Source
 from ivyport.frontends.jax.structure import flatten
+from ivyport.frontends.jax.written import handed_through
 from ivyport.frontends.nested import Opaque
 
 
@@ -42,7 +44,7 @@ class Capture:
 
     The jaxpr's arguments are the parameters, the buffers, the inputs, in their own orders, and a
     key if `keyed`. Its results are the arrays of `output` (a structure with a `nested.Leaf` for
-    each) and then the new values of the buffers in `updated`.
+    each) and then the new values of what it writes, `updated`.
     """
 
     closed: ClosedJaxpr
@@ -61,7 +63,7 @@ def capture(
 
     Raises:
         TraceError: it cannot be captured: its control flow depends on data or on the size of a
-            symbolic dimension, or its code fails.
+            symbolic dimension, its code fails, or it remembers earlier calls.
         InputError: it draws random numbers and has no key.
     """
     table = ScopeTable(Scope("", source.cls))
@@ -83,9 +85,8 @@ def capture(
         bound = source.bind(given_inputs, train, key)
         out, new = source.run(held, state, bound, train, key)
         found["output"], flat = flatten(out)
-        found["updated"] = {
-            path: array for path, array in new.items() if array is not state[path]
-        }
+        owned = {**held, **state}
+        found["updated"] = {p: x for p, x in new.items() if x is not owned[p]}
         found["count"] = len(flat)
         return [*flat, *found["updated"].values()]
 
@@ -107,10 +108,40 @@ def capture(
         )
         raise trace_error(error, at) from error
     _demand_outputs(source, found["output"], found["count"])
+    source.refuse_memory(train)
+    closed, updated = _really_written(
+        closed, found["count"], [*names[0], *names[1]], list(found["updated"])
+    )
     return Capture(
-        closed, table, found["output"], found["count"], list(found["updated"]), keyed,
+        closed, table, found["output"], found["count"], updated, keyed,
         _unequal(asked, dims_.sizes(source.inputs, plan)),
     )  # fmt: skip
+
+
+def _really_written(
+    closed: ClosedJaxpr, count: int, held: Sequence[str], updated: Sequence[str]
+) -> tuple[ClosedJaxpr, list[str]]:
+    """The jaxpr without the new values, after `count` results, that are the old ones."""
+    jaxpr = closed.jaxpr
+    arguments = dict(zip(held, jaxpr.invars, strict=False))
+    new = dict(zip(updated, jaxpr.outvars[count:], strict=True))
+    kept = {
+        path: var
+        for path, var in new.items()
+        if not handed_through(jaxpr, var, arguments[path])
+    }
+    if len(kept) == len(new):
+        return closed, list(updated)
+    outvars = [*jaxpr.outvars[:count], *kept.values()]
+    info = jaxpr.debug_info
+    if info is not None and info.result_paths is not None:
+        chosen = [i for i, path in enumerate(updated) if path in kept]
+        paths = info.result_paths
+        told = (*paths[:count], *(paths[count + i] for i in chosen))
+        info = info._replace(result_paths=told)
+    return closed.replace(jaxpr=jaxpr.replace(outvars=outvars, debug_info=info)), [
+        *kept
+    ]
 
 
 def _unequal(asked: Asked, sizes: Mapping[str, int]) -> list[Any]:
@@ -170,6 +201,21 @@ def captures(
                 ) from last
         else:
             return evaluated, trained, plan
+
+
+def settle(source: Source) -> None:
+    """Hold as state what a call of `source` writes, as `frontend.to_graph` does, if unknown."""
+    if source.settled:
+        return
+    written: set[str] = set()
+    for train in (False, True):
+        # Whoever runs the source is told why it fails.
+        with contextlib.suppress(IvyportError):
+            written |= {*capture(source, dims_.Plan({}), train=train).updated}
+    mine = sorted(written & source.parameters.keys())
+    again = mine and source.repeats(mine)
+    source.ignored |= {p for p in mine if again or source.repeats([p])}
+    source.hold([path for path in mine if path not in source.ignored])
 
 
 def lowerable(plan: dims_.Plan, error: UnsupportedOpsError) -> dims_.Plan:
@@ -306,4 +352,4 @@ def _demand_outputs(source: Source, output: Any, count: int) -> None:
         )
 
 
-__all__ = ["Capture", "capture", "captures", "lowerable"]
+__all__ = ["Capture", "capture", "captures", "lowerable", "settle"]
