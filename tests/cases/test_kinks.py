@@ -46,9 +46,20 @@ def _torch(call: Any, given: dict[str, list[np.ndarray]]) -> Found:
 
 def _jax(call: Any, given: dict[str, list[np.ndarray]]) -> Found:
     """The same in JAX. Rows share no inputs, so that one sum has the gradients of all."""
-    values = {n: [jnp.asarray(a) for a in v] for n, v in given.items()}
-    results, back = jax.vjp(lambda x: {n: call(x)[n] for n in given}, values)
-    (gradients,) = back({n: jnp.asarray(_weights(y)) for n, y in results.items()})
+
+    @jax.jit
+    def both(values: dict[str, list[jax.Array]]) -> Any:
+        def rows(x: dict[str, list[jax.Array]]) -> dict[str, jax.Array]:
+            made = call(x)
+            return {n: made[n] for n in given}
+
+        results, back = jax.vjp(rows, values)
+        (gradients,) = back({n: jnp.asarray(_weights(y)) for n, y in results.items()})
+        return results, gradients
+
+    results, gradients = both(
+        {n: [jnp.asarray(a) for a in v] for n, v in given.items()}
+    )
     return {
         n: (np.asarray(results[n]), [np.asarray(g) for g in gradients[n]])
         for n in given

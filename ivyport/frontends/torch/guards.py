@@ -143,7 +143,7 @@ class GuardLog:
             caller = sys._getframe(1)
             file = caller.f_code.co_filename
             own = not file.startswith((_TORCH, _HERE)) and "site-packages" not in file
-            if own and _is_source(file) and keeps(file, caller.f_lineno):
+            if own and is_source(file) and keeps(file, caller.f_lineno):
                 return spell(size, *spec)
             return original(size, *spec)
 
@@ -182,7 +182,7 @@ def _source_line(frame: FrameType | None) -> tuple[Line | None, bool]:
             break
         if code.co_filename.startswith(_TORCH):
             layout = layout or code.co_name in _LAYOUT
-        elif code.co_filename != __file__ and _is_source(code.co_filename):
+        elif code.co_filename != __file__ and is_source(code.co_filename):
             return Line.at(code.co_filename, frame.f_lineno), layout
         frame = frame.f_back
     return None, layout
@@ -193,7 +193,8 @@ def source_line(frame: FrameType | None) -> Line | None:
     return _source_line(frame)[0]
 
 
-def _is_source(file: str) -> bool:
+def is_source(file: str) -> bool:
+    """Whether a file is of the source or of a library, and none of Python's own."""
     installed = "site-packages" in file or not file.startswith(_STANDARD)
     return installed and not file.startswith("<")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import random
 import sys
@@ -25,7 +26,7 @@ import torch
 from ivyport.core.checks import Line
 from ivyport.core.errors import TraceError
 from ivyport.frontends.nested import qualified_name
-from ivyport.frontends.torch.guards import source_line
+from ivyport.frontends.torch.guards import is_source, source_line
 from ivyport.frontends.torch.session import hf_configs
 
 # Rates that switch such a mechanism off when they are 0: attributes of the module or
@@ -36,6 +37,8 @@ _RATES = {"layerdrop": _DROPS, "mask_time_prob": _MASKS, "mask_feature_prob": _M
 _NEVER = {_DROPS: "the port never drops a layer", _MASKS: "the port masks nothing"}
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parent)
+# What torch computes symbolic sizes with: no source draws numbers there.
+_SYMBOLIC = tuple(str(Path(_TORCH).parent / name) for name in ("sympy", "mpmath"))
 
 
 @dataclasses.dataclass
@@ -208,6 +211,12 @@ def refused(where: str, line: Line | None) -> TraceError:
     )
 
 
+@functools.cache
+def _may_draw(file: str) -> bool:
+    """Whether lines of a file are looked at one by one; others count for those that call them."""
+    return is_source(file) and not file.startswith((_TORCH, _HERE, *_SYMBOLIC))
+
+
 @contextlib.contextmanager
 def watched(state: Callable[[], Any]) -> Iterator[list[Line]]:
     """The lines of the source after which `state()` is another one."""
@@ -215,7 +224,7 @@ def watched(state: Callable[[], Any]) -> Iterator[list[Line]]:
     last: list[Any] = [state(), None]
 
     def look(frame: FrameType, event: str, _: Any) -> Any:
-        if frame.f_code.co_filename.startswith((_TORCH, _HERE)):
+        if not _may_draw(frame.f_code.co_filename):
             return None
         now = state()
         if now != last[0] and last[1] is not None:
