@@ -161,8 +161,7 @@ def transpile(
     port, arrays = compile_port(opened, target, dims, train, name, progress)
     backend = target.open_live()
     module = backend.compile_source(port.source, name or "model")
-    # In memory there are no files beside the class's own that it could copy.
-    vars(module)["save_pretrained"] = lambda model, folder, *_: save(model, folder)
+    backend.on_save(module, port.cls, save)
     make = backend.factory(module, port.cls, port.config)
     model = backend.fill(make, dict(port.weights.forward(arrays)))
     remember(model, port)
@@ -408,7 +407,6 @@ def _read(folder: Path, trust: bool, changed: bool) -> Any:
             f"{folder} does not fit {record['file']}: {error}. Port the source "
             "again, or put back what was changed"
         ) from error
-    model.eval()
     remember(model, port_of_folder(folder, record, code, values))
     return model
 

@@ -33,6 +33,7 @@ def card(record: Mapping[str, Any], report: Report | str | None) -> str:
     `report` is what was compared when the port was made, in numbers or in words.
     """
     cls, target = record["class"], TARGETS[record["target"]]
+    saved = "folder" if target.parts == 1 else "variables, folder"
     needs = f"{', '.join(target.packages[:-1])} and {target.packages[-1]}"
     lines = [
         *header(record),
@@ -50,7 +51,7 @@ def card(record: Mapping[str, Any], report: Report | str | None) -> str:
         *example(record),
         "```",
         "",
-        "`model.train()` turns dropout on. `model.save_pretrained(folder)` writes what was "
+        f"{target.trains} `model.save_pretrained({saved})` writes what was "
         "trained, and `ivyport weights home folder -o out` sends it to the source's names and "
         "layouts.",
         "",
@@ -157,7 +158,7 @@ def example(record: Mapping[str, Any]) -> list[str]:
     sizes = {i["name"]: (i.get("example"), i["dtype"]) for i in record["inputs"]}
     known = all(size is not None for size, _ in sizes.values()) and sizes
     lines = [f"from {module} import {record['class']}", ""]
-    lines += [f'model = {record["class"]}.from_pretrained(".")']
+    lines += [f'{target.result} = {record["class"]}.from_pretrained(".")']
     if not known:
         return lines
     arrays = {name: _ones(target, *told) for name, told in sizes.items()}
@@ -165,9 +166,12 @@ def example(record: Mapping[str, Any]) -> list[str]:
     imports = [target.example]
     if any("SimpleNamespace" in argument for argument in given):
         imports.insert(0, "from types import SimpleNamespace")
-    call = [f"output = model({', '.join(given)})"]
+    call = [f"output = {target.call.format(', '.join(given))}"]
     if len(call[0]) > 88:
-        call = ["output = model(", *(f"    {argument}," for argument in given), ")"]
+        head, tail = target.call.split("{}")
+        first, _, more = head.partition("(")
+        given = [*([more.strip(" ,")] if more else []), *given]
+        call = [f"output = {first}(", *(f"    {argument}," for argument in given), tail]
     return [*imports, *lines, *call]
 
 

@@ -17,6 +17,7 @@ from ivyport.core.errors import InputError, WeightsError
 from ivyport.folder.manifest import parsed
 from ivyport.porting import Port, current
 from ivyport.saving import CONFIG, PORT, UNPORTED, file_of, open_record, source_config
+from ivyport.targets import module_of
 from ivyport.weights.mapping import WeightMap, specs_of
 
 PORTS: weakref.WeakKeyDictionary[Any, Port] = weakref.WeakKeyDictionary()
@@ -26,7 +27,8 @@ _CLASSES: weakref.WeakKeyDictionary[type, Port] = weakref.WeakKeyDictionary()
 
 def remember(model: Any, port: Port) -> None:
     """`model` was made of `port`."""
-    PORTS[model] = _CLASSES[type(model)] = port
+    module = module_of(model)
+    PORTS[module] = _CLASSES[type(module)] = port
 
 
 def port_of(model: Any) -> Port:
@@ -36,9 +38,10 @@ def port_of(model: Any) -> Port:
         InputError: the model is no port, or nothing is known of it.
         WeightsError: its weights are not those that its `port.json` tells of.
     """
+    module = module_of(model)
     with contextlib.suppress(KeyError, TypeError):
-        return PORTS[model]
-    for cls in type(model).__mro__:
+        return PORTS[module]
+    for cls in type(module).__mro__:
         if cls in _CLASSES:
             return _CLASSES[cls]
         port = _beside(cls)
@@ -47,7 +50,7 @@ def port_of(model: Any) -> Port:
             _CLASSES[cls] = port
             return port
     raise InputError(
-        f"this {type(model).__name__} was not made by ivyport.transpile or ivyport.load, nor by "
+        f"this {type(module).__name__} was not made by ivyport.transpile or ivyport.load, nor by "
         f"the from_pretrained of an emitted file with its {PORT} beside it: import the class "
         "from the port's own folder"
     )
@@ -72,7 +75,7 @@ def _demand_weights(model: Any, port: Port) -> None:
         port.weights.check_target(specs_of(current(port, model)))
     except WeightsError as error:
         raise WeightsError(
-            f"this {type(model).__name__} has other weights than its port: {error}"
+            f"this {type(module_of(model)).__name__} has other weights than its port: {error}"
         ) from error
 
 

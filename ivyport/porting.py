@@ -238,7 +238,8 @@ def settled(
     make = backend.factory(module, emitted.cls, emitted.config)
     names = backend.settle_names([r.target for r in emitted.rows], make)
     rows = [dataclasses.replace(r, target=names[r.target]) for r in emitted.rows]
-    missing = backend.names(make) - {row.target for row in rows}
+    targets = {row.target for row in rows}
+    missing = backend.names(make, targets) - targets
     return [*rows, *_others(rows, captured, sorted(missing))]
 
 

@@ -45,7 +45,7 @@ def with_source_weights(model: Any, source: Source) -> tuple[Any, list[str]]:
     made = _made(port, model, source)
     backend = TARGETS[port.target].open_live()
     # Of the file that the class is in, wherever it was loaded from.
-    module = types.SimpleNamespace(**type(model).__init__.__globals__)
+    module = types.SimpleNamespace(**backend.namespace(model))
     filled = backend.fill(backend.factory(module, port.cls, port.config), made)
     remember(filled, port)
     moved = changed(port.record.get("as_ported") or {}, made)

@@ -12,23 +12,18 @@ from typing import Any
 
 from ivyport.backends import pyast
 from ivyport.backends.jax import LANGUAGE
-from ivyport.backends.pyast import Exprs
 from ivyport.core.ir import Node, Param, Value
 from ivyport.modules import leaves
-from ivyport.modules.blocks_lax import Functions
-from ivyport.modules.custom import Part
 from ivyport.modules.form import (
     LOADING,
     METHODS,
     Form,
     Starts,
-    packed,
     parameters,
-    snake_case,
-    transposed,
 )
 from ivyport.modules.formulas import UNKNOWN, Formula, initial, spelled
 from ivyport.modules.instances import LayerSpec, ParamSpec
+from ivyport.modules.jax_writer import JaxWriter
 from ivyport.modules.layout import RESERVED, Naming
 from ivyport.modules.leaves import absent, features, present, rank, shape
 from ivyport.modules.tree import CallNode
@@ -185,17 +180,11 @@ _RULES = {
 RNGS = pyast.name("rngs")
 
 
-class NNX:
+class NNX(JaxWriter):
     """How Flax NNX writes modules (`ivyport.modules.form.Writer`)."""
 
-    blocks = Functions
     module_base = "nnx.Module"
-    call_method = "__call__"
     at_birth = False
-
-    def __init__(self, exprs: Exprs) -> None:
-        self.exprs = exprs
-        self.classes: set[str] = set()  # runtime classes that the file must define
 
     def layer(
         self, spec: LayerSpec, numbers: dict[str, ast.expr], starts: Starts
@@ -342,10 +331,6 @@ class NNX:
         value = self.exprs.call("jax.lax.stop_gradient", new)
         return ast.Assign([target], value, lineno=0)
 
-    def array(self, argument: ast.expr) -> ast.expr | None:
-        """``jnp.asarray(x)``: numpy's arrays lack methods that the code uses."""
-        return self.exprs.call("jnp.asarray", argument)
-
     def read(self, expr: ast.expr, param: Param) -> ast.expr:
         """``self.weight[...]``."""
         return self._value(expr)
@@ -356,59 +341,6 @@ class NNX:
     def weight(self, layer: ast.expr, spec: ParamSpec, param: Param) -> ast.expr:
         """``self.embed.embedding[...]``."""
         return self._value(pyast.attribute(layer, *spec.attr.split(".")))
-
-    def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
-        """A layer's parameter as the source lays it out."""
-        return transposed(exprs, expr, spec, "transpose")
-
-    def function_name(self, name: str) -> str:
-        """``round_straight_through``."""
-        return snake_case(name)
-
-    def call_of(self, name: str) -> ast.expr:
-        """The function's name."""
-        return pyast.name(name)
-
-    def function(self, name: str, forward: Part, backward: Part) -> list[ast.stmt]:
-        """``@jax.custom_vjp``, and the two passes that ``defvjp`` takes."""
-        operands = forward.arguments
-        count = len(operands)
-        inner, grads = backward.arguments[:count], backward.arguments[count:]
-        kept = [i for i, n in enumerate(inner) if backward.uses(n)]
-        saved = pyast.tuple_of(pyast.name(operands[i]) for i in kept)
-        args = [pyast.name(n) for n in operands]
-        applied = pyast.call(pyast.name(name), args)
-        main = pyast.function(
-            name, operands, [*forward.statements, ast.Return(packed(forward.results))]
-        )
-        main.decorator_list = [self.exprs.name("jax.custom_vjp")]
-        first = pyast.function(
-            f"{name}_forward",
-            operands,
-            [ast.Return(pyast.tuple_of([applied, saved]))],
-        )
-        body: list[ast.stmt] = []
-        # A name that starts with an underscore says that it is not used.
-        handed = "saved" if kept else "_saved"
-        if kept:
-            left = pyast.tuple_of(pyast.name(inner[i]) for i in kept)
-            body.append(pyast.assign(left, pyast.name(handed)))
-        given = grads[0]
-        if len(grads) > 1:
-            given = "grads"
-            left = pyast.tuple_of(pyast.name(n) for n in grads)
-            body.append(pyast.assign(left, pyast.name(given)))
-        results = pyast.tuple_of(
-            ast.Constant(None) if r is None else r for r in backward.results
-        )
-        second = pyast.function(
-            f"{name}_backward",
-            [handed, given],
-            [*body, *backward.statements, ast.Return(results)],
-        )
-        passes = [pyast.name(f"{name}_forward"), pyast.name(f"{name}_backward")]
-        tie = pyast.call(pyast.attribute(pyast.name(name), "defvjp"), passes)
-        return [main, first, second, ast.Expr(tie)]
 
     def constructor(
         self, name: str, body: list[ast.stmt], arguments: dict[str, str], config: bool

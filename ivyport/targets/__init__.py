@@ -6,12 +6,13 @@ import importlib.util
 from typing import Any
 
 from ivyport.core.errors import DependencyError, InputError
+from ivyport.targets.linen import LINEN
 from ivyport.targets.nnx import NNX
 from ivyport.targets.record import Engine, Target
 from ivyport.targets.torch import TORCH
 
 #: Every target by its name.
-TARGETS: dict[str, Target] = {record.name: record for record in (NNX, TORCH)}
+TARGETS: dict[str, Target] = {record.name: record for record in (NNX, LINEN, TORCH)}
 
 #: The packages to import that each optional extra installs.
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -27,6 +28,7 @@ __all__ = [
     "TARGETS",
     "Engine",
     "Target",
+    "module_of",
     "require",
     "resolve_target",
     "target_of",
@@ -51,6 +53,12 @@ def resolve_target(to: str) -> Target:
 def target_of(ported: Any) -> Target | None:
     """The target that a live model is a port to; nothing is imported to tell."""
     return next((t for t in TARGETS.values() if t.holds(ported)), None)
+
+
+def module_of(ported: Any) -> Any:
+    """The module of a live model: its first part where it consists of several."""
+    target = target_of(ported)
+    return ported[0] if target is not None and target.parts > 1 else ported
 
 
 def require(*extras: str) -> None:

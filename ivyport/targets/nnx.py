@@ -39,4 +39,5 @@ NNX = Target(
     ),
     loadable=False,
     checks_ids=False,
+    trains="`model.train()` turns dropout on.",
 )

@@ -69,6 +69,11 @@ class Target:
         ones: ``module.function`` that makes an array there, given a shape and a dtype.
         dtype_keyword: whether that function takes its dtype by keyword alone.
         engines: how `ivyport bench` runs its ports.
+        trains: what the card says of training it.
+        parts: of how many things a live model consists, in a tuple whose first is of `model`; 1
+            for a model that holds its weights.
+        result: what the example on a port's card calls these.
+        call: how it calls the model.
         loadable: whether transformers' own classes may read a port's folder.
         checks_ids: whether ids that no table holds raise an error.
     """
@@ -92,11 +97,18 @@ class Target:
     engines: tuple[Engine, ...]
     loadable: bool
     checks_ids: bool
+    trains: str
+    parts: int = 1
+    result: str = "model"
+    call: str = "model({})"
 
     def holds(self, value: Any) -> bool:
         """Whether `value` is a live model of this target; nothing is imported to tell."""
         module, _, name = self.model.partition(":")
         loaded = sys.modules.get(module)
+        if self.parts > 1:
+            is_one = isinstance(value, tuple) and len(value) == self.parts
+            value = value[0] if is_one else None
         return loaded is not None and isinstance(value, vars(loaded)[name])
 
     def open_form(self) -> Any:

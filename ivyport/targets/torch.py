@@ -34,4 +34,5 @@ TORCH = Target(
     ),
     loadable=True,
     checks_ids=True,
+    trains="`model.train()` turns dropout on.",
 )

@@ -11,8 +11,10 @@ from safetensors.flax import load_file, save_file
 
 from ivyport.backends import files
 from ivyport.backends.files import load_weights, write_pretrained
+from ivyport.backends.jax import _tables
+from ivyport.backends.jax._tables import llama3_frequencies, sinusoids
 
-PARTS = (files,)  # functions of every target
+PARTS = (files, _tables)  # functions of every target, and of every form in JAX
 
 
 class Buffer(nnx.Variable):
@@ -59,22 +61,6 @@ def name_unset(model):
     for path, value in nnx.iter_graph(model):
         if isinstance(value, Unset) and value.unset:
             value.set_metadata(unset=".".join(map(str, path)))
-
-
-def sinusoids(length, width, base=10000.0, halves=False, last=False):
-    """Sines and cosines of positions, (length, width), of frequencies from 1 to 1 / base.
-
-    They take turns, or are the two `halves`. `last` says that 1 / base is one of them.
-    """
-    count = width // 2
-    steps = jnp.arange(count) / (count - last)
-    angles = jnp.arange(length)[:, None] * base**-steps
-    waves = [jnp.sin(angles), jnp.cos(angles)]
-    return (
-        jnp.concatenate(waves, 1)
-        if halves
-        else jnp.stack(waves, -1).reshape(length, width)
-    )
 
 
 class Frozen(nnx.Variable):
@@ -234,14 +220,6 @@ def save_pretrained(model, folder, file, config):
     state = nnx.to_flat_state(nnx.split(model, nnx.RngState, ...)[2])
     tensors = {".".join(map(str, path)): value[...] for path, value in state}
     write_pretrained(folder, file, config, tensors, save_file)
-
-
-def llama3_frequencies(width, base, factor, low, high, length):
-    """Rotary frequencies whose long waves are stretched by `factor`, as in Llama 3."""
-    rates = 1.0 / base ** (jnp.arange(0, width, 2) / width)
-    kept = (length * rates / (2 * jnp.pi) - low) / (high - low)
-    kept = jnp.clip(kept, 0, 1)
-    return kept * rates + (1 - kept) * rates / factor
 
 
 __all__ = [

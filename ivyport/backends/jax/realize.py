@@ -22,6 +22,8 @@ __all__ = [
     "fill",
     "load_source",
     "names",
+    "namespace",
+    "on_save",
     "settle_names",
     "state",
 ]
@@ -53,8 +55,11 @@ def settle_names(targets: Iterable[str], make: Make) -> dict[str, str]:
     }
 
 
-def names(make: Make) -> set[str]:
-    """The names of the model's parameters and buffers, each tied one once."""
+def names(make: Make, targets: Iterable[str] = ()) -> set[str]:
+    """The names of the model's parameters and buffers, each tied one once.
+
+    `targets`, those that operations read, are among them.
+    """
     state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)[2]
     return {".".join(map(str, path)) for path, _ in nnx.to_flat_state(state)}
 
@@ -117,3 +122,15 @@ def state(model: nnx.Module) -> dict[str, np.ndarray]:
     held = nnx.split(model, nnx.RngState, ...)[2]
     flat = nnx.to_flat_state(held)
     return {".".join(map(str, path)): np.asarray(v[...]) for path, v in flat}
+
+
+def namespace(model: nnx.Module) -> dict[str, Any]:
+    """The names of the file that the model's class is in."""
+    return type(model).__init__.__globals__
+
+
+def on_save(
+    module: types.ModuleType, cls: str, save: Callable[[nnx.Module, str], None]
+) -> None:
+    """Let the class save by `save`: in memory there are no files beside its own to copy."""
+    vars(module)["save_pretrained"] = lambda model, folder, *_: save(model, folder)

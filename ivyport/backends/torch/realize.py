@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ __all__ = [
     "fill",
     "load_source",
     "names",
+    "namespace",
+    "on_save",
     "settle_names",
     "state",
 ]
@@ -44,8 +47,11 @@ def settle_names(targets: Iterable[str], make: Make) -> dict[str, str]:
     return {target: names.get(target, target) for target in targets}
 
 
-def names(make: Make) -> set[str]:
-    """The names of the model's parameters and buffers, each tied one once."""
+def names(make: Make, targets: Iterable[str] = ()) -> set[str]:
+    """The names of the model's parameters and buffers, each tied one once.
+
+    `targets`, those that operations read, are among them.
+    """
     return set(_first_names(_abstract(make)).values())
 
 
@@ -141,3 +147,15 @@ def _compute_buffers(model: nn.Module, make: Make) -> None:
         for name, buffer in module.named_buffers(recurse=False):
             if buffer.is_meta:
                 setattr(module, name, computed[f"{path}.{name}" if path else name])
+
+
+def namespace(model: nn.Module) -> dict[str, Any]:
+    """The names of the file that the model's class is in."""
+    return type(model).__init__.__globals__
+
+
+def on_save(
+    module: types.ModuleType, cls: str, save: Callable[[nn.Module, str], None]
+) -> None:
+    """Let the class save by `save`: in memory there are no files beside its own to copy."""
+    vars(module)["save_pretrained"] = lambda model, folder, *_: save(model, folder)

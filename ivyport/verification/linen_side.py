@@ -1,0 +1,141 @@
+"""The port: a Flax linen module with its variables, compiled once a forward."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen, traverse_util
+
+from ivyport.core.arguments import Described, call
+from ivyport.verification.compare import Array, Flat, flatten, is_array
+from ivyport.verification.jax_calls import Arrays, given
+from ivyport.verification.nnx_side import NNXSide
+from ivyport.verification.sides import PortFails, Record
+
+# What draws, by the names that `apply` takes keys for.
+STREAMS = ("dropout", "noise", "params")
+_KEY = "random key"
+_TRAINED = "params."
+
+
+class LinenSide(NNXSide):
+    """Runs `module.apply` on copies of its variables; names are their paths."""
+
+    def __init__(
+        self,
+        ported: tuple[linen.Module, Mapping[str, Any]],
+        arguments: Described | None = None,
+    ) -> None:
+        self._arguments = arguments
+        self._module, variables = ported
+        flat = traverse_util.flatten_dict(dict(variables), sep=".")
+        self._parameters = [name for name in flat if name.startswith(_TRAINED)]
+        self._random = {_KEY}
+        self.values: Arrays = {**flat, _KEY: jax.random.key(0)}
+        self.owner: Mapping[str, str] = {name: name for name in self._parameters}
+        self._compiled: dict[Any, Any] = {}
+        self._programs: dict[Any, Any] = {}
+        self._wide = False
+        self._quantile: float | None = None
+        self._emitted = inspect.unwrap(type(self._module).__call__).__globals__
+
+    def dtypes(self) -> set[str]:
+        """Names of dtypes, such as 'float32'."""
+        return {v.dtype.name for n, v in self.values.items() if n != _KEY}
+
+    def _run(
+        self, values: Arrays, inputs: Arrays, static: Flat, train: bool
+    ) -> tuple[Arrays, Arrays]:
+        result, changed = self._applied(values, inputs, train)
+        flat = flatten(result)
+        static.leaves = {k: v for k, v in flat.leaves.items() if not is_array(v)}
+        static.containers = flat.containers
+        kept = set(values) - set(self._parameters)
+        after = {**values, **changed}
+        return flat.arrays(), {name: after[name] for name in sorted(kept)}
+
+    def _applied(
+        self, values: Arrays, inputs: Arrays, train: bool
+    ) -> tuple[Any, Arrays]:
+        """The results of a call, and what it changed."""
+        flat = {name: value for name, value in values.items() if name != _KEY}
+        variables = traverse_util.unflatten_dict(flat, sep=".")
+        key, *keys = jax.random.split(values[_KEY], 1 + len(STREAMS))
+        module = self._module
+        if hasattr(module, "deterministic"):
+            module = module.clone(deterministic=not train)
+        args, kwargs = call(self._arguments, inputs)
+        result, changed = module.apply(
+            variables,
+            *args,
+            rngs=dict(zip(STREAMS, keys, strict=True)),
+            mutable=[name for name in variables if name != "frozen"],
+            **kwargs,
+        )
+        return result, {_KEY: key, **traverse_util.flatten_dict(changed, sep=".")}
+
+    def watch(
+        self,
+        inputs: Mapping[str, Array],
+        modules: Mapping[str, str],
+        record: Record,
+    ) -> tuple[str, str] | None:
+        """Run eagerly and record the arrays that each call of a module returns."""
+        paths = {_variables_of(attr): path for path, attr in modules.items()}
+        watched = _Watched(paths, record)
+        try:
+            with (
+                self._running(),
+                self._dropout(train=False),
+                linen.intercept_methods(watched),
+            ):
+                self._applied(self.values, given(inputs, self._wide), False)
+        except PortFails as error:
+            return watched.failed or "", str(error)
+        return None
+
+
+class _Watched:
+    """Records what each method of the modules at `paths` returns (`linen.intercept_methods`)."""
+
+    def __init__(self, paths: Mapping[tuple[str, ...], str], record: Record) -> None:
+        self.failed: str | None = None
+        self._paths = paths
+        self._record = record
+        self._counts: dict[str, int] = {}
+        self._running: set[str] = set()
+
+    def __call__(self, run: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        path = self._paths.get(context.module.path)
+        silent = context.method_name in ("setup", "clone", "param", "variable")
+        if path is None or silent or path in self._running:
+            return run(*args, **kwargs)
+        self._running.add(path)
+        done = False
+        try:
+            result = run(*args, **kwargs)
+            done = True
+        finally:
+            self._running.discard(path)
+            if not done and self.failed is None:
+                self.failed = path
+        count = self._counts.get(path, 0)
+        self._counts[path] = count + 1
+        arrays = flatten(result).arrays().values()
+        self._record(path, count, [np.asarray(a) for a in arrays])
+        return result
+
+
+def _variables_of(attributes: str) -> tuple[str, ...]:
+    """``("layer_0", "attention")`` of ``layer.0.attention``."""
+    found: list[str] = []
+    for part in attributes.split(".") if attributes else []:
+        if part.isdigit():
+            found[-1] = f"{found[-1]}_{part}"
+        else:
+            found.append(part)
+    return tuple(found)
