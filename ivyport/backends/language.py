@@ -24,6 +24,8 @@ class Language:
         large: the type of an integer literal that the library would not take for one of 64
             bits; None where it takes any.
         default_float: whether what creates tensors gives float32 unless it is told otherwise.
+        layers: the module that has pools, where its libraries of modules have them; a form may
+            name another one.
         strided: whether a broadcast tensor is a view, which a parameter cannot be.
     """
 
@@ -35,3 +37,4 @@ class Language:
     large: str | None = None
     default_float: bool = False
     strided: bool = False
+    layers: str = ""

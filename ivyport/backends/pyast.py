@@ -155,6 +155,7 @@ class Exprs:
         stream: a fresh random key for a node that draws in every mode, where it needs one.
         training: what says whether the model trains (`self.training`), where the target
             has such a thing and the body can reach it.
+        layers: the module that has pools (``nnx``).
         functions: what is called for each function that has a derivative of its own.
         spell_device: gives a device to create tensors on (`x.device`), None for the default.
     """
@@ -172,6 +173,7 @@ class Exprs:
         self.node: Node
         self.helpers: set[str] = set()
         self.roots: set[str] = set()
+        self.layers = language.layers
         self.functions: dict[Function, ast.expr] = {}
         self.dropout_module: ast.expr | None = None
         self.stream: ast.expr | None = None

@@ -171,6 +171,7 @@ class Linen(JaxWriter):
 
     def __init__(self, exprs: Exprs) -> None:
         super().__init__(exprs)
+        exprs.layers = "nn"
         self.modal: set[str] = set()  # emitted classes that have the flag
         self._flagged = False  # whether the class that is being written needs it
 
@@ -274,14 +275,15 @@ class Linen(JaxWriter):
         name = ast.Constant(attr)
         if not frozen:
             return pyast.call(pyast.name("self.param"), [name, made, *given])
+        rest: list[ast.expr] = []
         if isinstance(made, ast.Lambda):
             start: ast.expr = _function([], made.body)
         elif formula is UNKNOWN:
-            start = made
+            start, rest = made, [ast.Constant(None), *given]
         else:
             key = pyast.call(pyast.name("self.make_rng"), [ast.Constant("params")])
             start = _function([], pyast.call(made, [key, *given]))
-        kept = [ast.Constant("frozen"), name, start]
+        kept = [ast.Constant("frozen"), name, start, *rest]
         held = pyast.call(pyast.name("self.variable"), kept)
         return pyast.attribute(held, "value")
 
@@ -309,14 +311,17 @@ class Linen(JaxWriter):
         self, attr: str, param: Param, shape: ast.expr, formula: Formula | None
     ) -> ast.stmt:
         """``self.mask = self.variable("buffers", "mask", lambda: jnp.tril(...))``."""
+        dtype = self.exprs.dtype(param.type.dtype)
+        rest: list[ast.expr] = []
         if formula is None:
             self.classes.add("unset")
             start: ast.expr = pyast.call(pyast.name("unset"), [ast.Constant(attr)])
+            plain = param.type.dtype == "float32"
+            rest = [ast.Constant(None), shape, *([] if plain else [dtype])]
         else:
             self.classes |= formula.helpers
-            dtype = self.exprs.dtype(param.type.dtype)
             start = _function([], spelled(self.exprs, formula, shape, dtype))
-        given = [ast.Constant("buffers"), ast.Constant(attr), start]
+        given = [ast.Constant("buffers"), ast.Constant(attr), start, *rest]
         made = pyast.call(pyast.name("self.variable"), given)
         return pyast.assign(pyast.attribute(pyast.name("self"), attr), made)
 

@@ -374,7 +374,7 @@ def _naming() -> Naming:
 
 FORM = Form(
     language=LANGUAGE,
-    imports={"nnx": "from flax import nnx"},
+    imports={},
     leaf=leaf,
     writer=NNX,
     layers=_layers,

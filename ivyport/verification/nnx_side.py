@@ -35,7 +35,14 @@ from ivyport.verification.jax_calls import (
 )
 from ivyport.verification.jax_dropout import counted, without_dropout
 from ivyport.verification.jax_noise import fixed
-from ivyport.verification.sides import Lazy, PortFails, Record, Result, located
+from ivyport.verification.sides import (
+    CALLS,
+    Lazy,
+    PortFails,
+    Record,
+    Result,
+    located,
+)
 from ivyport.verification.watch import Watcher
 
 
@@ -113,12 +120,17 @@ class NNXSide:
     def draws(
         self, inputs: Mapping[str, Array], *, train: bool, silent: bool = False
     ) -> bool:
-        """Whether two calls, one after the other, differ, of dropout unless it is `silent`."""
+        """Whether calls, one after the other, differ, of dropout unless it is `silent`."""
         first = self._forward(inputs, train, None, silent=silent)
-        # What the first call wrote beside its random streams may change the second one, too.
-        random = {n: v for n, v in first.state.items() if n in self._random}
-        again = self._forward(inputs, train, random, silent=silent)
-        return differ(first.outputs, again.outputs)
+        after = first.state
+        for _ in range(CALLS):
+            # Buffers are as they were: what a call writes is no draw.
+            state = {name: after[name] for name in self._random if name in after}
+            other = self._forward(inputs, train, state, silent=silent)
+            if differ(first.outputs, other.outputs):
+                return True
+            after = other.state
+        return False
 
     def eagerly(self, inputs: Mapping[str, Array]) -> Result | None:
         """Outputs in eval mode of a call that is not compiled."""

@@ -25,6 +25,9 @@ Record = Callable[[str, int, list[Array]], None]
 Noise = Literal["", "modules", "everywhere"]
 
 
+#: How often a port is called that seems not to draw: at a low rate most calls drop nothing of a few
+#: examples.
+CALLS = 24
 #: The helpers of emitted code that refuse other sizes than a port was made for.
 SIZE_CHECKS = ("check_shapes", "check_sizes")
 

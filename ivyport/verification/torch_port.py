@@ -13,7 +13,14 @@ from torch import nn
 from ivyport.core.arguments import Described, call
 from ivyport.frontends.torch.tensors import to_numpy
 from ivyport.verification.compare import Array, Flat, differ, flatten
-from ivyport.verification.sides import Lazy, PortFails, Record, Result, located
+from ivyport.verification.sides import (
+    CALLS,
+    Lazy,
+    PortFails,
+    Record,
+    Result,
+    located,
+)
 from ivyport.verification.torch_calls import (
     Tensors,
     Weights,
@@ -88,19 +95,20 @@ class TorchPort:
     def draws(
         self, inputs: Mapping[str, Array], *, train: bool, silent: bool = False
     ) -> bool:
-        """Whether two calls, one after the other, differ, of dropout unless it is `silent`."""
-        calls = []
-        with torch.no_grad(), _located():
-            for seed in (1, 2):
-                with seeded(self._model, seed):
-                    raw, _ = self._call(
-                        inputs,
-                        self._weights.parameters,
-                        train,
-                        dropout=Dropout(silent=silent),
-                    )
-                calls.append(_outputs(raw))
-        return differ(*calls)
+        """Whether calls, each from another seed, differ, of dropout unless it is `silent`."""
+
+        def called(seed: int) -> Flat:
+            with torch.no_grad(), _located(), seeded(self._model, seed):
+                raw, _ = self._call(
+                    inputs,
+                    self._weights.parameters,
+                    train,
+                    dropout=Dropout(silent=silent),
+                )
+            return _outputs(raw)
+
+        first = called(0)
+        return any(differ(first, called(seed)) for seed in range(1, 1 + CALLS))
 
     def eagerly(self, inputs: Mapping[str, Array]) -> Result | None:
         """None: torch compiles nothing."""

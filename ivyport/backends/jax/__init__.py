@@ -20,9 +20,11 @@ RULES = {
 }
 
 IMPORTS = {
+    "Callable": "from collections.abc import Callable",
     "jax": "import jax",
     "jnp": "import jax.numpy as jnp",
     "np": "import numpy as np",
+    "nnx": "from flax import nnx",
 }
 
 
@@ -40,4 +42,5 @@ LANGUAGE = Language(
     runtime=_runtime,
     # JAX takes a Python number for an int32; only hashes of uint32 have larger ones.
     large="jnp.uint32",
+    layers="nnx",
 )

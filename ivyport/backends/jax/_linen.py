@@ -22,7 +22,13 @@ def unset(name):
         hint = "load the weights (from_pretrained)"
         raise ValueError(f"{name} has no values of its own: {hint}")
 
-    return refuse
+    def start(_, shape, dtype=jnp.float32):
+        # linen may ask for the shape alone; where `init` is compiled, its run refuses.
+        if not isinstance(jnp.zeros(()), jax.core.Tracer):
+            refuse()
+        return jax.pure_callback(refuse, jax.ShapeDtypeStruct(shape, dtype))
+
+    return start
 
 
 def frozen(module, *parts):

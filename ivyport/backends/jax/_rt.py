@@ -5,10 +5,11 @@ Those of `PARTS` are of this module, too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from ivyport.backends import calls
 from ivyport.backends.calls import check_sizes as check_sizes
@@ -23,7 +24,7 @@ def attention(
     key: jax.Array,
     value: jax.Array,
     mask: jax.Array | None = None,
-    dropout: nnx.Dropout | None = None,
+    dropout: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """softmax(Q K^T / sqrt(hs)) V; Q, K, V are (B, S, nh, hs).
 
@@ -45,7 +46,7 @@ def weighted_sum(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    dropout: nnx.Dropout | None = None,
+    dropout: Callable[[jax.Array], jax.Array] | None = None,
     *,
     bias: jax.Array | None = None,
     mask: jax.Array | None = None,
@@ -95,7 +96,7 @@ def long_attention(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    dropout: nnx.Dropout | None = None,
+    dropout: Callable[[jax.Array], jax.Array] | None = None,
     *,
     bias: jax.Array | None = None,
     mask: jax.Array | None = None,
@@ -122,7 +123,7 @@ def long_attention(
         heads = jax.lax.map(lambda head: attend(*head), jax.tree.map(flat, arrays))
         return heads.reshape(*lead, *heads.shape[1:])
 
-    if dropout is not None and not dropout.deterministic:
+    if dropout is not None and not getattr(dropout, "deterministic", False):
         x = attend(query, key, value, bias, mask)
     else:
         x = jax.lax.platform_dependent(

@@ -1,6 +1,6 @@
 """Rules for the neural-network operations of `ivyport.core.ops_nn`, as functions.
 
-Where a whole module is one of these, the module emitter uses the `nnx` layer instead.
+Where a whole module is one of these, the module emitter uses the library's layer instead.
 """
 
 # ruff: noqa: D103 (a rule means what its operation means)
@@ -461,7 +461,7 @@ def max_pool(
     spread = unless(dilation, (1,) * len(kernel))
     if spread is OMIT and layout == "channels_last":
         none = unless(padding, ((0, 0),) * len(kernel))
-        return e.call("nnx.max_pool", x, kernel, strides=stride, padding=none)
+        return e.call(f"{e.layers}.max_pool", x, kernel, strides=stride, padding=none)
     x = _first(e, x, layout)
     if spread is OMIT:
         return e.rt("max_pool", x, kernel, stride, padding)
@@ -497,7 +497,7 @@ def avg_pool(
     counts = unless(count_include_pad, True)
     if layout == "channels_last":
         y = e.call(
-            "nnx.avg_pool",
+            f"{e.layers}.avg_pool",
             x,
             kernel,
             strides=stride,

@@ -9,6 +9,7 @@ import pathlib
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -45,7 +46,7 @@ def attention(
     key: jax.Array,
     value: jax.Array,
     mask: jax.Array | None = None,
-    dropout: nnx.Dropout | None = None,
+    dropout: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """softmax(Q K^T / sqrt(hs)) V; Q, K, V are (B, S, nh, hs).
 
