@@ -82,7 +82,7 @@ UNITS = {
     "structure": unit(
         "core made porting sources targets weights", frozenset({"numpy"})
     ),
-    "made": unit("core folder weights saving porting", frozenset()),
+    "made": unit("core folder weights saving porting targets", frozenset()),
     "home": unit("core folder guard made porting saving weights", frozenset()),
     "api": unit(
         "card core folder guard home made structure weights verification saving sources "

@@ -20,7 +20,6 @@ RULES = {
 }
 
 IMPORTS = {
-    "Callable": "from collections.abc import Callable",
     "jax": "import jax",
     "jnp": "import jax.numpy as jnp",
     "np": "import numpy as np",

@@ -5,8 +5,6 @@ Those of `PARTS` are of this module, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +22,7 @@ def attention(
     key: jax.Array,
     value: jax.Array,
     mask: jax.Array | None = None,
-    dropout: Callable[[jax.Array], jax.Array] | None = None,
+    dropout=None,
 ) -> jax.Array:
     """softmax(Q K^T / sqrt(hs)) V; Q, K, V are (B, S, nh, hs).
 
@@ -46,7 +44,7 @@ def weighted_sum(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    dropout: Callable[[jax.Array], jax.Array] | None = None,
+    dropout=None,
     *,
     bias: jax.Array | None = None,
     mask: jax.Array | None = None,
@@ -96,7 +94,7 @@ def long_attention(
     query: jax.Array,
     key: jax.Array,
     value: jax.Array,
-    dropout: Callable[[jax.Array], jax.Array] | None = None,
+    dropout=None,
     *,
     bias: jax.Array | None = None,
     mask: jax.Array | None = None,
@@ -123,7 +121,7 @@ def long_attention(
         heads = jax.lax.map(lambda head: attend(*head), jax.tree.map(flat, arrays))
         return heads.reshape(*lead, *heads.shape[1:])
 
-    if dropout is not None and not getattr(dropout, "deterministic", False):
+    if dropout is not None and not dropout.deterministic:
         x = attend(query, key, value, bias, mask)
     else:
         x = jax.lax.platform_dependent(

@@ -9,7 +9,6 @@ import pathlib
 import secrets
 import shutil
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -46,7 +45,7 @@ def attention(
     key: jax.Array,
     value: jax.Array,
     mask: jax.Array | None = None,
-    dropout: Callable[[jax.Array], jax.Array] | None = None,
+    dropout=None,
 ) -> jax.Array:
     """softmax(Q K^T / sqrt(hs)) V; Q, K, V are (B, S, nh, hs).
 
