@@ -142,7 +142,9 @@ def transpile(
     Returns the target's own kind of object, a `flax.nnx.Module` (``jax``) or a
     `torch.nn.Module` (``torch``) in eval mode, called with the source's argument names and
     returning the source's structure. Call ``.train()`` on it for dropout and batch
-    statistics. Its weights are copies: training it leaves the source as it is.
+    statistics. For ``linen`` it is `(module, variables)`: ``module.apply(variables, ...)`` is
+    eval mode, ``module.clone(deterministic=False).apply`` train mode. Its weights are copies:
+    training it leaves the source as it is.
 
     Raises:
         InputError: unknown target, the source does not run on its example inputs, or as

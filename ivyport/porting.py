@@ -376,9 +376,7 @@ def _record(
         for p, module in VERSIONED.items()
         if importlib.util.find_spec(module)
     }
-    package = {"torch": "torch", "haiku": "dm-haiku", "jax": "jax"}.get(
-        source.kind, "flax"
-    )
+    package = KINDS[source.kind][1][0]
     tables = table_sizes(graph)
     sizes = shapes(graph.signature(), made.args, made.kwargs)
     return {

@@ -283,6 +283,72 @@ def test_public_names_are_there():
         _ = ivyport.transpil
 
 
+#: What only the records of targets and sources may ask for by name.
+NAMED = FRAMEWORKS | {"nnx", "linen", "flax.nnx", "flax.linen", "pytorch"}
+REGISTRIES = ("targets", "sources.py")
+
+
+def name_comparisons(root: Path) -> list[str]:
+    """Comparisons of a value with the name of a framework, outside of the registries."""
+    found = []
+    for path in sorted((root / "ivyport").rglob("*.py")):
+        where = path.relative_to(root)
+        # A frontend knows the framework that it is of.
+        if where.parts[1] in (*REGISTRIES, "frontends"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                sides = [node.left, *node.comparators]
+                if any(NAMED & set(constants(side)) for side in sides):
+                    found.append(f"{where}:{node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def constants(expr: ast.expr) -> Iterator[object]:
+    if isinstance(expr, ast.Constant):
+        yield expr.value
+    if isinstance(expr, ast.Tuple | ast.List | ast.Set):
+        for item in expr.elts:
+            yield from constants(item)
+
+
+def test_frameworks_are_told_apart_by_their_records():
+    assert not name_comparisons(ROOT)
+
+
+def test_checker_sees_a_comparison_with_a_name(tmp_path):
+    for name in ("api.py", "targets/a.py"):
+        path = tmp_path / "ivyport" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("def f(to):\n    return 1 if to in ('jax', 'linen') else 2\n")
+    [found] = name_comparisons(tmp_path)
+    assert found == "ivyport/api.py:2: to in ('jax', 'linen')"
+
+
+def test_every_record_names_what_there_is():
+    pytest.importorskip("torch")
+    pytest.importorskip("flax")
+    from ivyport.targets import TARGETS
+
+    for target in TARGETS.values():
+        form, live = target.open_form(), target.open_live()
+        assert form.language.rules
+        assert target.open_side()
+        needed = {
+            "compile_source",
+            "factory",
+            "fill",
+            "load_source",
+            "names",
+            "namespace",
+        }
+        assert needed | {"on_save", "settle_names", "state", "train_modules"} <= set(
+            dir(live)
+        )
+        assert not target.holds(object())
+        assert {e.port for e in target.engines} <= {target.name}
+
+
 BAD = {
     "core/a.py": ("import torch", "core imports torch"),
     "core/b.py": ("from ivyport import weights", "core imports ivyport's weights"),

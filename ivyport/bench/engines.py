@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def baselines(names: Iterable[str]) -> list[Engine]:
         label = f"torch.compile{f', {mode}' if mode else ''}"
         label = "torch eager" if name == EAGER else label
         packages = ("torch", "transformers")
-        found.append(Engine(name, label, "torch", packages, _TORCH, is_baseline=True))
+        engine = Engine(name, label, "torch", packages, _TORCH, is_baseline=True)
+        found.append(dataclasses.replace(engine, compiles=name != EAGER))
     return found
 
 

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart.
-PORTS = {"jax": "#0072B2", "jax-scan": "#56B4E9", "torch": "#E69F00", "flax": "#009E73"}
+PORTS = {
+    "jax": "#0072B2",
+    "jax-scan": "#56B4E9",
+    "linen": "#F0E442",
+    "torch": "#E69F00",
+    "flax": "#009E73",
+}
 TORCH = dict(zip(BASELINES, ("#555555", "#CC79A7", "#D55E00", "#8C6D31"), strict=True))
 OTHER = "#999999"
 INK, FAINT, WARNING = "#222222", "#DDDDDD", "#B00020"

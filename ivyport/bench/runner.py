@@ -30,7 +30,7 @@ from ivyport.bench.case import (
     Case,
     Row,
 )
-from ivyport.bench.engines import EAGER, Engine
+from ivyport.bench.engines import Engine
 from ivyport.bench.prepare import Recipe, Sizes
 from ivyport.bench.processes import (
     Quiet,
@@ -402,7 +402,7 @@ class Runner:
             row.others = round(others, 2)
         for name, value in summary(times).items():
             setattr(row, name, value)
-        if one.engine.name != EAGER and one.engine.name != "torch":
+        if one.engine.compiles:
             steady = statistics.median(times)
             row.compile_s = round(max(0.0, one.first_call_s - steady), 3)
         self._results.samples[row.key] = one.rounds

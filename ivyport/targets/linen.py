@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ivyport.core.passes.policy import XLA
-from ivyport.targets.record import Target
+from ivyport.targets.record import Engine, Target
 
 LINEN = Target(
     name="linen",
@@ -22,7 +22,16 @@ LINEN = Target(
     example="import jax.numpy as jnp",
     ones="jnp.ones",
     dtype_keyword=False,
-    engines=(),
+    engines=(
+        Engine(
+            "linen",
+            "port to linen, jax.jit",
+            "jax",
+            ("jax", "flax", "safetensors"),
+            "ivyport.bench.linen_engine:load",
+            "linen",
+        ),
+    ),
     loadable=False,
     checks_ids=False,
     trains=(

@@ -28,6 +28,7 @@ class Engine:
         port: the target whose port it runs, None for one that runs the source itself.
         path: folders that its worker puts in front of `sys.path`.
         is_baseline: whether it is one of torch's own modes that speed-ups are over.
+        compiles: whether its first call compiles.
         scans: whether it runs equal layers as one loop, which is asked for.
     """
 
@@ -39,6 +40,7 @@ class Engine:
     port: str | None = None
     path: tuple[str, ...] = ()
     is_baseline: bool = False
+    compiles: bool = True
     scans: bool = False
 
     @property

@@ -30,6 +30,7 @@ TORCH = Target(
             ("torch", "safetensors"),
             "ivyport.bench.torch_engine:load",
             "torch",
+            compiles=False,
         ),
     ),
     loadable=True,
