@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import difflib
+import functools
 import json
 import math
 import re
@@ -419,11 +420,19 @@ def _without_code(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def _public() -> frozenset[str]:
+    """The names that transformers has; it puts thousands together each time it is asked."""
+    import transformers
+
+    return frozenset(dir(transformers))
+
+
 def _looks_up(name: str) -> type[Any] | None:
     """The transformers class of a name, or None; looks at public classes only."""
     import transformers
 
-    if not name.isidentifier() or name.startswith("_") or name not in dir(transformers):
+    if not name.isidentifier() or name.startswith("_") or name not in _public():
         return None
     try:
         found = getattr(transformers, name)

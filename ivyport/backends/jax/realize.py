@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -43,7 +44,7 @@ def settle_names(targets: Iterable[str], make: Make) -> dict[str, str]:
 
     They differ where one module is reached by several paths: NNX keeps the first.
     """
-    abstract = nnx.eval_shape(make)
+    abstract = _abstract(make)
     state = nnx.split(abstract, nnx.RngState, ...)[2]
     held = {".".join(map(str, path)): path for path, _ in nnx.to_flat_state(state)}
     names = {id(_at(abstract, path)): name for name, path in held.items()}
@@ -60,8 +61,14 @@ def names(make: Make, targets: Iterable[str] = ()) -> set[str]:
 
     `targets`, those that operations read, are among them.
     """
-    state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)[2]
+    state = nnx.split(_abstract(make), nnx.RngState, ...)[2]
     return {".".join(map(str, path)) for path, _ in nnx.to_flat_state(state)}
+
+
+@functools.lru_cache(maxsize=1)
+def _abstract(make: Make) -> Any:
+    """The model without arrays; one is kept, for what is asked of it one after the other."""
+    return nnx.eval_shape(make)
 
 
 def _at(model: Any, path: Iterable[Any]) -> Any:

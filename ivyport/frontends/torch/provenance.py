@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import dataclasses
+import functools
 import inspect
 import textwrap
 from collections.abc import Collection, Mapping
@@ -263,10 +264,11 @@ def config_reads(model: torch.nn.Module) -> dict[str, frozenset[str] | None]:
         cls = type(module)
         name = f"{cls.__module__}.{cls.__qualname__}"
         if name not in found and not cls.__module__.startswith("torch."):
-            found[name] = _reads(cls)
+            found[name] = _reads(cls)  # type: ignore[arg-type]  # classes have a hash
     return found
 
 
+@functools.lru_cache(maxsize=256)
 def _reads(cls: type) -> frozenset[str] | None:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
