@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -278,6 +279,42 @@ def test_weights_go_home_bit_for_bit(here, ported):
     home = load_file(file)
     assert home.keys() == source.keys()
     assert all(np.array_equal(home[name], source[name]) for name in source)
+
+
+def test_weights_that_are_there_go_with_overwrite_alone(here, ported):
+    home = here / "home"
+    home.mkdir()
+    (home / "mine.txt").write_text("mine")
+    save_file({"x": np.zeros(3)}, home / "model.safetensors")
+    before = (home / "model.safetensors").read_bytes()
+    code, _, err = run("weights", "home", ported[0], "-o", home)
+    assert code == 2
+    assert "holds weights already" in err
+    assert "--overwrite" in err
+    assert (home / "model.safetensors").read_bytes() == before
+    code, out, err = run("weights", "home", ported[0], "-o", home, "--overwrite")
+    assert code == 0, err
+    assert "no weight has changed since the port" in " ".join(out.split())
+    assert "first.up.weight" in load_file(home / "model.safetensors")
+    assert (home / "mine.txt").read_text() == "mine"
+
+
+def test_weights_that_ivyport_did_not_save_go_home_with_changed_alone(here, ported):
+    shutil.copytree(ported[0], here / "edited")
+    [file] = (here / "edited").glob("model*.safetensors")
+    weights = load_file(file)
+    name = min(n for n in weights if weights[n].ndim)
+    weights[name] = weights[name] + 1
+    save_file(weights, file)
+    code, _, err = run("weights", "home", here / "edited", "-o", here / "home")
+    assert code == 2
+    assert "changed since the port was saved" in err
+    assert not (here / "home").exists()
+    code, out, err = run(
+        "weights", "home", here / "edited", "-o", here / "home", "--changed"
+    )
+    assert code == 0, err
+    assert "1 of 12 weights were trained since the port" in out
 
 
 def test_settings_and_static_sizes_are_built_in_and_said(here):

@@ -37,8 +37,9 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "files": dict,
     "digest": str,
 }
-#: Parts of a record that change while the port stays what it is.
-_LOOSE = ("files", "digest")
+#: Parts of a record that change while the port stays what it is: its files, and those that a
+#: `save_pretrained` has replaced and may not have removed before it was killed.
+_LOOSE = ("files", "digest", "replaced")
 
 
 def is_reserved(name: str) -> bool:

@@ -47,6 +47,7 @@ class Draft:
         """Write ``port.json``: the record, with size and digest of every file of the stage."""
         names = sorted(p.name for p in self.stage.iterdir() if p.name != manifest.PORT)
         record["files"] = {name: self._told(self.stage / name) for name in names}
+        record.pop("replaced", None)
         record["digest"] = manifest.record_digest(record)
         (self.stage / manifest.PORT).write_bytes(manifest.to_bytes(record))
 
@@ -300,9 +301,16 @@ def _owned(folder: Path) -> dict[str, Any]:
     """What ivyport wrote in a folder, by name; its own record has no digest."""
     try:
         content = json.loads((folder / manifest.PORT).read_bytes())
-        files = content.get("files")
+        files = {**content.get("replaced", {}), **content["files"]}
         listed = {n: f for n, f in files.items() if manifest.is_plain(n)}
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):
         return {}
     # An index says nothing that the record does not say.
     return {**listed, manifest.PORT: None} | dict.fromkeys(

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from ivyport.backends.files import write_pretrained
+from ivyport.backends.files import described, write_pretrained
 from ivyport.core.errors import InputError, WeightsError
 from ivyport.folder.manifest import record_digest
 
@@ -51,9 +52,21 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def value(folder: Path) -> float:
+def indexed(folder: Path) -> float:
+    """The value for a reader that knows nothing of port.json, as transformers reads."""
+    if (folder / "model.safetensors").is_file():
+        return value(folder, load_file(folder / "model.safetensors"))
+    told = json.loads((folder / "model.safetensors.index.json").read_text())
+    files = {
+        name: load_file(folder / name) for name in set(told["weight_map"].values())
+    }
+    found = {name: files[file][name] for name, file in told["weight_map"].items()}
+    return value(folder, found)
+
+
+def value(folder: Path, found: dict[str, np.ndarray] | None = None) -> float:
     """The value that all of the folder's tensors were made with; they are of one writer."""
-    found = read(folder)
+    found = read(folder) if found is None else found
     assert found.keys() == tensors(0).keys()
     values = {float(found[name][0, 0]) - int(name[1:]) for name in found}
     assert len(values) == 1
@@ -98,11 +111,14 @@ def test_weights_configuration_and_the_ports_files_are_written(home, tmp_path, m
     assert names == {"config.json", "port.json", "vocab.txt"}
     assert (out / "modeling_x.py").read_text() == "# the model\n"
     assert set(listed(out)) == {p.name for p in out.iterdir()} - {"port.json"}
-    assert (out / "model.safetensors").is_file() == (most == 10**9)
+    assert not (out / "model.safetensors").exists()
+    assert indexed(out) == 7
     record = json.loads((out / "port.json").read_text())
-    assert {k: v for k, v in record.items() if k != "files"} == {
+    assert record == {
         "weights": {"rows": []},
         "digest": "d",
+        "files": listed(out),
+        "replaced": {},
     }
 
 
@@ -121,14 +137,29 @@ def test_only_the_last_weights_are_left(home, first, then):
     assert not list(home.glob(".*"))
 
 
-@pytest.mark.parametrize(("first", "then"), TWICE)
+def whole(home: Path) -> None:
+    """Put weights of the value 1 there as `ivyport.save` does, in one file without an index."""
+    for path in (*home.glob("model.*"), *home.glob("model-*")):
+        path.unlink()
+    save_file(tensors(1), home / "model.safetensors")
+    record = json.loads((home / "port.json").read_text())
+    names = ("config.json", "modeling_x.py", "vocab.txt", "model.safetensors")
+    record["files"] = {name: described(home / name) for name in names}
+    record.pop("replaced", None)
+    (home / "port.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(("first", "then"), [*TWICE, *((0, n) for n in SIZES.values())])
 def test_a_writer_that_dies_leaves_the_old_weights_or_the_new(
     home, monkeypatch, first, then
 ):
     file, seen = home / "modeling_x.py", set()
     replace, unlink = os.replace, Path.unlink
     for stop in itertools.count(1):
-        write_pretrained(home, file, {}, tensors(1), save_file, first)
+        if first:
+            write_pretrained(home, file, {}, tensors(1), save_file, first)
+        else:
+            whole(home)
         done = 0
 
         def counted(call: Any, *args: Any, stop: int = stop, **kwargs: Any) -> Any:
@@ -144,14 +175,16 @@ def test_a_writer_that_dies_leaves_the_old_weights_or_the_new(
             try:
                 write_pretrained(home, file, {}, tensors(2), save_file, then)
             except KeyboardInterrupt:
-                seen.add(value(home))
+                seen.add((value(home), indexed(home)))
                 continue
         break
-    assert value(home) == 2
-    assert 1 in seen
+    assert value(home) == indexed(home) == 2
+    assert (1, 1) in seen
+    assert {number for pair in seen for number in pair} == {1, 2}
     for path in home.iterdir():
         os.utime(path, (1, 1))
     write_pretrained(home, file, {}, tensors(3), save_file, then)
+    assert not (home / "model.safetensors").exists()
     names = {p.name for p in (*home.glob("model-*"), *home.glob(".*"))}
     assert names <= listed(home).keys()  # nothing is left of those that died
 
@@ -232,6 +265,54 @@ def test_a_first_writer_that_died_is_no_hindrance(home, tmp_path, monkeypatch):
     assert not (out / "port.json").exists()
     write_pretrained(out, file, {}, tensors(2), save_file)
     assert value(out) == 2
+
+
+def test_what_a_killed_process_left_goes_at_once_and_what_lives_stays(home):
+    """Names have the host and the number of the process that writes them."""
+    file = home / "modeling_x.py"
+    write_pretrained(home, file, {}, tensors(1), save_file)
+    [weights] = home.glob("model-*.safetensors")
+    host, mine = weights.name[6:10], f"{os.getpid():06x}"
+    assert weights.name[10:16] == mine
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    there = "ffff" if host != "ffff" else "eeee"
+    left = {
+        f"model-{host}{process.pid:06x}01234567-00001-of-00001.safetensors": False,
+        f".port.json.{host}{process.pid:06x}01234567.part": False,
+        f"model-{host}{mine}01234567-00001-of-00001.safetensors": True,
+        f"model-{there}{process.pid:06x}01234567-00001-of-00001.safetensors": True,
+        "model-of-mine.safetensors": True,
+    }
+    for name in left:
+        (home / name).write_text("half")
+    write_pretrained(home, file, {}, tensors(2), save_file)
+    assert {name: (home / name).exists() for name in left} == left
+    assert value(home) == indexed(home) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "model-00001-of-00002.safetensors"]
+)
+@pytest.mark.parametrize("known", [False, True], ids=["new folder", "a port's"])
+def test_weights_of_the_users_are_not_left_beside(home, tmp_path, name, known):
+    out, file = tmp_path / "out", home / "modeling_x.py"
+    out.mkdir()
+    if known:
+        write_pretrained(out, file, {}, tensors(1), save_file)
+    save_file(tensors(5), out / name)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(ValueError, match=f"{name} is of yours: choose another folder"):
+        write_pretrained(out, file, {}, tensors(2), save_file)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_weights_that_the_user_put_in_the_place_of_the_ports_stay(home):
+    whole(home)
+    save_file(tensors(5), home / "model.safetensors")
+    with pytest.raises(ValueError, match="is of yours"):
+        write_pretrained(home, home / "modeling_x.py", {}, tensors(2), save_file)
+    assert load_file(home / "model.safetensors")["w0"][0, 0] == 5
 
 
 @pytest.mark.parametrize("name", ["vocab.txt", "config.json", "modeling_x.py"])

@@ -281,6 +281,7 @@ CHECKING += (
     "write_pretrained",
     "write_weights",
     "remove_stale",
+    "is_weights",
     "described",
 )
 

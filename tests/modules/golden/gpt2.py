@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import secrets
-import shutil
 import time
 from typing import NamedTuple
 
@@ -318,63 +317,75 @@ def described(path):
 def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
     """Write tensors and configuration to `folder`, and the port's files beside `file`.
 
-    port.json comes last and alone names the files that count: until then the folder is
-    what it was. Weights of more than `most` bytes are several files.
+    Weights get new names, in files of at most `most` bytes if one tensor is not more. The
+    index and port.json name them when they are there, and what they name before goes last:
+    by either of them a reader finds the old weights or the new ones.
     """
+    folder = pathlib.Path(folder)
+    home = pathlib.Path(file).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    host = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
+    run = f"{host}{os.getpid():06x}{secrets.token_hex(4)}"
 
     def place(name, write):
-        part = folder / f".{name}.{secrets.token_hex(4)}.part"
+        part = folder / f".{name}.{run}.part"
         try:
             write(part)
             with open(part, "r+b") as written:
                 os.fsync(written.fileno())
-            told = described(part)
+            files[name] = described(part)
             os.replace(part, folder / name)
         finally:
             part.unlink(missing_ok=True)
-        files[name] = told
 
     def read(path):
         return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
-    def to_text(values):
-        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    def to_bytes(values):
+        return (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode()
 
-    folder = pathlib.Path(folder)
-    file = pathlib.Path(file)
-    folder.mkdir(parents=True, exist_ok=True)
-    record = read(file.with_name("port.json"))
+    record = read(home / "port.json")
     there = read(folder / "port.json")
     if "files" not in record:
-        raise ValueError(f"{file.parent} holds no saved port: ivyport.save writes one")
+        raise ValueError(f"{home} holds no saved port: ivyport.save writes one")
     if there and there.get("weights") != record["weights"]:
         raise ValueError(f"{folder} holds another port: choose another folder")
-    old = there.get("files", {})
-    files = {n: old[n] for n in old if n not in ("README.md", "parity.json")}
-    values = read(file.with_name("config.json")) | config
-    held = folder / "config.json"
-    if not held.exists():
-        place(held.name, lambda part: part.write_text(to_text(values), "utf-8"))
-    elif to_text(values) == to_text(read(held)):
-        files[held.name] = described(held)
-    else:
-        raise ValueError(f"{held} is another one: choose another folder")
-    for name in sorted(set(record["files"]) - {"README.md", "parity.json", *files}):
-        known = file.with_name(pathlib.Path(name).name)
-        if known.is_file() and (not name.startswith(("model.", "model-"))):
-            place_for = folder / known.name
-            if place_for.exists() and place_for.read_bytes() != known.read_bytes():
-                raise ValueError(f"{place_for} is of yours: choose another folder")
-            place(known.name, functools.partial(shutil.copyfile, known))
-    single = not there and (not (folder / "model.safetensors").exists())
-    write_weights(tensors, files, place, save_file, most, single)
+    old = there.get("replaced", {}) | there.get("files", {})
+    for path in folder.glob("model*.safetensors"):
+        named = re.fullmatch("model(-\\d{5}-of-\\d{5})?\\.safetensors", path.name)
+        if named and old.get(path.name) != described(path):
+            raise ValueError(f"{path} is of yours: choose another folder")
+    gone = {"README.md", "parity.json", *filter(is_weights, old)}
+    files = {n: told for n, told in there.get("files", {}).items() if n not in gone}
+    values = read(home / "config.json") | config
+    along = {"config.json": to_bytes(values)}
+    for name in sorted(set(record["files"]) - gone - {"config.json", *files}):
+        known = home / pathlib.Path(name).name
+        if known.is_file() and (not is_weights(name)):
+            along[known.name] = known.read_bytes()
+    for name, data in along.items():
+        held = folder / name
+        if not held.exists():
+            place(name, lambda part, data=data: part.write_bytes(data))
+            continue
+        there_is = to_bytes(read(held)) if name == "config.json" else held.read_bytes()
+        if there_is != data:
+            raise ValueError(f"{held} is another one: choose another folder")
+        files[name] = described(held)
+    write_weights(tensors, run, place, save_file, most)
     record["files"] = files
-    place("port.json", lambda part: part.write_text(to_text(record), "utf-8"))
-    remove_stale(folder, old, files)
+    record["replaced"] = {n: told for n, told in old.items() if n not in files}
+    place("port.json", lambda part: part.write_bytes(to_bytes(record)))
+    remove_stale(folder, record, host)
 
 
-def write_weights(tensors, files, place, save_file, most, single):
-    """Write weights instead of those among `files`, under new names unless `single`."""
+def is_weights(name):
+    """Whether a port's file of this name holds weights, or says where they are."""
+    return name.startswith(("model.", "model-"))
+
+
+def write_weights(tensors, run, place, save_file, most):
+    """Write weights to files whose names have the number of the run, and their index."""
     shards = [{}]
     size = 0
     for name, tensor in tensors.items():
@@ -383,29 +394,35 @@ def write_weights(tensors, files, place, save_file, most, single):
             shards.append({})
             size = tensor.nbytes
         shards[-1][name] = tensor
-    for name in [n for n in files if n.startswith(("model.", "model-"))]:
-        del files[name]
-    if single and len(shards) == 1:
-        place("model.safetensors", functools.partial(save_file, tensors))
-        return
-    weight_map = {}
-    run = secrets.token_hex(4)
+    index = {}
     for number, shard in enumerate(shards, 1):
         name = f"model-{run}-{number:05}-of-{len(shards):05}.safetensors"
         place(name, functools.partial(save_file, shard))
-        weight_map |= dict.fromkeys(shard, name)
-    text = json.dumps({"metadata": {}, "weight_map": weight_map}, indent=2)
-    place("model.safetensors.index.json", lambda p: p.write_text(text, "utf-8"))
+        index |= dict.fromkeys(shard, name)
+    text = json.dumps({"metadata": {}, "weight_map": index}, indent=2)
+    place("model.safetensors.index.json", lambda part: part.write_text(text, "utf-8"))
 
 
-def remove_stale(folder, old, files):
-    """Remove the `old` files that are not listed now and are as they were written."""
-    for name, told in old.items():
+def remove_stale(folder, record, host):
+    """Remove what was replaced and is as it was written, and what killed runs left."""
+    for name, told in record["replaced"].items():
         path = folder / pathlib.Path(name).name
-        if name not in files and path.is_file() and (described(path) == told):
+        if path.is_file() and described(path) == told:
             path.unlink(missing_ok=True)
-    run = "[0-9a-f]" * 8
-    for pattern in (f"model-{run}-?????-of-?????.safetensors", f".*.{run}.part"):
-        for path in folder.glob(pattern):
-            if path.name not in files and path.stat().st_mtime < time.time() - 3600:
-                path.unlink(missing_ok=True)
+    run = "([0-9a-f]{4})([0-9a-f]{6})[0-9a-f]{8}"
+    made = f"model-{run}-\\d{{5}}-of-\\d{{5}}\\.safetensors|\\..+\\.{run}\\.part"
+    for path in folder.iterdir():
+        found = re.fullmatch(made, path.name)
+        if found is None or path.name in record["files"]:
+            continue
+        where, process = filter(None, found.groups())
+        dead = path.stat().st_mtime < time.time() - 3600
+        if os.name == "posix" and where == host:
+            try:
+                os.kill(int(process, 16), 0)
+            except ProcessLookupError:
+                dead = True
+            except OSError:
+                pass
+        if dead:
+            path.unlink(missing_ok=True)
