@@ -158,6 +158,8 @@ def _foretell(
 ) -> None:
     """Say about how long it will take, and what that means for a budget."""
     from ivyport.bench.budget import estimate, in_words
+    from ivyport.bench.doubts import of_variables
+    from ivyport.bench.environment import variables
 
     seconds = estimate(entries, cases, engines, options.runs, options.rounds)
     models = len({case.model for case in cases})
@@ -171,6 +173,8 @@ def _foretell(
             f"models at the end are left out (--budget {seconds:.0f}, or 0 for all)"
         )
     print(text, file=sys.stderr)
+    for warning in of_variables(variables()):
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _options(

@@ -34,7 +34,7 @@ Out = Annotated[
 Factory = Annotated[str, typer.Argument(help="pkg.module:factory")]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option("--input", help="name=dtype[dims], integers <bound. Repeatable."),
+    typer.Option("--input", help=r"name=dtype\[dims], integers <bound. Repeatable."),
 ]
 DimsGiven = Annotated[
     list[str] | None,

@@ -93,6 +93,14 @@ def nothing_written(folder: Path) -> bool:
     return names <= {"cli_factories.py", "__pycache__", "config.json", "full"}
 
 
+@pytest.mark.parametrize("command", ["torch", "haiku", "flax"])
+def test_the_help_shows_how_inputs_are_written(command):
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    shown = "".join(out.replace("│", "").split())
+    assert "name=dtype[dims],integers<bound" in shown
+
+
 def test_version():
     assert run("--version") == (0, f"ivyport {ivyport.__version__}\n", "")
 

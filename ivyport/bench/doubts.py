@@ -1,4 +1,4 @@
-"""What makes a result doubtful: a loaded machine, threads that are set oddly."""
+"""What makes a result doubtful: a loaded machine, threads or compilers that are set oddly."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ivyport.bench.case import OK, Row
+from ivyport.bench.environment import COMPILERS, SLOW
 
 #: Cores that other processes may keep busy while an engine computes.
 BUSY_CORES = 0.3
 #: What stands behind a time that was measured beside more than that.
 MARK = "!"
+#: Values of a variable by which a switch is off.
+_OFF = ("", "0", "false", "no", "off")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -21,7 +24,21 @@ def is_disturbed(row: Row) -> bool:
 
 def doubts(environment: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     """Why the figures of a result may be wrong, a sentence each; none where all is well."""
-    return [*_load(environment, rows), *_threads(environment, rows)]
+    found = [*_load(environment, rows), *_threads(environment, rows)]
+    return [*found, *of_variables(environment.get("variables") or {})]
+
+
+def of_variables(variables: Mapping[str, str]) -> Iterable[str]:
+    """What variables of the environment did to compilers."""
+    for name in SLOW:
+        if variables.get(name, "").lower() not in _OFF:
+            yield (
+                f"{name}={variables[name]} was set: programs were slow, and figures say "
+                "nothing of others. Unset it and measure again"
+            )
+    for name in COMPILERS:
+        if name in variables:
+            yield f"{name} was set: {variables[name]}"
 
 
 def _load(environment: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[str]:
@@ -59,5 +76,3 @@ def _threads(environment: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[st
         given = variables.get(name)
         if given not in (None, str(threads)):
             yield f"{name} was {given}, and engines ran with {threads} threads all the same"
-    if "XLA_FLAGS" in variables:
-        yield f"XLA_FLAGS was set: {variables['XLA_FLAGS']}"

@@ -28,7 +28,16 @@ PACKAGES = (
     "flax",
     "numpy",
 )
-VARIABLES = ("XLA_FLAGS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "KMP_BLOCKTIME")
+#: Variables that change what compilers do; those of them that are switches make programs slow.
+COMPILERS = ("XLA_FLAGS", "TORCHINDUCTOR_MAX_AUTOTUNE")
+SLOW = (
+    "JAX_DISABLE_MOST_OPTIMIZATIONS",
+    "JAX_DISABLE_JIT",
+    "JAX_DEBUG_NANS",
+    "TORCHDYNAMO_DISABLE",
+    "TORCH_COMPILE_DISABLE",
+)
+VARIABLES = (*COMPILERS, *SLOW, "OMP_NUM_THREADS", "MKL_NUM_THREADS", "KMP_BLOCKTIME")
 # name, driver, memory, clocks now and at most, power limit
 _GPU_FIELDS = (
     "name",
@@ -57,11 +66,16 @@ def describe(*, device: str, threads: int, tf32: bool) -> dict[str, Any]:
         "threads": threads,
         "tf32": tf32,
         "versions": versions,
-        "variables": {v: os.environ[v] for v in VARIABLES if v in os.environ},
+        "variables": variables(),
     }
     if device == "gpu":
         found["gpus"] = _gpus()
     return found
+
+
+def variables() -> dict[str, str]:
+    """The variables of the environment that change how fast programs are."""
+    return {name: os.environ[name] for name in VARIABLES if name in os.environ}
 
 
 def cores() -> int:

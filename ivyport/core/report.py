@@ -143,7 +143,9 @@ class Report:
 
 
 def worst(rows: Sequence[ReportRow]) -> ReportRow:
-    """The worst of at least one row; its note tells how many it stands for."""
+    """The worst of at least one row; its note tells how many it stands for, if others."""
+    if len(rows) == 1:
+        return rows[0]
     row = max(rows, key=lambda row: row.severity)
     failing = sum(not row.passed for row in rows)
     count = f"worst of {len(rows)}" + (f", {failing} fail" if failing else "")
