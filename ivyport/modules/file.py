@@ -391,7 +391,7 @@ def _is_config(expr: ast.expr) -> bool:
 
 STANDARD = (
     "dataclasses", "functools", "hashlib", "itertools", "json", "math", "os", "pathlib",
-    "secrets", "shutil", "time",
+    "platform", "re", "secrets", "time",
 )  # fmt: skip
 
 

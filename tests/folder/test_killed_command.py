@@ -65,18 +65,21 @@ def test_ivyport_hf_is_killed_while_it_replaces_a_port(tmp_path):
         torch.manual_seed(len(known))
         BertModel(config).save_pretrained(tmp_path / source)
         begun = time.monotonic()
-        assert started(tmp_path, source).wait() == 0
-        took = time.monotonic() - begun
+        with started(tmp_path, source) as process:
+            assert writes(tmp_path, process)
+            writing = time.monotonic()
+        assert process.returncode == 0
+        took, wrote = time.monotonic() - begun, time.monotonic() - writing
         known[source] = held(folder)
     assert len(set(known.values())) == 2
     rng, met, last = random.Random(0), [], "two"
     for number, source in zip(range(KILLS), itertools.cycle(known), strict=False):
         with started(tmp_path, source) as process:
-            # Every second one while it writes, which is a small part of the time.
+            # Every second one about when it is done, at the end of what is verified.
             if number % 2 == 0:
                 time.sleep(rng.uniform(0, took))
             elif writes(tmp_path, process):
-                time.sleep(rng.uniform(0, 0.2))
+                time.sleep(rng.uniform(0.7, 1.2) * wrote)
             process.kill()
         found = held(folder)
         assert found in (known[last], known[source])

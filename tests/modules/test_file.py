@@ -17,6 +17,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("flax")
 
+from ivyport.modules.file import STANDARD
 from tests.modules.emission import (
     classes,
     emit_module,
@@ -272,6 +273,14 @@ def test_a_reader_can_change_the_number_of_layers() -> None:
     config = vars(module)[str(emitted.config)](num_hidden_layers=5)
     model = nnx.eval_shape(lambda: vars(module)[emitted.cls](config, rngs=nnx.Rngs(0)))
     assert len(model.encoder.layer) == 5
+
+
+def test_every_module_that_copied_functions_import_is_imported() -> None:
+    from ivyport.backends import files
+
+    tree = ast.parse(Path(files.__file__).read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.Import)]
+    assert {name.name for node in imports for name in node.names} <= set(STANDARD)
 
 
 # What writes a folder and tells one from a damaged one: nobody writes that by hand.

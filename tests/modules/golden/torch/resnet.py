@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import pathlib
+import platform
+import re
 import secrets
 import time
 from typing import NamedTuple
