@@ -291,6 +291,7 @@ CHECKING += (
     "write_weights",
     "remove_stale",
     "is_weights",
+    "demand_own",
     "described",
 )
 

@@ -356,9 +356,9 @@ def described(path):
 def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
     """Write tensors and configuration to `folder`, and the port's files beside `file`.
 
-    Weights get new names, in files of at most `most` bytes if one tensor is not more. The
-    index and port.json name them when they are there, and what they name before goes last:
-    by either of them a reader finds the old weights or the new ones.
+    Weights get new names, in files of about `most` bytes. The index and port.json name
+    them when they are there, and what they named before goes last: by either of them a
+    reader finds the old weights or the new ones.
     """
     folder = pathlib.Path(folder)
     home = pathlib.Path(file).parent
@@ -390,10 +390,7 @@ def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
     if there and there.get("weights") != record["weights"]:
         raise ValueError(f"{folder} holds another port: choose another folder")
     old = there.get("replaced", {}) | there.get("files", {})
-    for path in folder.glob("model*.safetensors"):
-        named = re.fullmatch("model(-\\d{5}-of-\\d{5})?\\.safetensors", path.name)
-        if named and old.get(path.name) != described(path):
-            raise ValueError(f"{path} is of yours: choose another folder")
+    demand_own(folder, old)
     gone = {"README.md", "parity.json", *filter(is_weights, old)}
     files = {n: told for n, told in there.get("files", {}).items() if n not in gone}
     values = read(home / "config.json") | config
@@ -418,13 +415,21 @@ def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
     remove_stale(folder, record, host)
 
 
+def demand_own(folder, old):
+    """Refuse a folder with weights under the usual names that are not as in `old`."""
+    for path in folder.glob("model*.safetensors"):
+        named = re.fullmatch("model(-\\d{5}-of-\\d{5})?\\.safetensors", path.name)
+        if named and old.get(path.name) != described(path):
+            raise ValueError(f"{path} is of yours: choose another folder")
+
+
 def is_weights(name):
     """Whether a port's file of this name holds weights, or says where they are."""
     return name.startswith(("model.", "model-"))
 
 
 def write_weights(tensors, run, place, save_file, most):
-    """Write weights to files whose names have the number of the run, and their index."""
+    """Write weights to files whose names have the run in them, and their index."""
     shards = [{}]
     size = 0
     for name, tensor in tensors.items():
