@@ -393,9 +393,8 @@ def described(path):
 def write_pretrained(folder, file, config, tensors, save_file, most=5 * 10**9):
     """Write tensors and configuration to `folder`, and the port's files beside `file`.
 
-    Weights get new names, in files of about `most` bytes. The index and port.json name
-    them when they are there, and what they named before goes last: by either of them a
-    reader finds the old weights or the new ones.
+    Weights get new names, in files of about `most` bytes. Until the index and port.json
+    name them, what those named before stays: a reader finds the old ones or the new.
     """
     folder = pathlib.Path(folder)
     home = pathlib.Path(file).parent
