@@ -142,9 +142,8 @@ def transpile(
     Returns the target's own kind of object, a `flax.nnx.Module` (``jax``) or a
     `torch.nn.Module` (``torch``) in eval mode, called with the source's argument names and
     returning the source's structure. Call ``.train()`` on it for dropout and batch
-    statistics. For ``linen`` it is `(module, variables)`: ``module.apply(variables, ...)`` is
-    eval mode, ``module.clone(deterministic=False).apply`` train mode. Its weights are copies:
-    training it leaves the source as it is.
+    statistics. For ``linen`` it is `(module, variables)`, and ``clone(deterministic=False)`` is
+    train mode. Its weights are copies: training it leaves the source as it is.
 
     Raises:
         InputError: unknown target, the source does not run on its example inputs, or as
@@ -396,14 +395,14 @@ def _read(folder: Path, trust: bool, changed: bool) -> Any:
     WeightMap.from_json(record["weights"])  # before anything runs
     name = f"ivyport_saved_{abs(hash(str(folder.resolve())))}"
     module = target.open_live().load_source(folder / record["file"], name, code)
-    made = vars(module).get(record["class"])
-    if not hasattr(made, "from_pretrained"):
+    opened = target.open_live().opener(module, record["class"])
+    if opened is None:
         raise SourceError(f"{record['file']} has no model {record['class']}")
     from ivyport.weights.store import TensorStore
 
     TensorStore.of_files(folder, weights_files(folder, record["files"])).close()
     try:
-        model = made.from_pretrained(folder, changed=True)
+        model = opened(folder, changed=True)
     except (ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
             f"{folder} does not fit {record['file']}: {error}. Port the source "

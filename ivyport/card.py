@@ -33,7 +33,6 @@ def card(record: Mapping[str, Any], report: Report | str | None) -> str:
     `report` is what was compared when the port was made, in numbers or in words.
     """
     cls, target = record["class"], TARGETS[record["target"]]
-    saved = "folder" if target.parts == 1 else "variables, folder"
     needs = f"{', '.join(target.packages[:-1])} and {target.packages[-1]}"
     lines = [
         *header(record),
@@ -51,7 +50,7 @@ def card(record: Mapping[str, Any], report: Report | str | None) -> str:
         *example(record),
         "```",
         "",
-        f"{target.trains} `model.save_pretrained({saved})` writes what was "
+        f"{target.trains} `{target.saves}` writes what was "
         "trained, and `ivyport weights home folder -o out` sends it to the source's names and "
         "layouts.",
         "",
@@ -157,8 +156,10 @@ def example(record: Mapping[str, Any]) -> list[str]:
     module = record["file"].removesuffix(".py")
     sizes = {i["name"]: (i.get("example"), i["dtype"]) for i in record["inputs"]}
     known = all(size is not None for size, _ in sizes.values()) and sizes
-    lines = [f"from {module} import {record['class']}", ""]
-    lines += [f'{target.result} = {record["class"]}.from_pretrained(".")']
+    named = target.loader or record["class"]
+    lines = [f"from {module} import {named}", ""]
+    opened = target.loader or f"{named}.from_pretrained"
+    lines += [f'{target.result} = {opened}(".")']
     if not known:
         return lines
     arrays = {name: _ones(target, *told) for name, told in sizes.items()}

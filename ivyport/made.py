@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from ivyport.core.errors import InputError, WeightsError
@@ -28,7 +29,9 @@ _CLASSES: weakref.WeakKeyDictionary[type, Port] = weakref.WeakKeyDictionary()
 def remember(model: Any, port: Port) -> None:
     """`model` was made of `port`."""
     module = module_of(model)
-    PORTS[module] = _CLASSES[type(module)] = port
+    PORTS[module] = port
+    if not isinstance(module, FunctionType):
+        _CLASSES[type(module)] = port
 
 
 def port_of(model: Any) -> Port:

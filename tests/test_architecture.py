@@ -58,7 +58,9 @@ UNITS = {
     "frontends.jax": unit("core frontends", ARRAYS | JAX | {"haiku"}, JAX | {"haiku"}),
     "backends": unit("core", ARRAYS | {"ruff"}),
     # safetensors: helpers that are copied into the emitted file load its weights.
-    "backends.jax": unit("core backends", ARRAYS | JAX | {"safetensors"}, JAX),
+    "backends.jax": unit(
+        "core backends", ARRAYS | JAX | HAIKU | {"safetensors"}, JAX | HAIKU
+    ),
     "backends.torch": unit("core backends", ARRAYS | TORCH | {"safetensors"}, TORCH),
     "folder": unit("core", frozenset()),
     "weights": unit("core folder", ARRAYS | {"safetensors"}),

@@ -161,14 +161,19 @@ class FileEmitter:
         config = self._config_name(name) if needs_config else None
         for cls in classes:
             _annotate_config(cls, config)
-        classes[-1].body += self._loading(name, config)
-        if config:
-            _keep_config(classes[-1])
-        aliases = [pyast.assign(f"_{n}", pyast.name(n)) for n in sorted(hidden)]
-        body = self._assemble([*functions, *classes], config, aliases)
         paths = self._paths()
+        rows = self._rows(paths)
+        end: list[ast.stmt] = []
+        if self.form.tail is not None:
+            end = self.form.tail(rows, name, config, name in self.target.modal)
+        else:
+            classes[-1].body += self._loading(name, config)
+            if config:
+                _keep_config(classes[-1])
+        aliases = [pyast.assign(f"_{n}", pyast.name(n)) for n in sorted(hidden)]
+        body = self._assemble([*functions, *classes, *end], config, aliases)
         return Emitted(
-            pyast.unparse(body), name, config, self._rows(paths), paths,
+            pyast.unparse(body), name, config, rows, paths,
             [c.name for c in classes], tuple(self._shown()) if config else (),
         )  # fmt: skip
 
@@ -297,6 +302,8 @@ class FileEmitter:
         aliases: list[ast.stmt],
     ) -> list[ast.stmt]:
         loading = set(self.form.loading) - set([] if config else ["config_values"])
+        read = {n.id for s in classes for n in ast.walk(s) if isinstance(n, ast.Name)}
+        loading -= {"with_frozen"} - read
         described = [self._config_class(config)] if config else []
         layers = pyast.helper_sources(self.layers, self.target.classes)
         # What reads and writes files comes last: a reader looks for the model.

@@ -18,6 +18,7 @@ from ivyport.modules.blocks import Blocks
 from ivyport.modules.formulas import Formula
 from ivyport.modules.instances import LayerSpec, LeafRule, ParamSpec
 from ivyport.modules.layout import Naming
+from ivyport.weights.mapping import Row
 from ivyport.weights.transform import Permute
 
 if TYPE_CHECKING:
@@ -38,12 +39,14 @@ class Writer(Protocol):
         classes: runtime classes that the expressions made so far need.
         at_birth: whether a module is frozen, and its weights get their start, by the call that
             makes it (`frozen`, `starts`); otherwise by statements after it.
+        modal: the emitted classes that are told by an argument whether they train.
     """
 
     module_base: str
     call_method: str
     classes: set[str]
     at_birth: bool
+    modal: set[str]
 
     @property
     def blocks(self) -> Callable[[Body], Blocks]:
@@ -177,6 +180,9 @@ class Form:
         loading: the functions of `layers` that these call, which every file has.
         path: the name of a tensor in the weights' file, of its attribute path; the last argument
             says whether a native layer holds it.
+        tail: the functions that make, load and save the model where its class has no `methods`,
+            given the rows of its weights, its class, its configuration's, and whether the class
+            is told if it trains.
         draws_biases: whether a layer's bias starts as a random draw.
     """
 
@@ -191,6 +197,7 @@ class Form:
     methods: tuple[str, str]
     loading: tuple[str, ...]
     path: Callable[[str, Param, bool], str] = lambda path, param, native: path
+    tail: Callable[[Sequence[Row], str, str | None, bool], list[ast.stmt]] | None = None
     draws_biases: bool = False
 
 

@@ -21,6 +21,7 @@ class JaxWriter:
     def __init__(self, exprs: Exprs) -> None:
         self.exprs = exprs
         self.classes: set[str] = set()  # runtime classes that the file must define
+        self.modal: set[str] = set()  # emitted classes that are told whether they train
 
     def array(self, argument: ast.expr) -> ast.expr | None:
         """``jnp.asarray(x)``: numpy's arrays lack methods that the code uses."""

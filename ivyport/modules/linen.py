@@ -172,7 +172,6 @@ class Linen(JaxWriter):
     def __init__(self, exprs: Exprs) -> None:
         super().__init__(exprs)
         exprs.layers = "nn"
-        self.modal: set[str] = set()  # emitted classes that have the flag
         self._flagged = False  # whether the class that is being written needs it
 
     def _flag(self) -> ast.expr:

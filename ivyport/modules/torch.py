@@ -222,6 +222,7 @@ class Torch:
         exprs.training = pyast.name("self.training")
         self.exprs = exprs
         self.classes: set[str] = set()  # runtime classes that the file must define
+        self.modal: set[str] = set()  # none: modules are told by `train` and `eval`
 
     def layer(
         self, spec: LayerSpec, numbers: dict[str, ast.expr], starts: Starts

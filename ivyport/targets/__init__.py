@@ -6,13 +6,16 @@ import importlib.util
 from typing import Any
 
 from ivyport.core.errors import DependencyError, InputError
+from ivyport.targets.haiku import HAIKU
 from ivyport.targets.linen import LINEN
 from ivyport.targets.nnx import NNX
 from ivyport.targets.record import Engine, Target
 from ivyport.targets.torch import TORCH
 
 #: Every target by its name.
-TARGETS: dict[str, Target] = {record.name: record for record in (NNX, LINEN, TORCH)}
+TARGETS: dict[str, Target] = {
+    record.name: record for record in (NNX, LINEN, HAIKU, TORCH)
+}
 
 #: The packages to import that each optional extra installs.
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -58,7 +61,10 @@ def target_of(ported: Any) -> Target | None:
 def module_of(ported: Any) -> Any:
     """The module of a live model: its first part where it consists of several."""
     target = target_of(ported)
-    return ported[0] if target is not None and target.parts > 1 else ported
+    if target is None or target.parts == 1:
+        return ported
+    # A haiku function is a tuple, too; what it applies is its own.
+    return getattr(ported[0], "apply", ported[0]) if target.parts > 2 else ported[0]
 
 
 def require(*extras: str) -> None:

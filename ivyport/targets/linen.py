@@ -40,5 +40,6 @@ LINEN = Target(
     ),
     parts=2,
     result="model, variables",
+    saves="model.save_pretrained(variables, folder)",
     call="model.apply(variables, {})",
 )

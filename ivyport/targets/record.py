@@ -76,6 +76,8 @@ class Target:
             for a model that holds its weights.
         result: what the example on a port's card calls these.
         call: how it calls the model.
+        saves: how what was trained is written.
+        loader: the function of the file that loads a folder; empty where it is the class's.
         loadable: whether transformers' own classes may read a port's folder.
         checks_ids: whether ids that no table holds raise an error.
     """
@@ -103,6 +105,8 @@ class Target:
     parts: int = 1
     result: str = "model"
     call: str = "model({})"
+    loader: str = ""
+    saves: str = "model.save_pretrained(folder)"
 
     def holds(self, value: Any) -> bool:
         """Whether `value` is a live model of this target; nothing is imported to tell."""

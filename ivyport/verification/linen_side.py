@@ -18,8 +18,9 @@ from ivyport.verification.sides import PortFails, Record
 
 # What draws, by the names that `apply` takes keys for.
 STREAMS = ("dropout", "noise", "params")
-_KEY = "random key"
-_TRAINED = "params."
+KEY = "random key"
+# Methods of every module, which return no activations.
+_SILENT = ("setup", "clone", "param", "variable")
 
 
 class LinenSide(NNXSide):
@@ -30,22 +31,33 @@ class LinenSide(NNXSide):
         ported: tuple[linen.Module, Mapping[str, Any]],
         arguments: Described | None = None,
     ) -> None:
-        self._arguments = arguments
         self._module, variables = ported
         flat = traverse_util.flatten_dict(dict(variables), sep=".")
-        self._parameters = [name for name in flat if name.startswith(_TRAINED)]
-        self._random = {_KEY}
-        self.values: Arrays = {**flat, _KEY: jax.random.key(0)}
+        names = inspect.unwrap(type(self._module).__call__).__globals__
+        self._prepare(flat, "params.", names, arguments)
+
+    def _prepare(
+        self,
+        flat: Arrays,
+        trained: str,
+        emitted: dict[str, Any],
+        arguments: Described | None,
+    ) -> None:
+        """Take named tensors; names of those that train begin with `trained`."""
+        self._arguments = arguments
+        self._parameters = [name for name in flat if name.startswith(trained)]
+        self._random = {KEY}
+        self.values: Arrays = {**flat, KEY: jax.random.key(0)}
         self.owner: Mapping[str, str] = {name: name for name in self._parameters}
         self._compiled: dict[Any, Any] = {}
         self._programs: dict[Any, Any] = {}
         self._wide = False
         self._quantile: float | None = None
-        self._emitted = inspect.unwrap(type(self._module).__call__).__globals__
+        self._emitted = emitted
 
     def dtypes(self) -> set[str]:
         """Names of dtypes, such as 'float32'."""
-        return {v.dtype.name for n, v in self.values.items() if n != _KEY}
+        return {v.dtype.name for n, v in self.values.items() if n != KEY}
 
     def _run(
         self, values: Arrays, inputs: Arrays, static: Flat, train: bool
@@ -62,9 +74,9 @@ class LinenSide(NNXSide):
         self, values: Arrays, inputs: Arrays, train: bool
     ) -> tuple[Any, Arrays]:
         """The results of a call, and what it changed."""
-        flat = {name: value for name, value in values.items() if name != _KEY}
+        flat = {name: value for name, value in values.items() if name != KEY}
         variables = traverse_util.unflatten_dict(flat, sep=".")
-        key, *keys = jax.random.split(values[_KEY], 1 + len(STREAMS))
+        key, *keys = jax.random.split(values[KEY], 1 + len(STREAMS))
         module = self._module
         if hasattr(module, "deterministic"):
             module = module.clone(deterministic=not train)
@@ -76,7 +88,7 @@ class LinenSide(NNXSide):
             mutable=[name for name in variables if name != "frozen"],
             **kwargs,
         )
-        return result, {_KEY: key, **traverse_util.flatten_dict(changed, sep=".")}
+        return result, {KEY: key, **traverse_util.flatten_dict(changed, sep=".")}
 
     def watch(
         self,
@@ -86,12 +98,18 @@ class LinenSide(NNXSide):
     ) -> tuple[str, str] | None:
         """Run eagerly and record the arrays that each call of a module returns."""
         paths = {_variables_of(attr): path for path, attr in modules.items()}
-        watched = _Watched(paths, record)
+        watched = Watched(paths, record)
+
+        def seen(run: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            if context.method_name in _SILENT:
+                return run(*args, **kwargs)
+            return watched(context.module.path, run, args, kwargs)
+
         try:
             with (
                 self._running(),
                 self._dropout(train=False),
-                linen.intercept_methods(watched),
+                linen.intercept_methods(seen),
             ):
                 self._applied(self.values, given(inputs, self._wide), False)
         except PortFails as error:
@@ -99,20 +117,20 @@ class LinenSide(NNXSide):
         return None
 
 
-class _Watched:
-    """Records what each method of the modules at `paths` returns (`linen.intercept_methods`)."""
+class Watched:
+    """Records what each method returns of the modules in `paths`, by their own names."""
 
-    def __init__(self, paths: Mapping[tuple[str, ...], str], record: Record) -> None:
+    def __init__(self, paths: Mapping[Any, str], record: Record) -> None:
         self.failed: str | None = None
         self._paths = paths
         self._record = record
         self._counts: dict[str, int] = {}
         self._running: set[str] = set()
 
-    def __call__(self, run: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        path = self._paths.get(context.module.path)
-        silent = context.method_name in ("setup", "clone", "param", "variable")
-        if path is None or silent or path in self._running:
+    def __call__(self, name: Any, run: Any, args: Any, kwargs: Any) -> Any:
+        path = self._paths.get(name)
+        # A method that calls another of the same object is one call.
+        if path is None or path in self._running:
             return run(*args, **kwargs)
         self._running.add(path)
         done = False

@@ -25,6 +25,7 @@ __all__ = [
     "names",
     "namespace",
     "on_save",
+    "opener",
     "settle_names",
     "state",
 ]
@@ -141,3 +142,11 @@ def on_save(
 ) -> None:
     """Let the class save by `save`: in memory there are no files beside its own to copy."""
     vars(module)["save_pretrained"] = lambda model, folder, *_: save(model, folder)
+
+
+def opener(module: types.ModuleType, cls: str) -> Callable[..., Any] | None:
+    """What loads a saved folder; None where the file has no such thing."""
+    found: Callable[..., Any] | None = getattr(
+        vars(module).get(cls), "from_pretrained", None
+    )
+    return found

@@ -27,6 +27,7 @@ __all__ = [
     "names",
     "namespace",
     "on_save",
+    "opener",
     "settle_names",
     "state",
     "train_modules",
@@ -86,3 +87,11 @@ def on_save(
     model.save_pretrained = lambda self, variables, folder: save(
         (self, variables), folder
     )
+
+
+def opener(module: types.ModuleType, cls: str) -> Callable[..., Any] | None:
+    """What loads a saved folder; None where the file has no such thing."""
+    found: Callable[..., Any] | None = getattr(
+        vars(module).get(cls), "from_pretrained", None
+    )
+    return found

@@ -459,12 +459,12 @@ def max_pool(
             (lo, hi + more) for (lo, hi), more in zip(padding, extra, strict=True)
         )
     spread = unless(dilation, (1,) * len(kernel))
-    if spread is OMIT and layout == "channels_last":
+    if spread is OMIT and layout == "channels_last" and e.layers:
         none = unless(padding, ((0, 0),) * len(kernel))
         return e.call(f"{e.layers}.max_pool", x, kernel, strides=stride, padding=none)
     x = _first(e, x, layout)
     if spread is OMIT:
-        return e.rt("max_pool", x, kernel, stride, padding)
+        return _back(e, e.rt("max_pool", x, kernel, stride, padding), layout)
     y = e.rt("dilated_max_pool", x, kernel, stride, padding, dilation)
     return _back(e, y, layout)
 
@@ -495,7 +495,7 @@ def avg_pool(
     if unless(padding, none) is OMIT:
         count_include_pad = True
     counts = unless(count_include_pad, True)
-    if layout == "channels_last":
+    if layout == "channels_last" and e.layers:
         y = e.call(
             f"{e.layers}.avg_pool",
             x,
@@ -507,7 +507,9 @@ def avg_pool(
         # Its counts are float32, and so is what they divide.
         wide = counts is not OMIT and e.out.dtype != "float32"
         return e.method(y, "astype", e.dtype(e.out.dtype)) if wide else y
-    return e.rt("avg_pool", x, kernel, stride, padding, count_include_pad=counts)
+    x = _first(e, x, layout)
+    y = e.rt("avg_pool", x, kernel, stride, padding, count_include_pad=counts)
+    return _back(e, y, layout)
 
 
 def _padded(e: Exprs, x: ast.expr, padding: Pads, layout: str) -> ast.expr:

@@ -1,0 +1,74 @@
+"""The port: a haiku function with its parameters and state, compiled once a forward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import haiku as hk
+import jax
+
+from ivyport.backends.jax.realize_haiku import Ported, flattened, namespace, nested
+from ivyport.core.arguments import Described, call
+from ivyport.verification.compare import Array
+from ivyport.verification.jax_calls import Arrays, given
+from ivyport.verification.linen_side import KEY, LinenSide, Watched
+from ivyport.verification.sides import PortFails, Record
+
+ROOT = "model"
+
+
+class HaikuSide(LinenSide):
+    """Runs `apply` on copies of the trees; names are ``params/model/~/up/w``."""
+
+    def __init__(self, ported: Ported, arguments: Described | None = None) -> None:
+        self._function = ported[0]
+        self._prepare(flattened(*ported[1:]), "params/", namespace(ported), arguments)
+
+    def _applied(
+        self, values: Arrays, inputs: Arrays, train: bool
+    ) -> tuple[Any, Arrays]:
+        """The results of a call, and what it changed."""
+        flat = {name: value for name, value in values.items() if name != KEY}
+        key, drawn = jax.random.split(values[KEY])
+        args, kwargs = call(self._arguments, inputs)
+        result, state = self._function.apply(
+            *nested(flat), drawn, *args, is_training=train, **kwargs
+        )
+        return result, {KEY: key, **flattened({}, state)}
+
+    def watch(
+        self,
+        inputs: Mapping[str, Array],
+        modules: Mapping[str, str],
+        record: Record,
+    ) -> tuple[str, str] | None:
+        """Run eagerly and record the arrays that each call of a module returns."""
+        watched = Watched({_name(attr): path for path, attr in modules.items()}, record)
+
+        def seen(run: Any, args: Any, kwargs: Any, context: hk.MethodContext) -> Any:
+            name = context.module.module_name
+            inner = context.method_name == "__init__"
+            return run(*args, **kwargs) if inner else watched(name, run, args, kwargs)
+
+        try:
+            with (
+                self._running(),
+                self._dropout(train=False),
+                hk.intercept_methods(seen),
+            ):
+                self._applied(self.values, given(inputs, self._wide), False)
+        except PortFails as error:
+            return watched.failed or "", str(error)
+        return None
+
+
+def _name(attributes: str) -> str:
+    """``model/~/layer_1/~/attention`` of ``layer.1.attention``."""
+    found = [ROOT]
+    for part in attributes.split(".") if attributes else []:
+        if not part.isdigit():
+            found.append(part)
+        elif part != "0":
+            found[-1] = f"{found[-1]}_{part}"
+    return "/~/".join(found)
