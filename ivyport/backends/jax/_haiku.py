@@ -117,12 +117,11 @@ class DebiasedBatchNorm(hk.Module):
     def __call__(self, x):
         axes = tuple(range(x.ndim - 1))
         mean, var = x.mean(axes), x.var(axes)
-        if self.is_training:
+        if self.is_training or hk.running_init():
             self.mean_ema(jax.lax.stop_gradient(mean))
             self.var_ema(jax.lax.stop_gradient(var))
-        else:
-            mean = self.mean_ema(mean, update_stats=False)
-            var = self.var_ema(var, update_stats=False)
+        if not self.is_training:
+            mean, var = self.mean_ema.average, self.var_ema.average
         y = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
         return scaled(y, self.use_scale, self.use_bias)
 
