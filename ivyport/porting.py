@@ -252,11 +252,11 @@ def _others(rows: list[Row], captured: Captured, missing: Collection[str]) -> li
     paths = {place: path for path, place in captured.places.items()}
     sides: dict[str, Row] = {}
     for row in rows:
-        sides.setdefault(row.target.rpartition(".")[0], row)
+        sides.setdefault(_holder(row.target)[0], row)
     read = {row.source for row in rows}
     found = []
     for target in missing:
-        module, _, name = target.rpartition(".")
+        module, name = _holder(target)
         side = sides.get(module)
         held = captured.places.get(side.source, "") if side else ""
         path = paths.get(f"{held.rpartition('.')[0]}.{name}".lstrip("."))
@@ -266,6 +266,12 @@ def _others(rows: list[Row], captured: Captured, missing: Collection[str]) -> li
         transforms = side.transforms if alike else ()
         found.append(Row(path, target, transforms, "buffer"))
     return found
+
+
+def _holder(name: str) -> tuple[str, str]:
+    """The module of a tensor's name in the port, and the rest: ``.`` or ``/`` parts them."""
+    at = max(name.rfind("."), name.rfind("/"))
+    return name[: max(at, 0)], name[at + 1 :]
 
 
 def current(port: Port, ported: Any) -> dict[str, Any]:
