@@ -65,7 +65,8 @@ UNITS = {
     "folder": unit("core", frozenset()),
     "weights": unit("core folder", ARRAYS | {"safetensors"}),
     "modules": unit(
-        "core backends backends.jax backends.torch weights", ARRAYS | JAX | TORCH
+        "core backends backends.jax backends.torch weights",
+        ARRAYS | JAX | HAIKU | TORCH,
     ),
     "targets": unit("core", frozenset()),
     "sources": unit(
@@ -76,7 +77,9 @@ UNITS = {
         ARRAYS,
     ),
     "verification": unit(
-        f"{ENGINE} frontends.jax targets", ARRAYS | TORCH | JAX, TORCH | JAX
+        f"{ENGINE} frontends.jax targets",
+        ARRAYS | TORCH | JAX | HAIKU,
+        TORCH | JAX | HAIKU,
     ),
     "guard": unit("core", frozenset({"numpy"})),  # whose random generator it keeps
     "saving": unit("core folder targets", frozenset()),
