@@ -7,7 +7,6 @@ caller holds is loaded already.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import os
 import sys
@@ -134,9 +133,8 @@ class TorchSource:
         tensors, state = traced.tensors, self.tensors()
         places, (args, kwargs) = {name: name for name in state}, bound.call()
         trains = {path: m.training for path, m in self.model.named_modules()}
-        notes = [*traced.notes, *_required(self.model, kwargs)]
         return Captured(
-            traced.graph, tensors, state, places, args, kwargs, notes, trains,
+            traced.graph, tensors, state, places, args, kwargs, traced.notes, trains,
             traced.starts,
         )  # fmt: skip
 
@@ -176,31 +174,6 @@ class TorchSource:
                 continue
             values[str(key)] = value
         return values
-
-
-def _required(model: torch.nn.Module, given: Mapping[str, Any]) -> list[str]:
-    """A note of the arguments that the source's callers may leave out and the port's may not."""
-    import torch
-
-    try:
-        known = inspect.signature(model.forward).parameters
-    except (TypeError, ValueError):  # a forward that is no function of Python
-        return []
-    names = [
-        name
-        for name, value in given.items()
-        if isinstance(value, torch.Tensor)
-        and name in known
-        and known[name].default is None
-    ]
-    if not names:
-        return []
-    masks = [name for name in names if name.endswith("attention_mask")]
-    ones = " (ones of the ids' shape for a mask of nothing)" if masks else ""
-    return [
-        f"Required by the port, which was made with them: {', '.join(names)}. Where you leave "
-        f"them out in the source, give what the source takes then{ones}, or port without them."
-    ]
 
 
 @dataclasses.dataclass

@@ -21,6 +21,9 @@ class Language:
         dtypes: the module whose attributes are dtypes, infinity and not-a-number.
         array: its array type, for annotations.
         runtime: the module of helper functions that files copy; loads the library.
+        absent: what stands for an argument that the caller leaves out (`core.ir.Argument.default`):
+            called with what makes expressions, the kind of default, an array that is given, and
+            the shape and dtype of the argument, None where they are those of that array.
         large: the type of an integer literal that the library would not take for one of 64
             bits; None where it takes any.
         default_float: whether what creates tensors gives float32 unless it is told otherwise.
@@ -34,6 +37,7 @@ class Language:
     dtypes: str
     array: str
     runtime: Callable[[], ModuleType]
+    absent: Callable[..., Any]
     large: str | None = None
     default_float: bool = False
     strided: bool = False

@@ -154,3 +154,17 @@ def over_trailing_axes(
     if rest == 0:
         return indices[0]
     return e.index(indices[0], [*(Slice(),) * mask.rank, *(NewAxis(),) * rest])
+
+
+def in_rows(row: ast.expr, shape: list[ast.expr] | None) -> ast.expr | None:
+    """A row as the only one of a tensor of that shape: ``row[None]``; None where it has more."""
+    if shape is None:
+        return None
+    ahead = shape[:-1]
+    if not all(isinstance(size, ast.Constant) and size.value == 1 for size in ahead):
+        return None
+    axes: list[ast.expr] = [ast.Constant(None) for _ in ahead]
+    if not axes:
+        return row
+    index = axes[0] if len(axes) == 1 else ast.Tuple(axes, ast.Load())
+    return ast.Subscript(row, index, ast.Load())

@@ -19,7 +19,12 @@ Described = Sequence[Mapping[str, Any]]
 def to_json(arguments: Iterable[Argument]) -> list[dict[str, Any]]:
     """The arguments as JSON data; tensors are ``{"input": name}``."""
     return [
-        {"name": a.name, "kind": a.kind, "structure": _encode(a.structure)}
+        {
+            "name": a.name,
+            "kind": a.kind,
+            "structure": _encode(a.structure),
+            **({"default": a.default} if a.default else {}),
+        }
         for a in arguments
     ]
 
@@ -48,11 +53,11 @@ def call(
 ) -> tuple[list[Any], dict[str, Any]]:
     """What a port is called with: positional and keyword arguments, from tensors by name.
 
-    Arguments that are constants are left out: the port has them as defaults. Without a
-    description each tensor is an argument of its own.
+    Arguments that are constants are left out: the port has them as defaults. So are those with a
+    default whose tensor is missing. Without a description each tensor is an argument of its own.
 
     Raises:
-        KeyError: a tensor is missing.
+        KeyError: another tensor is missing.
     """
     if not described:
         return [], dict(arrays)
@@ -62,13 +67,22 @@ def call(
     variadic = any(a["kind"] == "variadic" for a in described)
     for argument in described:
         structure = argument["structure"]
-        if argument["kind"] == "variadic":
+        if argument.get("default") and structure["input"] not in arrays:
+            if variadic and argument["kind"] == "positional":
+                before.append(None)
+        elif argument["kind"] == "variadic":
             rest = list(_decode(structure, arrays))
         elif variadic and argument["kind"] == "positional":
             before.append(_decode(structure, arrays))
         elif any(True for _ in inputs(structure)):
             keyword[argument["name"]] = _decode(structure, arrays)
     return [*before, *rest], keyword
+
+
+def optional(described: Described | None) -> list[str]:
+    """Names of the tensors that a caller may leave out."""
+    found = [a for a in described or () if a.get("default")]
+    return [argument["structure"]["input"] for argument in found]
 
 
 def inputs(structure: Mapping[str, Any]) -> Iterator[str]:

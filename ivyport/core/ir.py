@@ -210,12 +210,14 @@ class Argument:
     `kind` says how it may be given: ``positional`` (by position or name), ``keyword`` (by name
     alone), ``variadic`` (``*args``). `structure` is a nested structure of values (tensors) and
     constants in tuples, lists, dicts and records. One without a value is a constant that the
-    trace has built in, and its own default.
+    trace has built in, and its own default. `default` is what stands for a tensor that the caller
+    may leave out: ``ones``, ``zeros``, or ``positions`` (0, 1, ... along the last axis).
     """
 
     name: str
     kind: str
     structure: Any
+    default: str = ""
 
     @property
     def is_constant(self) -> bool:

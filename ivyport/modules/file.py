@@ -145,9 +145,7 @@ class FileEmitter:
         frozen = frozen_by_class(self.top, self.library)
         hidden: set[str] = set()
         classes = []
-        signature = Signature(
-            self.graph.signature(), self.exprs, self.target.array, self._record
-        )
+        signature = Signature(self.graph.signature(), self.exprs, self._record)
         for definition in self.library.classes:
             emitter = ClassEmitter(
                 definition, self.library, self.layouts, self.exprs, self.target,

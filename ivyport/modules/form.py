@@ -128,9 +128,6 @@ class Writer(Protocol):
     ) -> ast.stmt:
         """A buffer gets a new value, or a parameter (`trains`); no gradient flows through it."""
 
-    def array(self, argument: ast.expr) -> ast.expr | None:
-        """What a caller gives as an array of the framework; None: it must be one."""
-
     def read(self, expr: ast.expr, param: Param) -> ast.expr:
         """The array in the attribute of a class's own parameter or buffer."""
 

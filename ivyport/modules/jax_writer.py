@@ -23,10 +23,6 @@ class JaxWriter:
         self.classes: set[str] = set()  # runtime classes that the file must define
         self.modal: set[str] = set()  # emitted classes that are told whether they train
 
-    def array(self, argument: ast.expr) -> ast.expr | None:
-        """``jnp.asarray(x)``: numpy's arrays lack methods that the code uses."""
-        return self.exprs.call("jnp.asarray", argument)
-
     def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
         """A layer's parameter as the source lays it out."""
         return transposed(exprs, expr, spec, "transpose")

@@ -1,12 +1,12 @@
 """The arguments of the emitted model's own call, as the source takes them.
 
     def __call__(self, x, state, *, use_cache=False):
-        x = jnp.asarray(x)
+        x = as_array("x", x)
         h, c = matched("state", state, (..., ...))
         built_in("use_cache", use_cache, False)
 
-Both are functions of the backend's `_rt.py`: they refuse what is not structured as traced, and
-other constants.
+These are functions of the backend's `_rt.py`: they refuse what is no array, what is not
+structured as traced, and other constants.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
+from ivyport.core.dims import Dim
 from ivyport.core.ir import Argument, Dtype, Record, Value, leaves
 
 ANY = ast.Constant(...)  # stands for an array in what `matched` compares with
@@ -30,13 +31,11 @@ class Signature:
     Attributes:
         arguments: in the source's order.
         exprs: makes expressions.
-        array: turns what a caller gives into an array of the framework; None: nothing does.
         record: the name of the emitted class of a record.
     """
 
     arguments: Sequence[Argument]
     exprs: Exprs
-    array: Callable[[ast.expr], ast.expr | None]
     record: Callable[[Record], str]
 
     def nested(self) -> list[str]:
@@ -77,6 +76,7 @@ class Signature:
         for argument in self.arguments:
             arg = ast.arg(pyast.identifier(variables[argument.name]))
             default = self.literal(argument.structure) if argument.is_constant else None
+            default = ast.Constant(None) if argument.default else default
             if argument.kind == "variadic":
                 variadic = arg
             elif argument.kind == "keyword":
@@ -90,15 +90,6 @@ class Signature:
             [], positional, variadic, keyword, keyword_defaults, None, defaults
         )
 
-    def _optional(self) -> set[str]:
-        """Tensors that Python lets a caller leave out: they follow a constant's default."""
-        found, late = set(), False
-        for argument in self.arguments:
-            if argument.kind == "positional":
-                late = late or argument.is_constant
-                found |= {argument.name} if late else set()
-        return found
-
     # ---- the head of the body
 
     def head(
@@ -110,21 +101,55 @@ class Signature:
         that are not in `read` are left out.
         """
         statements: list[ast.stmt] = []
-        optional = self._optional()
-        for argument in self.arguments:
+        # What is made of the sizes of others comes after those.
+        for argument in sorted(self.arguments, key=lambda a: bool(a.default)):
             given = pyast.name(variables[argument.name])
             item = argument.structure
             if isinstance(item, Value):
-                if argument.name in optional:
-                    made: ast.expr | None = self._matched(argument.name, given, item)
-                else:
-                    made = self.array(given) if values[item] in read else None
-                if made is not None:
+                if argument.default:
+                    statements.append(self._default(argument, given, variables))
+                if values[item] in read:
+                    made = self.exprs.rt("as_array", argument.name, given)
                     statements.append(pyast.assign(given, made))
                 continue
             matched = self._matched(argument.name, given, item)
             statements += self._unpacked(matched, given, item, values, read)
         return statements
+
+    def _default(
+        self, argument: Argument, given: ast.expr, variables: Mapping[str, str]
+    ) -> ast.stmt:
+        """``if mask is None: mask = jnp.ones_like(ids)``."""
+        wanted = argument.structure.type
+        known = [
+            (pyast.name(variables[a.name]), a.structure.type)
+            for a in self.arguments
+            if isinstance(a.structure, Value) and not a.default
+        ]
+        alike = [(n, t) for n, t in known if t.shape == wanted.shape]
+        sizes = {
+            size: pyast.subscript(pyast.attribute(n, "shape"), ast.Constant(axis))
+            for n, type_ in reversed(known)
+            for axis, size in enumerate(type_.shape)
+            if isinstance(size, Dim)
+        }
+        like, type_ = (alike or known)[0]
+        made = self.exprs.language.absent(
+            self.exprs,
+            argument.default,
+            like,
+            None
+            if alike
+            else [
+                sizes[size] if isinstance(size, Dim) else ast.Constant(size)
+                for size in wanted.shape
+            ],
+            None
+            if alike and type_.dtype == wanted.dtype and argument.default != "positions"
+            else wanted.dtype,
+        )
+        absent = ast.Compare(given, [ast.Is()], [ast.Constant(None)])
+        return ast.If(absent, [pyast.assign(given, made)], [])
 
     def _matched(self, name: str, given: ast.expr, item: Any) -> ast.expr:
         plain = not isinstance(item, Value | Record | Mapping | tuple | list)

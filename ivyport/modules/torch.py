@@ -367,10 +367,6 @@ class Torch:
         held = pyast.attribute(buffer, "data") if trains else buffer
         return pyast.assign(held, self.exprs.method(new, "detach"))
 
-    def array(self, argument: ast.expr) -> ast.expr | None:
-        """``torch.as_tensor(x)``: numpy's arrays are taken as in a port to JAX."""
-        return self.exprs.call("torch.as_tensor", argument)
-
     def read(self, expr: ast.expr, param: Param) -> ast.expr:
         """``self.weight``: parameters are tensors."""
         return expr

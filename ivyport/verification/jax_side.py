@@ -6,7 +6,8 @@ outputs and buffers, so that nothing of the source is ever written to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -18,6 +19,7 @@ from ivyport.core.errors import InputError
 from ivyport.frontends.jax.sources import TRAIN_ARGUMENTS, Source, open_source
 from ivyport.frontends.jax.structure import is_array as is_jax
 from ivyport.frontends.jax.trace import settle
+from ivyport.frontends.nested import as_call
 from ivyport.verification.compare import Array, Flat, flatten, is_array
 from ivyport.verification.jax_activations import activations
 from ivyport.verification.jax_calls import (
@@ -83,6 +85,7 @@ class JaxSide:
         self._key = jax.random.key(0) if source.rng is None else source.rng
         self._notes: list[str] = []
         self.drops = False
+        self._again: Callable[[Any, Any], JaxSide]  # opens it on other arguments
         #: Classes of outputs that are neither tensors nor constants.
         self.lost: set[str] = set()
 
@@ -106,12 +109,24 @@ class JaxSide:
 
         opened = reopen(kwargs)
         settle(opened)
-        return cls(opened, reopen)
+        side = cls(opened, reopen)
+        side._again = lambda args, kwargs: cls.open(
+            source, args, kwargs, params=params, state=state, rng=rng
+        )
+        return side
 
     @property
     def _keyed(self) -> bool:
         """Whether the source has a key in eval mode too."""
         return self._source.rng is not None or self._source.needs_key
+
+    def without(self, names: Collection[str]) -> JaxSide:
+        """The same source and inputs, with None for these arguments."""
+        given = [
+            dataclasses.replace(one, value=None) if one.name in names else one
+            for one in self._source.given()
+        ]
+        return self._again(*as_call(given))
 
     def precise(self) -> AbstractContextManager[None]:
         """Matrix products in the dtype of their operands."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ivyport.core import memory
-from ivyport.core.arguments import Described
+from ivyport.core.arguments import Described, optional
 from ivyport.core.checks import Check
 from ivyport.core.dtype import FLOATS
 from ivyport.core.errors import IvyportError
@@ -108,7 +108,7 @@ def run(
     with ours.precise(), theirs.precise():
         verification = _Verification(
             ours, theirs, weight_map, dict(modules), tolerance, progress or _silent,
-            through or {}, known, tuple(checks),
+            through or {}, known, tuple(checks), optional(arguments),
         )  # fmt: skip
         given = None if second is None else ours.arrays(second)
         return verification.run(given, free or {}, bounds or {})
@@ -140,6 +140,7 @@ class _Verification:
     through: Mapping[str, str]
     known: Sequence[str]
     checks: tuple[Check, ...] = ()
+    optional: Sequence[str] = ()
     rows: list[ReportRow] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     unchecked: list[str] = dataclasses.field(default_factory=list)
@@ -156,6 +157,7 @@ class _Verification:
         inputs = self.source.arrays()
         dims: dict[str, tuple[int, ...]] = {}
         if self._traced(inputs):
+            self._left_out(inputs)
             dims = self._other_sizes(inputs, second, free, bounds)
             self.rows += trained_rows(self.source, self.port, self.weight_map)
             self.rows += dropout_rows(self.source, self.port, inputs, self.known)
@@ -381,6 +383,33 @@ class _Verification:
         except Exception as error:
             raise not_runnable(self.source, error) from error
 
+    def _left_out(self, inputs: Mapping[str, Array], text: str = "") -> None:
+        """A row for each call without an argument that has a default, and without all of them.
+
+        `text` are the sizes of inputs that are not the traced ones.
+        """
+        groups = [[name] for name in self.optional]
+        if len(groups) > 1:
+            groups.append(list(self.optional))
+        for names in groups:
+            note = f"without {', '.join(names)}"
+            entry = (
+                Entry("output", "second", f"{text}, {note}")
+                if text
+                else Entry("output", note=note)
+            )
+            rest = {name: x for name, x in inputs.items() if name not in names}
+            with self._source_accepts():
+                expected = self.source.without(names).forward(rest).outputs
+            try:
+                actual = self.port.forward(rest).outputs
+            except PortFails as error:
+                self._failed("forward", entry, str(error), inputs)
+                continue
+            rows = self._compared(actual, expected, entry, None)
+            rows = [row for row in rows if row.name not in self.drawn]
+            self.rows += [worst(rows)] if rows else []
+
     # ---- other sizes
 
     def _other_sizes(
@@ -407,6 +436,9 @@ class _Verification:
                 found = self._accepted(inputs, free, group)
                 if found is not None:
                     tried.append(found)
+            for sizes in tried[:1]:
+                second = fresh(inputs, free, sizes, seed=SEED)
+                self._left_out(second, sizes.text() or "the traced sizes")
             for sizes in beyond(inputs, free, bounds, self.checks):
                 if all(sizes.second != other.second for other in tried):
                     self._beyond(inputs, free, sizes)

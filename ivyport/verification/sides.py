@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
@@ -169,6 +169,9 @@ class SourceSide(Protocol):
         something draws that cannot be fixed.
         """
 
+    def without(self, names: Collection[str]) -> SourceSide:
+        """The same source and inputs, these left out: its own default takes their place."""
+
     def drew_outside(self) -> bool:
         """Whether the last call drew by Python's `random` or numpy's."""
 
@@ -267,7 +270,10 @@ class PortSide(Protocol):
     def forward(
         self, inputs: Mapping[str, Array], *, train: bool = False, state: Any = None
     ) -> Result:
-        """Outputs on inputs of any size. Raises PortFails, and PortRefuses for sizes."""
+        """Outputs on inputs of any size, those with a default left out or not.
+
+        Raises PortFails, and PortRefuses for sizes.
+        """
 
     def gradients(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from ivyport.frontends.nested import as_call
 from ivyport.frontends.torch.inputs import bind_inputs, by_name
 from ivyport.frontends.torch.session import hf_configs, preserved
 from ivyport.frontends.torch.tensors import tensor_aliases, to_numpy
@@ -92,6 +94,17 @@ class TorchSide:
         other = TorchSide(self.model, kwargs, args, wide=wide, quantile=quantile)
         other._statistics, other._train_mode = self._statistics, self._train_mode
         return other
+
+    def without(self, names: Collection[str]) -> TorchSide:
+        """The same model and inputs, with None for these arguments."""
+        given = [
+            dataclasses.replace(one, value=None) if one.name in names else one
+            for one in self.inputs.given
+        ]
+        args, kwargs = as_call(given)
+        return TorchSide(
+            self.model, kwargs, args, wide=self._wide, quantile=self._quantile
+        )
 
     def drew_outside(self) -> bool:
         """Whether the last call drew by Python's `random` or numpy's."""

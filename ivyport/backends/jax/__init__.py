@@ -9,6 +9,7 @@ from types import ModuleType
 
 from ivyport.backends import operators
 from ivyport.backends.jax import rules_array, rules_lax, rules_linalg, rules_nn
+from ivyport.backends.jax.absent import absent
 from ivyport.backends.language import Language
 
 RULES = {
@@ -39,6 +40,7 @@ LANGUAGE = Language(
     dtypes="jnp",
     array="jax.Array",
     runtime=_runtime,
+    absent=absent,
     # JAX takes a Python number for an int32; only hashes of uint32 have larger ones.
     large="jnp.uint32",
     layers="nnx",

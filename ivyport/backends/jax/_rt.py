@@ -505,6 +505,15 @@ def padded_embedding(weight, indices, padding):
     return jnp.where(padded, jax.lax.stop_gradient(rows), rows)
 
 
+def as_array(name, given):
+    """`given` as a JAX array; TypeError for what is none."""
+    try:
+        return jnp.asarray(given)
+    except (TypeError, ValueError, RuntimeError):
+        due = "the model was traced with an array for it"
+        raise TypeError(f"{name} is {given!r:.60}: {due}") from None
+
+
 def built_in(name, given, traced):
     """Refuse another value of an argument than the one that the model was traced with."""
     plain = getattr(given, "value", given)  # of an enumeration
@@ -522,9 +531,7 @@ def matched(name, given, traced):
     An ellipsis in `traced` stands for an array; the rest are constants that are built in.
     """
     if traced is ...:
-        if given is None or isinstance(given, (str, dict, tuple)):
-            raise TypeError(f"{name} is a {type(given).__name__}; an array is due")
-        return jnp.asarray(given)
+        return as_array(name, given)
     if isinstance(traced, dict):
         keys = list(getattr(given, "keys", list)())
         if set(keys) != set(traced):

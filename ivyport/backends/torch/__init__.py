@@ -17,6 +17,7 @@ from ivyport.backends.torch import (
     rules_nn,
     rules_vision,
 )
+from ivyport.backends.torch.absent import absent
 
 RULES = {
     **operators.RULES,
@@ -48,6 +49,7 @@ LANGUAGE = Language(
     dtypes="torch",
     array="torch.Tensor",
     runtime=_runtime,
+    absent=absent,
     default_float=True,
     strided=True,
 )

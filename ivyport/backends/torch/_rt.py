@@ -413,6 +413,15 @@ def stable_topk(
     return x.gather(dim, indices), indices
 
 
+def as_array(name, given):
+    """`given` as a tensor; TypeError for what is none."""
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        due = "the model was traced with a tensor for it"
+        raise TypeError(f"{name} is {given!r:.60}: {due}") from None
+
+
 def built_in(name, given, traced):
     """Refuse another value of an argument than the one that the model was traced with."""
     plain = getattr(given, "value", given)  # of an enumeration
@@ -430,9 +439,7 @@ def matched(name, given, traced):
     An ellipsis in `traced` stands for a tensor; the rest are constants that are built in.
     """
     if traced is ...:
-        if given is None or isinstance(given, (str, dict, tuple)):
-            raise TypeError(f"{name} is a {type(given).__name__}; a tensor is due")
-        return torch.as_tensor(given)
+        return as_array(name, given)
     if isinstance(traced, dict):
         keys = list(getattr(given, "keys", list)())
         if set(keys) != set(traced):

@@ -30,6 +30,7 @@ from ivyport.core.starts import Starts
 from ivyport.frontends.nested import Leaf, Opaque, described
 from ivyport.frontends.torch.fresh import Initial, initial_values
 from ivyport.frontends.torch.lower import Lowered, Lowering
+from ivyport.frontends.torch.optional import with_defaults
 from ivyport.frontends.torch.provenance import Proofs, config_reads, prove
 from ivyport.frontends.torch.reconcile import (
     forget_counters,
@@ -107,6 +108,8 @@ def to_graph(
     graph.fields, graph.sizes = proofs.floats | initial.fields, proofs.sizes
     graph.moved, graph.reads = proofs.moved, config_reads(model)
     graph.arguments, found = _arguments(native, lowered)
+    notes += found
+    graph.arguments, found = with_defaults(model, args, kwargs, graph)
     name_parts(model.forward, graph.arguments)
     notes += found
     notes += _argument_notes(graph, lowered)

@@ -97,6 +97,15 @@ def check_shapes(
             )
 
 
+def as_array(name, given):
+    """`given` as a JAX array; TypeError for what is none."""
+    try:
+        return jnp.asarray(given)
+    except (TypeError, ValueError, RuntimeError):
+        due = "the model was traced with an array for it"
+        raise TypeError(f"{name} is {given!r:.60}: {due}") from None
+
+
 def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
     """Raise ValueError where sizes do not satisfy what the model was traced under."""
     if not holds:
@@ -202,9 +211,11 @@ class GPT2LMHeadModel(nnx.Module):
         self.n_positions = config.n_positions
         self.transformer = GPT2Model(config, rngs=rngs)
 
-    def __call__(self, input_ids, attention_mask):
-        input_ids = jnp.asarray(input_ids)
-        attention_mask = jnp.asarray(attention_mask)
+    def __call__(self, input_ids, attention_mask=None):
+        input_ids = as_array("input_ids", input_ids)
+        if attention_mask is None:
+            attention_mask = jnp.ones_like(input_ids)
+        attention_mask = as_array("attention_mask", attention_mask)
         check_shapes(
             input_ids=(input_ids, "int B S"), attention_mask=(attention_mask, "B S")
         )

@@ -63,6 +63,15 @@ def check_shapes(
             )
 
 
+def as_array(name, given):
+    """`given` as a JAX array; TypeError for what is none."""
+    try:
+        return jnp.asarray(given)
+    except (TypeError, ValueError, RuntimeError):
+        due = "the model was traced with an array for it"
+        raise TypeError(f"{name} is {given!r:.60}: {due}") from None
+
+
 class BatchNorm(nnx.BatchNorm):
     """Batch norm whose running variance is unbiased, as in PyTorch."""
 
@@ -329,7 +338,7 @@ class ResNetModel(nnx.Module):
         self.encoder = ResNetEncoder(config, rngs=rngs)
 
     def __call__(self, pixel_values):
-        pixel_values = jnp.asarray(pixel_values)
+        pixel_values = as_array("pixel_values", pixel_values)
         check_shapes(pixel_values=(pixel_values, "B 3 64 64"))
         encoder_outputs = self.encoder(
             self.embedder(pixel_values.transpose(0, 2, 3, 1))

@@ -74,6 +74,15 @@ def check_shapes(
             )
 
 
+def as_array(name, given):
+    """`given` as a tensor; TypeError for what is none."""
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        due = "the model was traced with a tensor for it"
+        raise TypeError(f"{name} is {given!r:.60}: {due}") from None
+
+
 def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
     """Raise ValueError where sizes do not satisfy what the model was traced under."""
     if not holds:
@@ -168,9 +177,11 @@ class GPT2LMHeadModel(nn.Module):
         self.n_positions = config.n_positions
         self.transformer = GPT2Model(config)
 
-    def forward(self, input_ids, attention_mask):
-        input_ids = torch.as_tensor(input_ids)
-        attention_mask = torch.as_tensor(attention_mask)
+    def forward(self, input_ids, attention_mask=None):
+        input_ids = as_array("input_ids", input_ids)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        attention_mask = as_array("attention_mask", attention_mask)
         check_shapes(
             input_ids=(input_ids, "int B S"), attention_mask=(attention_mask, "B S")
         )

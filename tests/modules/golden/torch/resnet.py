@@ -63,6 +63,15 @@ def check_shapes(
             )
 
 
+def as_array(name, given):
+    """`given` as a tensor; TypeError for what is none."""
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        due = "the model was traced with a tensor for it"
+        raise TypeError(f"{name} is {given!r:.60}: {due}") from None
+
+
 class ResNetConvLayer(nn.Module):
     def __init__(self, in_channels, out_channels, kernel_size, stride, padding):
         super().__init__()
@@ -244,7 +253,7 @@ class ResNetModel(nn.Module):
         self.encoder = ResNetEncoder(config)
 
     def forward(self, pixel_values):
-        pixel_values = torch.as_tensor(pixel_values)
+        pixel_values = as_array("pixel_values", pixel_values)
         check_shapes(pixel_values=(pixel_values, "B 3 64 64"))
         encoder_outputs = self.encoder(self.embedder(pixel_values))
         return BaseModelOutputWithPoolingAndNoAttention(
