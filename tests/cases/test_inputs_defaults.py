@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import ivyport
-from ivyport.made import port_of
+from ivyport.made import port_of, remember
+from ivyport.targets import TARGETS as TARGETS_OF
 
 TARGETS = ("jax", "torch")
 IDS = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 2]])
@@ -167,14 +168,10 @@ def test_a_wrong_default_does_not_pass(encoder: Any) -> None:
     like = "jnp.zeros_like(ids)" if target == "jax" else "torch.zeros_like(ids)"
     assert like in made.source
     code = made.source.replace(like, like.replace("zeros", "ones"))
-    from ivyport.porting import realize
-
-    backend = realize(target)
+    backend = TARGETS_OF[target].open_live()
     module = backend.compile_source(code, "broken")
     make = backend.factory(module, made.cls, made.config)
     broken = backend.fill(make, backend.state(port))
-    from ivyport.made import remember
-
     remember(broken, made)
     report = ivyport.verify(source, broken)
     wrong = [row.note for row in report.rows if not row.passed]

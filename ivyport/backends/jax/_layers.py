@@ -201,11 +201,12 @@ def load_pretrained(make, files):
     graphdef, rngs, state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)
     variables = {".".join(map(str, p)): (p, v) for p, v in nnx.to_flat_state(state)}
     weights = load_weights(files, load_file)
-    expected = {name: variable.shape for name, (_, variable) in variables.items()}
-    found = {name: value.shape for name, value in weights.items()}
+    expected = {
+        name: variable.shape for name, (_, variable) in variables.items()
+    }.items()
+    found = {name: value.shape for name, value in weights.items()}.items()
     if found != expected:
-        missing = sorted(expected.items() - found.items())
-        unexpected = sorted(found.items() - expected.items())
+        missing, unexpected = sorted(expected - found), sorted(found - expected)
         raise ValueError(f"weights: missing {missing}, unexpected {unexpected}")
     filled = {path: v.replace(weights[name]) for name, (path, v) in variables.items()}
     if nnx.to_flat_state(rngs):

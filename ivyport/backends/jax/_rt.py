@@ -510,8 +510,9 @@ def as_array(name, given):
     try:
         return jnp.asarray(given)
     except (TypeError, ValueError, RuntimeError):
-        due = "the model was traced with an array for it"
-        raise TypeError(f"{name} is {given!r:.60}: {due}") from None
+        raise TypeError(
+            f"{name} is {given!r:.60}: the model was traced with an array for it"
+        ) from None
 
 
 def built_in(name, given, traced):

@@ -418,8 +418,9 @@ def as_array(name, given):
     try:
         return torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
-        due = "the model was traced with a tensor for it"
-        raise TypeError(f"{name} is {given!r:.60}: {due}") from None
+        raise TypeError(
+            f"{name} is {given!r:.60}: the model was traced with a tensor for it"
+        ) from None
 
 
 def built_in(name, given, traced):

@@ -210,10 +210,20 @@ def _lower_training(lowering: Lowering) -> Lowered:
 
 def _argument_notes(graph: Graph, lowered: Lowered) -> list[str]:
     return [
-        f"The forward pass writes to its argument '{name}'; the port leaves it as it is."
-        for name in lowered.mutated
+        f"The forward pass writes to its argument '{name}'{_written_at(value)}; the port leaves it "
+        "as it is, and computes with what was written."
+        for name, value in lowered.mutated.items()
         if name not in graph.params
     ]
+
+
+def _written_at(value: Value) -> str:
+    """The line that made what is written, if it is known."""
+    source = value.producer.src if value.producer else None
+    if source is None:
+        return ""
+    code = f": {source.code.strip()}" if source.code else ""
+    return f" ({'/'.join(source.file.split('/')[-2:])}:{source.line}{code})"
 
 
 def _shared_modules(model: torch.nn.Module) -> Names:

@@ -113,6 +113,8 @@ def _sized(arguments: Sequence[Argument], found: Filled) -> dict[str, str]:
                 for size in a.structure.type.shape
             )
         }
+        if not given:
+            return {}  # nothing says where the tensors are
         if kept == found:
             return kept
         found = kept
