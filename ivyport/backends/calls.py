@@ -6,6 +6,7 @@ from __future__ import annotations
 def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
     """Raise ValueError where sizes do not satisfy what the model was traced under."""
     if not holds:
-        given = ", ".join(f"{name} = {size}" for name, size in sizes.items())
-        reason = f" ({why})" if why else ""
-        raise ValueError(f"sizes with {due} are due{reason}, not {given}")
+        raise ValueError(
+            f"sizes with {due} are due{f' ({why})' if why else ''}, not "
+            + ", ".join(f"{name} = {size}" for name, size in sizes.items())
+        )

@@ -246,8 +246,9 @@ def from_pretrained(cls, folder: str, changed: bool = False) -> "Model":
     With `changed`, files may be other ones than those that were saved.
     """
     files = saved_files(folder, changed)
-    fields = [field.name for field in dataclasses.fields(Config)]
-    config = Config(**config_values(files, fields))
+    config = Config(
+        **config_values(files, [field.name for field in dataclasses.fields(Config)])
+    )
     return load_pretrained({make}, files)
 
 def save_pretrained(self, folder: str) -> None:

@@ -206,8 +206,10 @@ def load_pretrained(make, files):
     }.items()
     found = {name: value.shape for name, value in weights.items()}.items()
     if found != expected:
-        missing, unexpected = sorted(expected - found), sorted(found - expected)
-        raise ValueError(f"weights: missing {missing}, unexpected {unexpected}")
+        raise ValueError(
+            f"weights: missing {sorted(expected - found)}, "
+            + f"unexpected {sorted(found - expected)}"
+        )
     filled = {path: v.replace(weights[name]) for name, (path, v) in variables.items()}
     if nnx.to_flat_state(rngs):
         rngs = jax.jit(lambda: nnx.state(make(), nnx.RngState))()

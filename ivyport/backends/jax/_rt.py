@@ -483,18 +483,19 @@ def check_shapes(
                 raise TypeError(f"{name} is {array.dtype}: integers are due")
         for letter, size in zip(letters, shape, strict=False):
             sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, 1))
-        due = [sizes.get(letter) for letter in letters]
         wrong = [
             f"axis {axis} is {size}, not {wanted}" if size else f"axis {axis} is empty"
-            for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
+            for axis, (size, wanted) in enumerate(
+                zip(shape, map(sizes.get, letters), strict=False)
+            )
             if size != wanted
         ]
-        if len(shape) != len(due):
+        if len(shape) != len(letters):
             wrong = [f"it has {len(shape)} axes"]
         if wrong:
-            reasons = "; ".join([*wrong, *why])
             raise ValueError(
-                f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
+                f"{name}: ({', '.join(letters)}) is due, not {shape}: "
+                + "; ".join([*wrong, *why])
             )
 
 
