@@ -91,18 +91,19 @@ def check_shapes(
                 raise TypeError(f"{name} is {array.dtype}: integers are due")
         for letter, size in zip(letters, shape, strict=False):
             sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, 1))
-        due = [sizes.get(letter) for letter in letters]
         wrong = [
             f"axis {axis} is {size}, not {wanted}" if size else f"axis {axis} is empty"
-            for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
+            for axis, (size, wanted) in enumerate(
+                zip(shape, map(sizes.get, letters), strict=False)
+            )
             if size != wanted
         ]
-        if len(shape) != len(due):
+        if len(shape) != len(letters):
             wrong = [f"it has {len(shape)} axes"]
         if wrong:
-            reasons = "; ".join([*wrong, *why])
             raise ValueError(
-                f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
+                f"{name}: ({', '.join(letters)}) is due, not {shape}: "
+                + "; ".join([*wrong, *why])
             )
 
 
@@ -111,16 +112,18 @@ def as_array(name, given):
     try:
         return jnp.asarray(given)
     except (TypeError, ValueError, RuntimeError):
-        due = "the model was traced with an array for it"
-        raise TypeError(f"{name} is {given!r:.60}: {due}") from None
+        raise TypeError(
+            f"{name} is {given!r:.60}: the model was traced with an array for it"
+        ) from None
 
 
 def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
     """Raise ValueError where sizes do not satisfy what the model was traced under."""
     if not holds:
-        given = ", ".join((f"{name} = {size}" for name, size in sizes.items()))
-        reason = f" ({why})" if why else ""
-        raise ValueError(f"sizes with {due} are due{reason}, not {given}")
+        raise ValueError(
+            f"sizes with {due} are due{(f' ({why})' if why else '')}, not "
+            + ", ".join((f"{name} = {size}" for name, size in sizes.items()))
+        )
 
 
 class PaddedEmbed(nnx.Embed):
@@ -310,8 +313,11 @@ class BertModel(nnx.Module):
         With `changed`, files may be other ones than those that were saved.
         """
         files = saved_files(folder, changed)
-        fields = [field.name for field in dataclasses.fields(BertConfig)]
-        config = BertConfig(**config_values(files, fields))
+        config = BertConfig(
+            **config_values(
+                files, [field.name for field in dataclasses.fields(BertConfig)]
+            )
+        )
         return load_pretrained(lambda: cls(config, rngs=nnx.Rngs(0)), files)
 
     def save_pretrained(self, folder: str) -> None:
@@ -328,12 +334,15 @@ def load_pretrained(make, files):
     graphdef, rngs, state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)
     variables = {".".join(map(str, p)): (p, v) for p, v in nnx.to_flat_state(state)}
     weights = load_weights(files, load_file)
-    expected = {name: variable.shape for name, (_, variable) in variables.items()}
-    found = {name: value.shape for name, value in weights.items()}
+    expected = {
+        name: variable.shape for name, (_, variable) in variables.items()
+    }.items()
+    found = {name: value.shape for name, value in weights.items()}.items()
     if found != expected:
-        missing = sorted(expected.items() - found.items())
-        unexpected = sorted(found.items() - expected.items())
-        raise ValueError(f"weights: missing {missing}, unexpected {unexpected}")
+        raise ValueError(
+            f"weights: missing {sorted(expected - found)}, "
+            + f"unexpected {sorted(found - expected)}"
+        )
     filled = {path: v.replace(weights[name]) for name, (path, v) in variables.items()}
     if nnx.to_flat_state(rngs):
         rngs = jax.jit(lambda: nnx.state(make(), nnx.RngState))()

@@ -48,18 +48,19 @@ def check_shapes(
                 raise TypeError(f"{name} is {array.dtype}: integers are due")
         for letter, size in zip(letters, shape, strict=False):
             sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, 1))
-        due = [sizes.get(letter) for letter in letters]
         wrong = [
             f"axis {axis} is {size}, not {wanted}" if size else f"axis {axis} is empty"
-            for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
+            for axis, (size, wanted) in enumerate(
+                zip(shape, map(sizes.get, letters), strict=False)
+            )
             if size != wanted
         ]
-        if len(shape) != len(due):
+        if len(shape) != len(letters):
             wrong = [f"it has {len(shape)} axes"]
         if wrong:
-            reasons = "; ".join([*wrong, *why])
             raise ValueError(
-                f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
+                f"{name}: ({', '.join(letters)}) is due, not {shape}: "
+                + "; ".join([*wrong, *why])
             )
 
 
@@ -68,8 +69,9 @@ def as_array(name, given):
     try:
         return jnp.asarray(given)
     except (TypeError, ValueError, RuntimeError):
-        due = "the model was traced with an array for it"
-        raise TypeError(f"{name} is {given!r:.60}: {due}") from None
+        raise TypeError(
+            f"{name} is {given!r:.60}: the model was traced with an array for it"
+        ) from None
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -358,8 +360,11 @@ class ResNetModel(nnx.Module):
         With `changed`, files may be other ones than those that were saved.
         """
         files = saved_files(folder, changed)
-        fields = [field.name for field in dataclasses.fields(ResNetConfig)]
-        config = ResNetConfig(**config_values(files, fields))
+        config = ResNetConfig(
+            **config_values(
+                files, [field.name for field in dataclasses.fields(ResNetConfig)]
+            )
+        )
         return load_pretrained(lambda: cls(config, rngs=nnx.Rngs(0)), files)
 
     def save_pretrained(self, folder: str) -> None:
@@ -376,12 +381,15 @@ def load_pretrained(make, files):
     graphdef, rngs, state = nnx.split(nnx.eval_shape(make), nnx.RngState, ...)
     variables = {".".join(map(str, p)): (p, v) for p, v in nnx.to_flat_state(state)}
     weights = load_weights(files, load_file)
-    expected = {name: variable.shape for name, (_, variable) in variables.items()}
-    found = {name: value.shape for name, value in weights.items()}
+    expected = {
+        name: variable.shape for name, (_, variable) in variables.items()
+    }.items()
+    found = {name: value.shape for name, value in weights.items()}.items()
     if found != expected:
-        missing = sorted(expected.items() - found.items())
-        unexpected = sorted(found.items() - expected.items())
-        raise ValueError(f"weights: missing {missing}, unexpected {unexpected}")
+        raise ValueError(
+            f"weights: missing {sorted(expected - found)}, "
+            + f"unexpected {sorted(found - expected)}"
+        )
     filled = {path: v.replace(weights[name]) for name, (path, v) in variables.items()}
     if nnx.to_flat_state(rngs):
         rngs = jax.jit(lambda: nnx.state(make(), nnx.RngState))()

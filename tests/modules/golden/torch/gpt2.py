@@ -59,18 +59,19 @@ def check_shapes(
                 raise TypeError(f"{name} is {array.dtype}: integers are due")
         for letter, size in zip(letters, shape, strict=False):
             sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, 1))
-        due = [sizes.get(letter) for letter in letters]
         wrong = [
             f"axis {axis} is {size}, not {wanted}" if size else f"axis {axis} is empty"
-            for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
+            for axis, (size, wanted) in enumerate(
+                zip(shape, map(sizes.get, letters), strict=False)
+            )
             if size != wanted
         ]
-        if len(shape) != len(due):
+        if len(shape) != len(letters):
             wrong = [f"it has {len(shape)} axes"]
         if wrong:
-            reasons = "; ".join([*wrong, *why])
             raise ValueError(
-                f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
+                f"{name}: ({', '.join(letters)}) is due, not {shape}: "
+                + "; ".join([*wrong, *why])
             )
 
 
@@ -79,16 +80,18 @@ def as_array(name, given):
     try:
         return torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
-        due = "the model was traced with a tensor for it"
-        raise TypeError(f"{name} is {given!r:.60}: {due}") from None
+        raise TypeError(
+            f"{name} is {given!r:.60}: the model was traced with a tensor for it"
+        ) from None
 
 
 def check_sizes(holds: bool, due: str, why: str = "", **sizes: int) -> None:
     """Raise ValueError where sizes do not satisfy what the model was traced under."""
     if not holds:
-        given = ", ".join((f"{name} = {size}" for name, size in sizes.items()))
-        reason = f" ({why})" if why else ""
-        raise ValueError(f"sizes with {due} are due{reason}, not {given}")
+        raise ValueError(
+            f"sizes with {due} are due{(f' ({why})' if why else '')}, not "
+            + ", ".join((f"{name} = {size}" for name, size in sizes.items()))
+        )
 
 
 class GPT2Attention(nn.Module):
@@ -201,8 +204,11 @@ class GPT2LMHeadModel(nn.Module):
         With `changed`, files may be other ones than those that were saved.
         """
         files = saved_files(folder, changed)
-        fields = [field.name for field in dataclasses.fields(GPT2Config)]
-        config = GPT2Config(**config_values(files, fields))
+        config = GPT2Config(
+            **config_values(
+                files, [field.name for field in dataclasses.fields(GPT2Config)]
+            )
+        )
         return load_pretrained(lambda: cls(config), files)
 
     def save_pretrained(self, folder: str) -> None:

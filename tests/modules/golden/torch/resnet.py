@@ -48,18 +48,19 @@ def check_shapes(
                 raise TypeError(f"{name} is {array.dtype}: integers are due")
         for letter, size in zip(letters, shape, strict=False):
             sizes.setdefault(letter, int(letter) if letter.isdigit() else max(size, 1))
-        due = [sizes.get(letter) for letter in letters]
         wrong = [
             f"axis {axis} is {size}, not {wanted}" if size else f"axis {axis} is empty"
-            for axis, (size, wanted) in enumerate(zip(shape, due, strict=False))
+            for axis, (size, wanted) in enumerate(
+                zip(shape, map(sizes.get, letters), strict=False)
+            )
             if size != wanted
         ]
-        if len(shape) != len(due):
+        if len(shape) != len(letters):
             wrong = [f"it has {len(shape)} axes"]
         if wrong:
-            reasons = "; ".join([*wrong, *why])
             raise ValueError(
-                f"{name}: ({', '.join(letters)}) is due, not {shape}: {reasons}"
+                f"{name}: ({', '.join(letters)}) is due, not {shape}: "
+                + "; ".join([*wrong, *why])
             )
 
 
@@ -68,8 +69,9 @@ def as_array(name, given):
     try:
         return torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
-        due = "the model was traced with a tensor for it"
-        raise TypeError(f"{name} is {given!r:.60}: {due}") from None
+        raise TypeError(
+            f"{name} is {given!r:.60}: the model was traced with a tensor for it"
+        ) from None
 
 
 class ResNetConvLayer(nn.Module):
@@ -268,8 +270,11 @@ class ResNetModel(nn.Module):
         With `changed`, files may be other ones than those that were saved.
         """
         files = saved_files(folder, changed)
-        fields = [field.name for field in dataclasses.fields(ResNetConfig)]
-        config = ResNetConfig(**config_values(files, fields))
+        config = ResNetConfig(
+            **config_values(
+                files, [field.name for field in dataclasses.fields(ResNetConfig)]
+            )
+        )
         return load_pretrained(lambda: cls(config), files)
 
     def save_pretrained(self, folder: str) -> None:
