@@ -142,8 +142,8 @@ def transpile(
     Returns the target's own kind of object, a `flax.nnx.Module` (``jax``) or a
     `torch.nn.Module` (``torch``) in eval mode, called with the source's argument names and
     returning the source's structure. Call ``.train()`` on it for dropout and batch
-    statistics. For ``linen`` it is `(module, variables)`, and ``clone(deterministic=False)`` is
-    train mode. Its weights are copies: training it leaves the source as it is.
+    statistics. It is `(module, variables)` for ``linen`` and `(transformed, params, state)` for
+    ``haiku``. Its weights are copies: training it leaves the source as it is.
 
     Raises:
         InputError: unknown target, the source does not run on its example inputs, or as

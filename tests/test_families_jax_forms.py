@@ -15,6 +15,7 @@ pytest.importorskip("haiku")
 
 import ivyport
 from ivyport.zoo import hf, hf_configs, hf_inputs
+from tests.haiku_goldens import SIZES, golden
 from tests.test_families import BASE_CLASSES, BASES, check
 
 QUICK = {"linen": ("bert", "resnet"), "haiku": ("bert", "resnet")}
@@ -36,3 +37,15 @@ def test_base_model(to: str, family: str) -> None:
     # All of it is compared right below.
     ported = ivyport.transpile(model, to, kwargs=inputs, dims=dims, verify=False)
     check(ivyport.verify(model, ported))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", QUICK)
+@pytest.mark.parametrize("variant", SIZES)
+def test_perceiver(to: str, variant: str) -> None:
+    case = golden(variant)
+    given = {"params": case.params, "state": case.state}
+    source = case.model.transformed
+    ported = ivyport.transpile(source, to, kwargs=case.inputs, verify=False, **given)
+    report = ivyport.verify(source, ported, **given)
+    assert report.passed, [row for row in report.rows if not row.passed]

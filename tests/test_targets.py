@@ -19,7 +19,7 @@ def test_target_names(name, target):
 @pytest.mark.parametrize("name", ["keras", "JAX", "", "jax "])
 def test_another_target_is_refused_and_the_ones_that_exist_are_named(name):
     with pytest.raises(
-        InputError, match=r"ports to: jax, linen, torch \(aliases: nnx = jax"
+        InputError, match=r"ports to: haiku, jax, linen, torch \(aliases: nnx = jax"
     ):
         resolve_target(name)
 

@@ -29,6 +29,7 @@ PORTS = {
     "jax": "#0072B2",
     "jax-scan": "#56B4E9",
     "linen": "#F0E442",
+    "haiku": "#999933",
     "torch": "#E69F00",
     "flax": "#009E73",
 }

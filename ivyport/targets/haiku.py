@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ivyport.core.passes.policy import XLA
-from ivyport.targets.record import Target
+from ivyport.targets.record import Engine, Target
 
 HAIKU = Target(
     name="haiku",
     aliases=(),
     title="Haiku",
-    packages=("jax", "haiku", "numpy", "safetensors"),
+    packages=("jax", "dm-haiku", "numpy", "safetensors"),
     extra="haiku",
     library="haiku",
     tags=("jax", "haiku"),
@@ -22,7 +22,16 @@ HAIKU = Target(
     example="import jax.numpy as jnp",
     ones="jnp.ones",
     dtype_keyword=False,
-    engines=(),
+    engines=(
+        Engine(
+            "haiku",
+            "port to haiku, jax.jit",
+            "jax",
+            ("jax", "haiku", "safetensors"),
+            "ivyport.bench.haiku_engine:load",
+            "haiku",
+        ),
+    ),
     loadable=False,
     checks_ids=False,
     trains=(
