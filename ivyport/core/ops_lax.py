@@ -12,6 +12,7 @@ from ivyport.core.opdef import OperandType, demand, op
 from ivyport.core.ops import broadcast, normalize
 from ivyport.core.ops_nn import Pads, _pooled
 
+NUMPY = "https://docs.jax.dev/en/latest/_autosummary/jax.numpy."
 LAX = "https://docs.jax.dev/en/latest/_autosummary/jax.lax."
 RANDOM = "https://docs.jax.dev/en/latest/_autosummary/jax.random."
 
@@ -96,6 +97,12 @@ def trunc_divide(x: OperandType, y: OperandType) -> TensorType:
 def nextafter(x: OperandType, y: OperandType) -> TensorType:
     """The next number of the dtype after x in the direction of y."""
     return _floating(_pair(x, y))
+
+
+@op("signbit", url=f"{NUMPY}signbit.html", elementwise=True)
+def signbit(x: TensorType) -> TensorType:
+    """Whether the sign of a float is minus, that of -0 and of NaN too."""
+    return _floating(x).with_dtype("bool")
 
 
 @op("bit_count", url=f"{LAX}population_count.html", elementwise=True)

@@ -16,7 +16,7 @@ from ivyport.verification import compare, drift
 from ivyport.verification.choose import port_side, source_side
 from ivyport.verification.compare import Entry, Flat
 from ivyport.verification.outputs import Outputs
-from ivyport.verification.sides import PortFails, PortSide, SourceSide
+from ivyport.verification.sides import NotFixed, PortFails, PortSide, SourceSide
 from ivyport.verification.tolerance import DEFAULT, Tolerances
 from ivyport.verification.train_mode import SEEDS, fixed_outputs
 
@@ -56,7 +56,7 @@ def check(
     32 bits lose.
 
     Returns:
-        Why nothing was compared, if so; the port's notes have it.
+        What was not compared, and why; the port's notes have it.
 
     Raises:
         InputError: the source itself raises on the inputs.
@@ -66,7 +66,7 @@ def check(
     ours = source_side(source, args, kwargs, params=params, state=state, rng=rng)
     if reason := ours.abstract():
         return [f"the port is not compared with its source: {reason}"]
-    theirs = port_side(ported, arguments)
+    theirs, notes = port_side(ported, arguments), list[str]()
     with ours.precise(), theirs.precise():
         expected = accepted(ours, None)
         outside = ours.drew_outside()
@@ -84,15 +84,20 @@ def check(
         if drawn:
             names = {row.name for row in drawn}
             rows = [row for row in rows if row.name not in names]
-            rows += _drawn(ours, theirs, inputs, names, outputs)
+            try:
+                rows += _drawn(ours, theirs, inputs, names, outputs)
+            except NotFixed as error:
+                notes += [
+                    f"output {n!r} is not compared: {error}" for n in sorted(names)
+                ]
         failing = [row for row in rows if not row.passed]
         if failing:
             limit = max(row.tolerance for row in failing)
             limit = limit or tolerance.of("float32").output
             found = drift.first_drift(ours, theirs, inputs, modules, limit)
-            notes = tied(ours, inputs)
-            raise parity_error(Report(tuple(rows), found, PRECISION, notes=notes))
-    return []
+            ties = tied(ours, inputs)
+            raise parity_error(Report(tuple(rows), found, PRECISION, notes=ties))
+    return notes
 
 
 def _rows(
@@ -123,7 +128,11 @@ def _drawn(
     names: set[str],
     outputs: Outputs,
 ) -> list[ReportRow]:
-    """Outputs that differ from call to call, with every random draw fixed."""
+    """Outputs that differ from call to call, with every random draw fixed.
+
+    Raises:
+        NotFixed: a draw cannot be fixed.
+    """
     entry = Entry("output", note="with every random draw fixed")
     try:
         found = fixed_outputs(source, port, inputs)

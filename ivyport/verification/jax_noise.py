@@ -2,7 +2,8 @@
 
 All draws of `jax.random` are made of random bits. Where each of those is the same number, a
 uniform draw is the quantile, a normal one that of the normal distribution, a Bernoulli draw
-is true where its probability is greater, and a permutation is the identity.
+is true where its probability is greater, and a permutation is the identity. An integer, which
+JAX makes of several draws, is the quantile of what it may be.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
@@ -54,6 +56,8 @@ def _equation(eqn: JaxprEqn, quantile: float, loops: bool) -> JaxprEqn:
         made = _constant(eqn.params["bit_width"], eqn.params["shape"], quantile)
         return made.replace(outvars=eqn.outvars)
     loops = loops or name == "while"
+    if eqn.params.get("name") == "_randint":
+        return eqn.replace(params={**eqn.params, "jaxpr": _integers(eqn, quantile)})
 
     def visit(value: Any) -> Any:
         if isinstance(value, ClosedJaxpr):
@@ -63,6 +67,21 @@ def _equation(eqn: JaxprEqn, quantile: float, loops: bool) -> JaxprEqn:
         return type(value)(map(visit, value)) if type(value) in (tuple, list) else value
 
     return eqn.replace(params={key: visit(v) for key, v in eqn.params.items()})
+
+
+def _integers(eqn: JaxprEqn, quantile: float) -> ClosedJaxpr:
+    """What a draw of integers calls: ``low + floor((high - low) * quantile)``."""
+    given = eqn.params["jaxpr"].jaxpr.debug_info.arg_names or ()
+    [out] = eqn.outvars
+
+    def integers(key: Any, *bounds: Any) -> Any:
+        named = dict(zip(given[1:], bounds, strict=True))
+        low, high = named["minval"], named["maxval"]
+        drawn = jnp.floor((high - low).astype(np.float32) * quantile)
+        return jnp.broadcast_to(low + drawn.astype(out.aval.dtype), out.aval.shape)
+
+    made: ClosedJaxpr = jax.make_jaxpr(integers)(*(x.aval for x in eqn.invars))
+    return made
 
 
 def _constant(width: int, shape: tuple[int, ...], quantile: float) -> JaxprEqn:

@@ -319,12 +319,12 @@ class JaxSide:
 
     def _is_random(self, outputs: Flat) -> bool:
         """Whether the outputs in train mode are others with another key."""
+        found = {n: np.asarray(x) for n, x in outputs.arrays().items()}
         other = jax.random.fold_in(self._key, 1)
         again = self._forward(None, None, True, other).outputs.arrays()
         return not all(
-            np.array_equal(np.asarray(array), np.asarray(again[name]), equal_nan=True)
-            for name, array in outputs.arrays().items()
-            if is_float(array)
+            np.array_equal(x, np.asarray(again[name]), equal_nan=x.dtype.kind in "fc")
+            for name, x in found.items()
         )
 
     def stepped(self, gradients: Lazy, rate: float) -> Arrays:

@@ -335,6 +335,8 @@ class _Verification:
         except PortFails as error:
             self._failed("forward", Entry("output", note=KEPT), str(error), inputs)
             return
+        except NotFixed:
+            found = None
         if found is None:
             self.unchecked.append("dropout of eval mode: where it drops")
             return
@@ -349,10 +351,14 @@ class _Verification:
         if not names:
             return
         self.drawn |= names
-        found = fixed_outputs(self.source, self.port, inputs)
+        why = ""
+        try:
+            found = fixed_outputs(self.source, self.port, inputs)
+        except NotFixed as error:
+            found, why = None, f" ({error})"
         if found is None:
             self.unchecked += [
-                f"output {name!r}: the source draws it anew in each call"
+                f"output {name!r}: the source draws it anew in each call{why}"
                 for name in sorted(names)
             ]
             return

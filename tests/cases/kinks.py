@@ -304,6 +304,10 @@ JAX: dict[str, Row] = {
     "hinge": (lambda x: jnp.maximum(0.0, 1.0 - x), [1.0, 0.0]),
     "layer_norm": (
         lambda x: jax.nn.standardize(x, axis=-1, epsilon=0.1), CORNER),
+    "maximum of nan": (lambda x: jnp.maximum(x, NAN), [1.0, 2.0]),
+    "nanmean": (lambda x: jnp.nanmean(x, -1), [[NAN, NAN], [NAN, 1.0], [2.0, 1.0]]),
+    "copysign": (lambda x: jnp.copysign(x, -x), SIGNS),
+    "ldexp": (lambda x: jnp.ldexp(x, jnp.array([3, -3, 0])), SIGNS),
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from flax import linen, nnx
 
 import ivyport
 from ivyport.api import _known
+from ivyport.core.errors import UnsupportedOpsError
 
 X = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 KEY = jax.random.key(3)
@@ -93,3 +94,88 @@ def test_a_port_that_draws_something_else_is_found() -> None:
         return x + 2 * jax.random.normal(key, x.shape)
 
     assert not ivyport.verify(other, port, args=(X, KEY)).passed
+
+
+# ---- draws that JAX makes of random bits: the port's own, of the same distribution
+
+N = 4000
+PEAKS = np.float32([0.1, 0.2, 0.7])
+
+
+def drawing(key: Any, x: Any) -> dict[str, Any]:
+    """Draws of many distributions; `x` is (N, 3)."""
+    keys = jax.random.split(key, 9)
+    return {
+        "integers": jax.random.randint(keys[0], x.shape, -2, 5),
+        "bounded": jax.random.randint(keys[1], (N,), 1, jnp.arange(N) % 4),
+        "gumbel": jax.random.gumbel(keys[2], x.shape),
+        "categorical": jax.random.categorical(keys[3], jnp.log(PEAKS) + x),
+        "choice": jax.random.choice(keys[4], 3, (N,), p=PEAKS),
+        "one of": jax.random.choice(keys[5], jnp.array([4.0, 8.0]), (N,)),
+        "permutation": jax.random.permutation(keys[6], 50),
+        "shuffled": jax.random.permutation(keys[7], x[:50], axis=0),
+        "independent": jax.random.permutation(
+            keys[8], x[:50], axis=1, independent=True
+        ),
+    }
+
+
+@pytest.mark.parametrize("to", ["torch", "jax"])
+def test_draws_have_the_distribution_of_the_source(to: str) -> None:
+    x = np.tile(np.float32([0.0, 0.0, 0.0]), (N, 1))
+    x[:50] = np.arange(150).reshape(50, 3) * 0.001
+    dims = {"x": {0: None}}
+    port = ivyport.transpile(
+        drawing, to, (KEY, x), dims=dims
+    )  # compares with fixed draws
+    outs = port(torch.from_numpy(x) if to == "torch" else x)
+    found = {name: np.asarray(out.tolist(), np.float64) for name, out in outs.items()}
+    expected = drawing(KEY, x)
+    for name, right in expected.items():
+        assert found[name].shape == right.shape, name
+        assert str(outs[name].dtype).rpartition(".")[2].startswith(right.dtype.name[:3])
+    shares = np.bincount(found["integers"].astype(int).ravel() + 2, minlength=7)
+    assert len(shares) == 7
+    np.testing.assert_allclose(shares / (3 * N), 1 / 7, atol=0.02)
+    assert set(found["bounded"]) == {1.0, 2.0}  # an empty range gives its lower bound
+    assert abs(found["gumbel"].mean() - 0.5772) < 0.05
+    assert abs(found["gumbel"].std() - 1.2825) < 0.05
+    assert np.isfinite(found["gumbel"]).all()
+    for name in ("categorical", "choice"):
+        part = np.bincount(found[name].astype(int), minlength=3) / N
+        np.testing.assert_allclose(part, PEAKS, atol=0.03)
+    assert set(found["one of"]) == {4.0, 8.0}
+    assert abs((found["one of"] == 4).mean() - 0.5) < 0.05
+    assert sorted(found["permutation"]) == list(range(50))
+    assert list(found["permutation"]) != list(range(50))
+    rows = found["shuffled"]
+    np.testing.assert_allclose(rows[rows[:, 0].argsort()], x[:50], atol=1e-6)
+    np.testing.assert_allclose(np.sort(found["independent"], 1), x[:50], atol=1e-6)
+
+
+def test_other_draws_are_refused_in_words() -> None:
+    with pytest.raises(UnsupportedOpsError, match=r"gamma, beta.*draw outside"):
+        ivyport.transpile(
+            lambda k, x: x + jax.random.beta(k, 1.0, 2.0), "torch", (KEY, X)
+        )
+
+
+def test_draws_that_cannot_be_fixed_are_said_to_be_not_compared() -> None:
+    port = ivyport.transpile(
+        lambda k, x: x + jax.random.poisson(k, 2.0, x.shape), "torch", (KEY, X)
+    )
+    assert any("is not compared: it draws" in note for note in _known(port).notes)
+
+
+def test_signs_and_powers_of_two() -> None:
+    x = np.float32([1.5, -0.0, 0.0, np.inf, -np.inf, 3e38, -2.0])
+
+    def source(x: Any) -> tuple[Any, ...]:
+        signs = jnp.signbit(x), jnp.copysign(x, x[::-1]), jnp.copysign(x, -0.0)
+        return *signs, jnp.ldexp(x, jnp.array([3, 1, -1, 2, 2, -200, 126]))
+
+    port = ivyport.transpile(source, "torch", (x,))
+    for found, right in zip(port(torch.from_numpy(x)), source(x), strict=True):
+        np.testing.assert_array_equal(found.numpy(), np.asarray(right))
+        if right.dtype == np.float32:
+            np.testing.assert_array_equal(np.signbit(found.numpy()), np.signbit(right))

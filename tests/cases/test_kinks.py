@@ -88,7 +88,8 @@ WITHOUT = {
     "bit_count", "bitwise_and", "bitwise_invert", "bitwise_left_shift", "bitwise_or",
     "bitwise_right_shift", "bitwise_xor", "equal", "greater", "greater_equal", "isfinite",
     "isinf", "isnan", "leading_zeros", "less", "less_equal", "logical_and", "logical_not",
-    "logical_or", "logical_xor", "nextafter", "not_equal", "stop_gradient", "trunc_divide",
+    "logical_or", "logical_xor", "nextafter", "not_equal", "signbit", "stop_gradient",
+    "trunc_divide",
 }  # fmt: skip
 #: Operations that the rows of the tables became.
 WRITTEN: set[str] = set()

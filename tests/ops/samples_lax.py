@@ -72,6 +72,7 @@ ELEMENTWISE = [
         _truncated,
         "broadcasts",
     ),
+    _unary("signbit", torch.signbit, f32(B, 3), differentiable=False),
     Sample(
         "nextafter",
         (f32(B, 3), f32(3)),

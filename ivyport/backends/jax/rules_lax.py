@@ -19,7 +19,7 @@ from ivyport.core.ops_nn import Pads, spatial_axes
 RULES, emits = rule_table()
 
 
-@emits("cbrt", "exp2")
+@emits("cbrt", "exp2", "signbit")
 def numpy_function(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"jnp.{e.node.op}", x)
 

@@ -28,7 +28,7 @@ RULES, emits = rule_table()
 REDUCTIONS = {"max": "amax", "min": "amin", "mul": "prod"}
 
 
-@emits("exp2", "erfc", "lgamma", "digamma")
+@emits("exp2", "erfc", "lgamma", "digamma", "signbit")
 def torch_function(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call(f"torch.{e.node.op}", x)
 

@@ -16,6 +16,10 @@ ABSENT = {
     "fft": COMPLEX,
     "imag": COMPLEX,
     "qr": _SIGNS,
+    "random_gamma": (
+        "draws of gamma, beta, Dirichlet and Student's t distributions are not ported; draw "
+        "outside of the model and pass the array as an argument"
+    ),
     "real": COMPLEX,
     "schur": _SIGNS,
     "svd": _SIGNS,

@@ -263,7 +263,7 @@ class Lowering:
     def _plumbing(self, name: str) -> Sequence[Found]:
         """Splitting, folding, wrapping and slicing of keys: more keys."""
         if name not in rules.PLUMBING:
-            raise GraphError("PRNG keys are used as numbers")
+            raise GraphError(ABSENT.get(name, "PRNG keys are used as numbers"))
         return [Key(type_.shape) for type_ in self.builder.outs]
 
     def _checked(self, results: Any) -> Sequence[Found]:

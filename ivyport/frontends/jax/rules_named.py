@@ -179,6 +179,27 @@ def logaddexp(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | Non
     return b.where(b.isnan(difference), b.add(x, y), total)
 
 
+@names("signbit")
+def signbit(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
+    if len(operands) != 1 or not dt.is_float(b.ins[0].dtype):
+        return None
+    return b.signbit(b.tensor(operands[0]))  # type: ignore[arg-type]  # a float is no key
+
+
+@names("ldexp")
+def ldexp(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
+    """``x * 2**n`` in two steps: 2**n alone may be beyond the dtype."""
+    x, n = operands
+    if not _float((x,)) or not isinstance(n, Value) or not dt.is_int(n.type.dtype):
+        return None
+    dtype = b.out.dtype
+    if x.type.dtype != dtype:  # type: ignore[union-attr]  # _float says that it is a value
+        return None
+    half = b.floor_divide(n, Scalar(2))
+    steps = [b.exp2(b.cast(k, dtype)) for k in (half, b.subtract(n, half))]
+    return b.multiply(b.multiply(x, steps[0]), steps[1])
+
+
 @names("tril")
 def tril(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     """``row + k >= column``."""

@@ -19,6 +19,7 @@ from ivyport.frontends.jax.registry import (
     lowers,
     names,
 )
+from ivyport.frontends.jax.rules_named import equations
 
 # Primitives that give keys when they are given keys.
 PLUMBING = frozenset(
@@ -43,16 +44,28 @@ def seed(b: JaxBuilder, *operands: Found, **params: Any) -> Key:
 
 @lowers("random_bits")
 def random_bits(b: JaxBuilder, key: Found, *, bit_width: int, shape: Any) -> Value:
-    raise GraphError("random bits: only uniform, normal and Bernoulli draws are ported")
+    raise GraphError(
+        "random bits as such: draws are ported that are made of uniform, normal, Bernoulli, Gumbel "
+        "and integer ones, choices and permutations; draw outside of the model and pass the "
+        "array as an argument"
+    )
 
 
 # Functions that draw: their names are theirs under `jax.grad` too, which has no part in keys.
-DRAWN = ("_uniform", "_normal", "_bernoulli")
+DRAWN = ("_uniform", "_normal", "_bernoulli", "_randint", "_shuffle")
 
 
 def _draws(operands: tuple[Found, ...]) -> bool:
     """Whether it is one draw: a scalar key."""
     return bool(operands) and isinstance(operands[0], Key) and operands[0].shape == ()
+
+
+def _bounds(body: ClosedJaxpr, operands: tuple[Found, ...]) -> list[Found]:
+    """The lower and the upper bound; given by name, they come in the order of their names."""
+    info = body.jaxpr.debug_info
+    given = (info.arg_names if info is not None else None) or ()
+    bounds = list(operands[1:])
+    return bounds[::-1] if given[1:2] == ("maxval",) else bounds
 
 
 @names("_uniform")
@@ -63,11 +76,7 @@ def uniform(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     type_ = b.out
     if not dt.is_float(type_.dtype):
         return None
-    low, high = operands[1:]
-    # Given by name, the bounds come in the order of their names.
-    names_ = getattr(body.jaxpr.debug_info, "arg_names", None) or ()
-    if "maxval" in names_[1:2]:
-        low, high = high, low
+    low, high = _bounds(body, operands)
     drawn = b.random_uniform(shape=type_.shape, dtype=type_.dtype)
     if (constant(low), constant(high)) == (0, 1):
         return drawn
@@ -94,3 +103,42 @@ def bernoulli(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | Non
     if not _draws(operands) or len(operands) != 2 or b.out.dtype != "bool":
         return None
     return b.random_bernoulli(operands[1], shape=b.out.shape)
+
+
+@names("_randint")
+def randint(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
+    """``randint(key, low, high)``: integers in [low, high), or low where that is empty."""
+    if not _draws(operands) or len(operands) != 3:
+        return None
+    low, high = _bounds(body, operands)
+    if isinstance(low, Key) or isinstance(high, Key):
+        raise GraphError("a PRNG key is no bound")
+    type_ = b.out
+    uniform = b.random_uniform(shape=type_.shape, dtype="float32")
+    if isinstance(low, Scalar) and isinstance(high, Scalar):
+        span = int(high.value) - int(low.value)  # type: ignore[arg-type]  # bounds are integers
+        if span > 2**24:
+            raise GraphError(f"randint of {span} numbers: up to 2**24 are drawn")
+        last = Scalar(float(max(span - 1, 0)))
+        drawn = b.floor(b.multiply(uniform, Scalar(float(max(span, 1)))))
+        whole = b.cast(b.clip(drawn, max=last.value), type_.dtype)
+        return whole if low.value == 0 else b.add(whole, Scalar(int(low.value)))  # type: ignore[arg-type]  # as above
+    low, high = (b.cast(b.tensor(x, i), type_.dtype) for i, x in ((1, low), (2, high)))
+    span_ = b.maximum(b.subtract(high, low), Scalar(1))
+    drawn = b.floor(b.multiply(uniform, b.cast(span_, "float32")))
+    whole = b.minimum(b.cast(drawn, type_.dtype), b.subtract(span_, Scalar(1)))
+    return b.add(low, whole)
+
+
+@names("_shuffle")
+def shuffle(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
+    """``permutation(key, x, axis)``: in the order of as many numbers as there are elements."""
+    if not _draws(operands) or len(operands) != 2 or not isinstance(operands[1], Value):
+        return None
+    sorts = [e for e in equations(body) if e.primitive.name == "sort"]
+    if not sorts:  # of no more than one element
+        return operands[1]
+    axis = sorts[0].params["dimension"]
+    uniform = b.random_uniform(shape=b.out.shape, dtype="float32")
+    order = b.sort(uniform, axis=axis, stable=True)[1]
+    return b.take_along_axis(operands[1], order, axis=axis)
