@@ -83,13 +83,8 @@ def check(
         drawn = [r for r in rows if not r.passed and drawn_anew(ours, r.name)]
         if drawn:
             names = {row.name for row in drawn}
-            rows = [row for row in rows if row.name not in names]
-            try:
-                rows += _drawn(ours, theirs, inputs, names, outputs)
-            except NotFixed as error:
-                notes += [
-                    f"output {n!r} is not compared: {error}" for n in sorted(names)
-                ]
+            compared, notes = _drawn(ours, theirs, inputs, names, outputs)
+            rows = [row for row in rows if row.name not in names] + compared
         failing = [row for row in rows if not row.passed]
         if failing:
             limit = max(row.tolerance for row in failing)
@@ -127,21 +122,19 @@ def _drawn(
     inputs: Mapping[str, Any],
     names: set[str],
     outputs: Outputs,
-) -> list[ReportRow]:
-    """Outputs that differ from call to call, with every random draw fixed.
-
-    Raises:
-        NotFixed: a draw cannot be fixed.
-    """
+) -> tuple[list[ReportRow], list[str]]:
+    """Outputs that differ from call to call, with every random draw fixed; and what is not."""
     entry = Entry("output", note="with every random draw fixed")
     try:
         found = fixed_outputs(source, port, inputs)
     except PortFails as error:
-        return [compare.failed("forward", entry, str(error))]
+        return [compare.failed("forward", entry, str(error))], []
+    except NotFixed as error:
+        return [], [f"output {n!r} is not compared: {error}" for n in sorted(names)]
     if found is None:
-        return [compare.failed(name, entry, OTHER_DRAWS) for name in sorted(names)]
+        return [compare.failed(n, entry, OTHER_DRAWS) for n in sorted(names)], []
     rows = outputs.compared(*found, entry)
-    return [row for row in rows if row.name in names]
+    return [row for row in rows if row.name in names], []
 
 
 def accepted(source: SourceSide, inputs: Mapping[str, Any] | None) -> Flat:

@@ -77,7 +77,10 @@ def _integers(eqn: JaxprEqn, quantile: float) -> ClosedJaxpr:
     def integers(key: Any, *bounds: Any) -> Any:
         named = dict(zip(given[1:], bounds, strict=True))
         low, high = named["minval"], named["maxval"]
-        drawn = jnp.floor((high - low).astype(np.float32) * quantile)
+        span = jnp.maximum(high - low, 1).astype(
+            np.float32
+        )  # an empty range has its lower bound
+        drawn = jnp.floor(span * quantile)
         return jnp.broadcast_to(low + drawn.astype(out.aval.dtype), out.aval.shape)
 
     made: ClosedJaxpr = jax.make_jaxpr(integers)(*(x.aval for x in eqn.invars))

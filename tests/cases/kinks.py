@@ -307,7 +307,7 @@ JAX: dict[str, Row] = {
     "maximum of nan": (lambda x: jnp.maximum(x, NAN), [1.0, 2.0]),
     "nanmean": (lambda x: jnp.nanmean(x, -1), [[NAN, NAN], [NAN, 1.0], [2.0, 1.0]]),
     "copysign": (lambda x: jnp.copysign(x, -x), SIGNS),
-    "ldexp": (lambda x: jnp.ldexp(x, jnp.array([3, -3, 0])), SIGNS),
+    "ldexp": (lambda x: jnp.ldexp(x, jnp.array([3, -3, 0, 1])), SIGNS),
 }  # fmt: skip
 
 

@@ -168,7 +168,7 @@ def test_draws_that_cannot_be_fixed_are_said_to_be_not_compared() -> None:
 
 
 def test_signs_and_powers_of_two() -> None:
-    x = np.float32([1.5, -0.0, 0.0, np.inf, -np.inf, 3e38, -2.0])
+    x = np.float32([1.5, -0.0, -4.0, np.inf, -np.inf, 3e38, -2.0])
 
     def source(x: Any) -> tuple[Any, ...]:
         signs = jnp.signbit(x), jnp.copysign(x, x[::-1]), jnp.copysign(x, -0.0)

@@ -93,7 +93,7 @@ def test_dropout() -> None:
 
 def test_what_needs_the_bits_is_refused() -> None:
     with pytest.raises(UnsupportedOpsError, match="random bits"):
-        lower(lambda key: random.randint(key, (2,), 0, 5), KEY)
+        lower(lambda key: random.bits(key, (2,)), KEY)
     with pytest.raises(UnsupportedOpsError, match="keys are used as numbers"):
         lower(lambda key: random.key_data(key) + 1, KEY)
 
