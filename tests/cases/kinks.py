@@ -308,6 +308,7 @@ JAX: dict[str, Row] = {
     "nanmean": (lambda x: jnp.nanmean(x, -1), [[NAN, NAN], [NAN, 1.0], [2.0, 1.0]]),
     "copysign": (lambda x: jnp.copysign(x, -x), SIGNS),
     "ldexp": (lambda x: jnp.ldexp(x, jnp.array([3, -3, 0, 1])), SIGNS),
+    "ldexp of infinity": (lambda x: jnp.ldexp(x, jnp.array([3, -3, 2])), [INF, -INF, 1.5]),
 }  # fmt: skip
 
 
@@ -322,6 +323,7 @@ LEFT = {
     "std": "JAX's gradient is NaN",
     "atan2": "JAX's gradient is NaN",
     "xlogy": "JAX's gradient is infinite",
+    "maximum of nan": "torch gives the gradient of a NaN to both arguments, JAX to none",
 }
 LEFT_TORCH = {
     "pow of -": "torch's gradient is infinite",

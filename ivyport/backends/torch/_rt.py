@@ -232,7 +232,8 @@ def cbrt(x: torch.Tensor) -> torch.Tensor:
 
 def absolute(x: torch.Tensor) -> torch.Tensor:
     """|x| whose slope at 0 is 1, as JAX has it, and not 0."""
-    return torch.where(x >= 0, x, -x)
+    # The sum turns -0.0 into 0.0.
+    return torch.where(x >= 0, x + 0.0, -x)
 
 
 def leaky_relu(x: torch.Tensor, negative_slope: float = 0.01) -> torch.Tensor:

@@ -188,7 +188,7 @@ def signbit(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
 
 @names("ldexp")
 def ldexp(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
-    """``x * 2**n`` in two steps: 2**n alone may be beyond the dtype."""
+    """``x * 2**n`` in two steps, as 2**n alone may be beyond the dtype; 0 and infinity as is."""
     x, n = operands
     if not _float((x,)) or not isinstance(n, Value) or not dt.is_int(n.type.dtype):
         return None
@@ -197,7 +197,9 @@ def ldexp(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
         return None
     half = b.floor_divide(n, Scalar(2))
     steps = [b.exp2(b.cast(k, dtype)) for k in (half, b.subtract(n, half))]
-    return b.multiply(b.multiply(x, steps[0]), steps[1])
+    scaled = b.multiply(b.multiply(x, steps[0]), steps[1])
+    same = b.logical_or(b.isinf(x), b.equal(x, Scalar(0.0)))
+    return b.where(same, x, scaled)
 
 
 @names("tril")
