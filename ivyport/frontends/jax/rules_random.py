@@ -60,6 +60,11 @@ def _draws(operands: tuple[Found, ...]) -> bool:
     return bool(operands) and isinstance(operands[0], Key) and operands[0].shape == ()
 
 
+def _draws_anew(operands: tuple[Found, ...]) -> bool:
+    """Whether the key is the caller's; the bits of the source's own are constants of the body."""
+    return _draws(operands) and operands[0].value is None  # type: ignore[union-attr]  # it is a key
+
+
 def _bounds(body: ClosedJaxpr, operands: tuple[Found, ...]) -> list[Found]:
     """The lower and the upper bound; given by name, they come in the order of their names."""
     info = body.jaxpr.debug_info
@@ -108,7 +113,7 @@ def bernoulli(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | Non
 @names("_randint")
 def randint(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     """``randint(key, low, high)``: integers in [low, high), or low where that is empty."""
-    if not _draws(operands) or len(operands) != 3:
+    if not _draws_anew(operands) or len(operands) != 3:
         return None
     low, high = _bounds(body, operands)
     if isinstance(low, Key) or isinstance(high, Key):
@@ -133,7 +138,9 @@ def randint(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
 @names("_shuffle")
 def shuffle(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     """``permutation(key, x, axis)``: in the order of as many numbers as there are elements."""
-    if not _draws(operands) or len(operands) != 2 or not isinstance(operands[1], Value):
+    if not _draws_anew(operands) or len(operands) != 2:
+        return None
+    if not isinstance(operands[1], Value):
         return None
     sorts = [e for e in equations(body) if e.primitive.name == "sort"]
     if not sorts:  # of no more than one element
