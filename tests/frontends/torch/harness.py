@@ -190,6 +190,7 @@ def run_jax(lowered: Lowered, tensors: tuple[torch.Tensor, ...]) -> list[Any]:
     import jax
     import jax.numpy as jnp
     import numpy as np
+    from flax import nnx
 
     from ivyport.backends.jax import LANGUAGE, _rt
     from ivyport.backends.pyast import Exprs
@@ -200,7 +201,13 @@ def run_jax(lowered: Lowered, tensors: tuple[torch.Tensor, ...]) -> list[Any]:
         return ast.Constant(evaluate(dim, sizes))
 
     exprs = Exprs(LANGUAGE, spell)
-    scope: dict[str, Any] = {**vars(_rt), "jax": jax, "jnp": jnp, "np": np}
+    scope: dict[str, Any] = {
+        **vars(_rt),
+        "jax": jax,
+        "jnp": jnp,
+        "np": np,
+        "nnx": nnx,
+    }
     names: dict[Value, str] = {}
 
     def define(value: Value, array: Any) -> None:
