@@ -12,30 +12,37 @@ from ivyport.backends.jax.realize_haiku import Ported, flattened, namespace, nes
 from ivyport.core.arguments import Described, call
 from ivyport.verification.compare import Array
 from ivyport.verification.jax_calls import Arrays, given
-from ivyport.verification.linen_side import KEY, LinenSide, Watched
+from ivyport.verification.jax_port import JaxPort
+from ivyport.verification.linen_side import KEY, Watched
 from ivyport.verification.sides import PortFails, Record
 
 ROOT = "model"
 
 
-class HaikuSide(LinenSide):
+class HaikuSide(JaxPort):
     """Runs `apply` on copies of the trees; names are ``params/model/~/up/w``."""
 
     def __init__(self, ported: Ported, arguments: Described | None = None) -> None:
         self._function = ported[0]
-        self._prepare(flattened(*ported[1:]), "params/", namespace(ported), arguments)
+        flat = flattened(*ported[1:])
+        trained = [name for name in flat if name.startswith("params/")]
+        values = {**flat, KEY: jax.random.key(0)}
+        self._prepare(values, trained, {KEY}, namespace(ported), arguments)
 
-    def _applied(
+    def dtypes(self) -> set[str]:
+        """Names of dtypes, such as 'float32'."""
+        return {v.dtype.name for n, v in self.values.items() if n != KEY}
+
+    def _called(
         self, values: Arrays, inputs: Arrays, train: bool
     ) -> tuple[Any, Arrays]:
-        """The results of a call, and what it changed."""
         flat = {name: value for name, value in values.items() if name != KEY}
         key, drawn = jax.random.split(values[KEY])
         args, kwargs = call(self._arguments, inputs)
         result, state = self._function.apply(
             *nested(flat), drawn, *args, is_training=train, **kwargs
         )
-        return result, {KEY: key, **flattened({}, state)}
+        return result, {**values, **flattened({}, state), KEY: key}
 
     def watch(
         self,
@@ -57,7 +64,7 @@ class HaikuSide(LinenSide):
                 self._dropout(train=False),
                 hk.intercept_methods(seen),
             ):
-                self._applied(self.values, given(inputs, self._wide), False)
+                self._called(self.values, given(inputs, self._wide), False)
         except PortFails as error:
             return watched.failed or "", str(error)
         return None

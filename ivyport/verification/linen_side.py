@@ -11,9 +11,9 @@ import numpy as np
 from flax import linen, traverse_util
 
 from ivyport.core.arguments import Described, call
-from ivyport.verification.compare import Array, Flat, flatten, is_array
+from ivyport.verification.compare import Array, flatten
 from ivyport.verification.jax_calls import Arrays, given
-from ivyport.verification.nnx_side import NNXSide
+from ivyport.verification.jax_port import JaxPort
 from ivyport.verification.sides import PortFails, Record
 
 # What draws, by the names that `apply` takes keys for.
@@ -23,7 +23,7 @@ KEY = "random key"
 _SILENT = ("setup", "clone", "param", "variable")
 
 
-class LinenSide(NNXSide):
+class LinenSide(JaxPort):
     """Runs `module.apply` on copies of its variables; names are their paths."""
 
     def __init__(
@@ -34,46 +34,17 @@ class LinenSide(NNXSide):
         self._module, variables = ported
         flat = traverse_util.flatten_dict(dict(variables), sep=".")
         names = inspect.unwrap(type(self._module).__call__).__globals__
-        self._prepare(flat, "params.", names, arguments)
-
-    def _prepare(
-        self,
-        flat: Arrays,
-        trained: str,
-        emitted: dict[str, Any],
-        arguments: Described | None,
-    ) -> None:
-        """Take named tensors; names of those that train begin with `trained`."""
-        self._arguments = arguments
-        self._parameters = [name for name in flat if name.startswith(trained)]
-        self._random = {KEY}
-        self.values: Arrays = {**flat, KEY: jax.random.key(0)}
-        self.owner: Mapping[str, str] = {name: name for name in self._parameters}
-        self._compiled: dict[Any, Any] = {}
-        self._programs: dict[Any, Any] = {}
-        self._wide = False
-        self._quantile: float | None = None
-        self._emitted = emitted
+        trained = [name for name in flat if name.startswith("params.")]
+        values = {**flat, KEY: jax.random.key(0)}
+        self._prepare(values, trained, {KEY}, names, arguments)
 
     def dtypes(self) -> set[str]:
         """Names of dtypes, such as 'float32'."""
         return {v.dtype.name for n, v in self.values.items() if n != KEY}
 
-    def _run(
-        self, values: Arrays, inputs: Arrays, static: Flat, train: bool
-    ) -> tuple[Arrays, Arrays]:
-        result, changed = self._applied(values, inputs, train)
-        flat = flatten(result)
-        static.leaves = {k: v for k, v in flat.leaves.items() if not is_array(v)}
-        static.containers = flat.containers
-        kept = set(values) - set(self._parameters)
-        after = {**values, **changed}
-        return flat.arrays(), {name: after[name] for name in sorted(kept)}
-
-    def _applied(
+    def _called(
         self, values: Arrays, inputs: Arrays, train: bool
     ) -> tuple[Any, Arrays]:
-        """The results of a call, and what it changed."""
         flat = {name: value for name, value in values.items() if name != KEY}
         variables = traverse_util.unflatten_dict(flat, sep=".")
         key, *keys = jax.random.split(values[KEY], 1 + len(STREAMS))
@@ -88,7 +59,8 @@ class LinenSide(NNXSide):
             mutable=[name for name in variables if name != "frozen"],
             **kwargs,
         )
-        return result, {KEY: key, **traverse_util.flatten_dict(changed, sep=".")}
+        after = traverse_util.flatten_dict(changed, sep=".")
+        return result, {**values, **after, KEY: key}
 
     def watch(
         self,
@@ -111,7 +83,7 @@ class LinenSide(NNXSide):
                 self._dropout(train=False),
                 linen.intercept_methods(seen),
             ):
-                self._applied(self.values, given(inputs, self._wide), False)
+                self._called(self.values, given(inputs, self._wide), False)
         except PortFails as error:
             return watched.failed or "", str(error)
         return None
