@@ -17,6 +17,7 @@ import numpy as np
 import ivyport
 from ivyport.core.arguments import labels, shapes, to_json
 from ivyport.core.dims import as_symbol
+from ivyport.core.errors import InputError
 from ivyport.core.ir import Graph
 from ivyport.core.report import Report
 from ivyport.core.rounding import roundings
@@ -93,6 +94,7 @@ def compile_port(
     tell(progress, "trace")
     captured = source.capture(dims, train)
     graph = captured.graph
+    _demand_names(graph, target)
     tell(progress, "lower")
     notes = [*captured.notes, *prepare(graph, target.policy)]
     tell(progress, "emit")
@@ -133,6 +135,21 @@ def compile_port(
     made.record["built_in"] = built_in(written, emitted.fields)
     made.record["as_ported"] = checksums(weights.forward(arrays))
     return made, arrays
+
+
+def _demand_names(graph: Graph, target: Target) -> None:
+    """Refuse arguments whose names the target's way to call a model has for itself.
+
+    Raises:
+        InputError: naming them.
+    """
+    taken = target.open_form().refused
+    names = [a.name for a in graph.signature() if a.name in taken]
+    if names:
+        raise InputError(
+            f"the model has an argument {', '.join(names)}, and a call of a port to "
+            f"{target.title} takes one of that name for itself: port to jax (NNX), or rename it"
+        )
 
 
 def not_finite(rows: Collection[Row], arrays: Mapping[str, Any]) -> list[str]:

@@ -331,6 +331,8 @@ class ClassEmitter(Numbers):
             arguments[name] = kinds[0]
         if self.uses_config:
             self.needs_config.add(self.definition.name)
+        if not self.me.path:
+            self.target.at_root()
         name = self.definition.name
         return self.target.constructor(name, body, arguments, self.uses_config)
 

@@ -154,6 +154,9 @@ class Writer(Protocol):
         `arguments` are those beside the configuration, each with the name of its type.
         """
 
+    def at_root(self) -> None:
+        """The class that is written now is the model's own."""
+
     def frozen(self, made: ast.expr, parts: list[tuple[str, ...]]) -> ast.expr:
         """A constructor call whose module does not train; of `parts` alone if there are any."""
 
@@ -180,6 +183,7 @@ class Form:
         tail: the functions that make, load and save the model where its class has no `methods`,
             given the rows of its weights, its class, its configuration's, and whether the class
             is told if it trains.
+        refused: names of arguments that its way to call a model has for itself.
         draws_biases: whether a layer's bias starts as a random draw.
     """
 
@@ -195,6 +199,7 @@ class Form:
     loading: tuple[str, ...]
     path: Callable[[str, Param, bool], str] = lambda path, param, native: path
     tail: Callable[[Sequence[Row], str, str | None, bool], list[ast.stmt]] | None = None
+    refused: frozenset[str] = frozenset()
     draws_biases: bool = False
 
 

@@ -472,7 +472,8 @@ def _naming() -> Naming:
     import haiku
 
     own = frozenset(dir(haiku.Module))
-    return Naming(RESERVED | own | {FLAG, "name", "module_name"})
+    words = {FLAG, "name", "module_name"}
+    return Naming(RESERVED | own | words, numbered=True, ascii=True)
 
 
 FORM = Form(
@@ -495,4 +496,5 @@ FORM = Form(
     ),
     path=path,
     tail=tail,
+    refused=frozenset({"params", "state", "rng", FLAG}),
 )

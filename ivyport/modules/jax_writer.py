@@ -23,6 +23,9 @@ class JaxWriter:
         self.classes: set[str] = set()  # runtime classes that the file must define
         self.modal: set[str] = set()  # emitted classes that are told whether they train
 
+    def at_root(self) -> None:
+        """Nothing more than any other class needs."""
+
     def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
         """A layer's parameter as the source lays it out."""
         return transposed(exprs, expr, spec, "transpose")

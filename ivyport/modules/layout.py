@@ -70,12 +70,17 @@ class Naming:
 
     Attributes:
         reserved: attributes that its module class has for itself.
+        numbered: whether entries of a list are named after it, ``layer_0``: no other attribute may
+            have such a name, and a list's own has no number at its end.
+        ascii: whether names have plain letters alone.
         keys: keys that its containers refuse; None if modules that are never called, and the
             dictionaries and gaps of the source, are not kept as containers at all.
     """
 
     reserved: frozenset[str] = RESERVED
     keys: frozenset[str] | None = None
+    numbered: bool = False
+    ascii: bool = False
 
 
 class Layout:
@@ -85,7 +90,7 @@ class Layout:
     """
 
     def __init__(self, instance: Instance, naming: Naming | None = None) -> None:
-        naming = naming or Naming()
+        naming = self._naming = naming or Naming()
         self.slots: dict[str, Slot] = {}
         self.groups: dict[str, Group] = {}
         self.lists: dict[str, list[str | None]] = {}
@@ -109,11 +114,31 @@ class Layout:
 
     def free(self, name: str) -> str:
         """A new attribute name like `name`."""
+        if self._naming.ascii:
+            name = re.sub(r"[^\x00-\x7f]", "_", unicodedata.normalize("NFKD", name))
         return _free(name, self.taken)
+
+    def _free_list(self, name: str, count: int) -> str:
+        """A new name for a list, whose entries' names are free, too."""
+        if not self._naming.numbered:
+            return self.free(name)
+        if re.search(r"_\d+$", name.replace(".", "_")):
+            name = f"{name}_items"
+        while True:
+            attr = self.free(name)
+            entries = {f"{attr}_{i}" for i in range(count)}
+            if not entries & self.taken:
+                self.taken |= entries
+                return attr
+            name = f"{name}_items"
 
     def _add(self, path: str, group: Group) -> None:
         """Give every entry of a container at `path` its slot."""
-        attr = self.free(path)
+        attr = (
+            self._free_list(path, len(group.items))
+            if group.is_list
+            else self.free(path)
+        )
         self.groups[attr] = group
         self._place(group, path, Slot(attr))
 

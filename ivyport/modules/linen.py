@@ -324,6 +324,10 @@ class Linen(JaxWriter):
         made = pyast.call(pyast.name("self.variable"), given)
         return pyast.assign(pyast.attribute(pyast.name("self"), attr), made)
 
+    def at_root(self) -> None:
+        """The model has the flag in any case: code that trains sets it."""
+        self._flagged = True
+
     @property
     def modes(self) -> dict[str, ast.expr]:
         """None: the flag is a field."""
@@ -442,7 +446,8 @@ def _naming() -> Naming:
     from flax import linen
 
     own = frozenset(dir(linen.Module))
-    return Naming(RESERVED | own | {FLAG, "name", "parent", "scope"})
+    words = {FLAG, "name", "parent", "scope", "params"}
+    return Naming(RESERVED | own | words, numbered=True)
 
 
 _CONFIGURED = '''
@@ -496,4 +501,5 @@ FORM = Form(
         "write_pretrained",
     ),
     path=path,
+    refused=frozenset({"variables", "rngs", "method", "mutable", "scope"}),
 )

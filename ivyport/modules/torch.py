@@ -224,6 +224,9 @@ class Torch:
         self.classes: set[str] = set()  # runtime classes that the file must define
         self.modal: set[str] = set()  # none: modules are told by `train` and `eval`
 
+    def at_root(self) -> None:
+        """Nothing more than any other class needs."""
+
     def layer(
         self, spec: LayerSpec, numbers: dict[str, ast.expr], starts: Starts
     ) -> ast.expr:

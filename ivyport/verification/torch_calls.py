@@ -129,7 +129,14 @@ class Weights:
             name: copies.setdefault(id(buffer), self.convert(buffer).clone())
             for name, buffer in (held | dict(state or {})).items()
         }
-        given = {**tensors, **buffers}
+        # A module of two names is one: torch would put the second name's tensor back into it.
+        modules = dict(self.model.named_modules(remove_duplicate=False))
+        first: dict[tuple[int, str], str] = {}
+        names = {}
+        for name in (*tensors, *buffers):
+            path, _, attr = name.rpartition(".")
+            names[name] = first.setdefault((id(modules[path]), attr), name)
+        given = {n: t for n, t in {**tensors, **buffers}.items() if names[n] == n}
         mode = _Promote() if self._wide else contextlib.nullcontext()
         with preserved(self.model), same_random(self.model), quiet(), mode:
             prepare(self.model)
@@ -138,7 +145,12 @@ class Weights:
                     self.model, given, tuple(args), dict(kwargs), tie_weights=False
                 )
         # The call leaves in `given` what a forward assigned instead of writing to it.
-        return result, {name: given[name].detach() for name in buffers}
+        after: dict[int, torch.Tensor] = {}  # of two names of one buffer there is one
+        return result, {
+            name: after.setdefault(id(tensor), tensor.detach())
+            for name in buffers
+            for tensor in (given[names[name]],)
+        }
 
     def stepped(self, gradients: Lazy, rate: float) -> Tensors:
         """Parameters after one SGD step; `gradients` are used up."""

@@ -225,3 +225,40 @@ def test_labels_stay_required() -> None:
 
 def test_what_the_source_demands_is_no_note(encoder: Any) -> None:
     assert not any("Required" in note for note in port_of(encoder[2]).notes)
+
+
+class ByMode(nn.Module):
+    """Its default is another one in train mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 4)
+
+    def forward(self, ids, mask=None):
+        if mask is None and self.training:
+            mask = (ids != 3).long()
+        if mask is None:
+            mask = torch.ones_like(ids)
+        return self.table(ids) * mask[..., None]
+
+
+class ByBatch(nn.Module):
+    """Its default is another one for a batch of 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.types = nn.Embedding(10, 4), nn.Embedding(2, 4)
+
+    def forward(self, ids, mask=None):
+        if mask is None:
+            alone = ids.shape[0] == 1
+            mask = torch.ones_like(ids) if alone else torch.zeros_like(ids)
+        return self.table(ids) + self.types(mask)
+
+
+@pytest.mark.parametrize("cls", [ByMode, ByBatch])
+def test_a_default_that_does_not_hold_everywhere_is_none(cls):
+    ids = torch.arange(10).reshape(2, 5)
+    given = {"ids": ids, "mask": torch.ones_like(ids)}
+    arguments = ivyport.trace(cls().eval(), kwargs=given).arguments
+    assert [a.default for a in arguments] == ["", ""]

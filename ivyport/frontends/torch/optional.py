@@ -3,9 +3,9 @@
 A port is traced with a tensor for each argument that the example gives. Where the source's own
 default is None, the source is run without that argument, and with plain tensors in its place. One
 with which it computes the same is the argument's default (`core.ir.Argument.default`). So it has
-to be on the example and in other sizes, and without the argument the source must ask nothing more
-of its other inputs: RoBERTa counts positions from the first id that is no padding, and no tensor
-that is made of sizes alone says that.
+to be on the example, in other sizes and in train mode, and without the argument the source must ask
+nothing more of its other inputs: RoBERTa counts positions from the first id that is no padding, and
+no tensor that is made of sizes alone says that.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -66,7 +67,9 @@ def with_defaults(
         for module in model.modules():
             if hasattr(module, _WARNING):
                 setattr(module, _WARNING, lambda *_: None)
-        proof = _Proof(model, [inputs, *_other_sizes(inputs, graph)])
+        # The example in eval mode comes first.
+        cases = [(False, inputs), *((False, x) for x in _other_sizes(inputs, graph))]
+        proof = _Proof(model, [*cases, (True, inputs)])
         found = {n: fill for n in names if (fill := proof.fill(n, inputs.leaves[n]))}
         found = _sized(graph.arguments, found)
         while len(found) > 1 and not proof.together(found):
@@ -121,27 +124,29 @@ def _sized(arguments: Sequence[Argument], found: Filled) -> dict[str, str]:
 
 
 def _other_sizes(inputs: Inputs, graph: Graph) -> Iterator[Inputs]:
-    """The inputs with each free size larger by one."""
+    """The inputs with each free size larger, and with each of them 1."""
     types = {v.name: v.type for v in graph.inputs}
     shapes = {
         name: types[name].shape if name in types else () for name in inputs.leaves
     }
-    sizes = {
-        symbol: tensor.shape[axis] + 1
+    found = {
+        symbol: tensor.shape[axis]
         for name, tensor in inputs.leaves.items()
         for axis, size in enumerate(shapes[name])
         if (symbol := as_symbol(size)) is not None
     }
-    if not sizes:
+    if not found:
         return
-    leaves = dict(inputs.leaves)
-    for name, shape in shapes.items():
-        for axis, size in enumerate(shape):
-            if isinstance(size, Dim) and symbols(size) <= sizes.keys():
-                new = evaluate(size, sizes)
-                assert isinstance(new, int)
-                leaves[name] = resized(leaves[name], axis, new)
-    yield inputs.refilled(leaves)
+    for chosen in (lambda n: n + 1, lambda n: 2 * n + 3, lambda _: 1):
+        sizes = {symbol: chosen(size) for symbol, size in found.items()}
+        leaves = dict(inputs.leaves)
+        for name, shape in shapes.items():
+            for axis, size in enumerate(shape):
+                if isinstance(size, Dim) and symbols(size) <= sizes.keys():
+                    new = evaluate(size, sizes)
+                    assert isinstance(new, int)
+                    leaves[name] = resized(leaves[name], axis, new)
+        yield inputs.refilled(leaves)
 
 
 @dataclasses.dataclass
@@ -154,16 +159,18 @@ class _Run:
 
 
 class _Proof:
-    """Runs of a source on inputs of several sizes, the example's first."""
+    """Runs of a source on inputs of several sizes and in both modes, the example's first."""
 
-    def __init__(self, model: torch.nn.Module, inputs: Sequence[Inputs]) -> None:
+    def __init__(
+        self, model: torch.nn.Module, cases: Sequence[tuple[bool, Inputs]]
+    ) -> None:
         self.model = model
-        self.inputs = inputs
+        self.cases = cases
         self.optional: set[str] = set()  # arguments without which the source runs
 
     def fill(self, name: str, tensor: torch.Tensor) -> str:
         """What stands for an argument that is left out; '' where nothing is proved to."""
-        without = [self._run(given, {name: None}) for given in self.inputs]
+        without = [self._run(case, {name: None}) for case in self.cases]
         if without[0] is None:
             return ""
         self.optional.add(name)
@@ -178,24 +185,28 @@ class _Proof:
             for names in itertools.combinations(found, count)
         ]
         return all(
-            self._holds([self._run(self.inputs[0], dict.fromkeys(filled))], filled)
+            self._holds([self._run(self.cases[0], dict.fromkeys(filled))], filled)
             for filled in chosen
         )
 
     def _holds(self, without: Sequence[_Run | None], filled: Filled) -> bool:
-        for given, expected in zip(self.inputs, without, strict=False):
+        for case, expected in zip(self.cases, without, strict=False):
             if expected is None:
                 continue  # a size that the source does not take
-            run = self._run(given, filled)
+            run = self._run(case, filled)
             if run is None or not _same(expected, run):
                 return False
         return without[0] is not None
 
-    def _run(self, inputs: Inputs, filled: Mapping[str, str | None]) -> _Run | None:
+    def _run(
+        self, case: tuple[bool, Inputs], filled: Mapping[str, str | None]
+    ) -> _Run | None:
         """The source with these arguments left out or filled; None where it raises.
 
         What it asks is counted on the example alone.
         """
+        train, inputs = case
+        self.model.train(train)
         leaves = {name: tensor.clone() for name, tensor in inputs.leaves.items()}
         given = [
             dataclasses.replace(one, value=_filled(filled[one.name], one.value))
@@ -205,9 +216,10 @@ class _Proof:
         ]
         args, kwargs = as_call(given)
         watch = _Asking(t for name, t in leaves.items() if name not in filled)
-        watching = watch if inputs is self.inputs[0] else contextlib.nullcontext()
+        first = case is self.cases[0]
+        watching = watch if first else contextlib.nullcontext()
         kept = [(b, b._version, b.clone()) for b in self.model.buffers()]
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        with _undropped(), torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
             try:
                 with watching:
@@ -221,6 +233,45 @@ class _Proof:
                 for buffer, version, value in kept:
                     if buffer._version != version:
                         buffer.copy_(value)
+
+
+@contextlib.contextmanager
+def _undropped() -> Iterator[None]:
+    """No dropout: with a mask and without it, attention draws at other places."""
+    names = [n for n in dir(F) if "dropout" in n and not n.startswith("_")]
+    held = {n: getattr(F, n) for n in names if callable(getattr(F, n))}
+    attend = F.scaled_dot_product_attention
+
+    def attended(*args: Any, **kwargs: Any) -> Any:
+        bound = inspect.signature(_attention).bind(*args, **kwargs)
+        return attend(**{**bound.arguments, "dropout_p": 0.0})
+
+    try:
+        for name in held:
+            setattr(F, name, _first)
+        F.scaled_dot_product_attention = attended
+        yield
+    finally:
+        for name, function in held.items():
+            setattr(F, name, function)
+        F.scaled_dot_product_attention = attend
+
+
+def _first(*args: Any, **kwargs: Any) -> Any:
+    return args[0] if args else kwargs["input"]
+
+
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: Any = None,
+    enable_gqa: bool = False,
+) -> None:
+    """The parameters of torch's attention, which has no signature of its own."""
 
 
 def _fills(name: str, tensor: torch.Tensor) -> list[str]:
