@@ -105,7 +105,20 @@ class Images(nn.Module):
         return self.out(self.pool(self.norm(self.conv(x))).flatten(1))
 
 
+class Twice(nn.Module):
+    """One batch norm under two names, called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.again = self.norm
+
+    def forward(self, x):
+        return self.again(self.norm(x))
+
+
 MODELS = {
+    "twice": (Twice, lambda: torch.randn(3, 4)),
     "frozen": (Adapted, lambda: torch.randn(2, 8)),
     "written": (Average, lambda: torch.randn(3, 4)),
     "noisy": (Noisy, lambda: torch.randn(3, 4)),

@@ -256,9 +256,65 @@ class ByBatch(nn.Module):
         return self.table(ids) + self.types(mask)
 
 
-@pytest.mark.parametrize("cls", [ByMode, ByBatch])
+class ByWeight(nn.Module):
+    """Its default is a parameter, which starts at ones and trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.one = nn.Embedding(10, 4), nn.Parameter(torch.ones(1, 1))
+
+    def forward(self, ids, mask=None):
+        if mask is None:
+            mask = self.one.expand(ids.shape)
+        return self.table(ids) * mask[..., None]
+
+
+class ByBuffer(nn.Module):
+    """Its default is what the last call in train mode left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 4)
+        self.register_buffer("last", torch.zeros(2, 5))
+
+    def forward(self, ids, mask=None):
+        mask = self.last if mask is None else mask
+        if self.training:
+            self.last.copy_(mask + 1)
+        return self.table(ids) * mask[..., None]
+
+
+@pytest.mark.parametrize("cls", [ByMode, ByBatch, ByWeight, ByBuffer])
 def test_a_default_that_does_not_hold_everywhere_is_none(cls):
     ids = torch.arange(10).reshape(2, 5)
-    given = {"ids": ids, "mask": torch.ones_like(ids)}
+    start = torch.zeros if cls is ByBuffer else torch.ones
+    mask = start(2, 5) if cls in (ByWeight, ByBuffer) else torch.ones_like(ids)
+    given = {"ids": ids, "mask": mask}
     arguments = ivyport.trace(cls().eval(), kwargs=given).arguments
     assert [a.default for a in arguments] == ["", ""]
+
+
+class ByOther(nn.Module):
+    """One default is made of the other argument; both of a pair are given or none."""
+
+    def __init__(self, pair: bool) -> None:
+        super().__init__()
+        self.pair, self.linear = pair, nn.Linear(4, 4)
+
+    def forward(self, x, a=None, b=None):
+        if self.pair and (a is None or b is None):
+            a = b = torch.zeros_like(x)
+        if a is None:
+            a = torch.zeros_like(x)
+        if b is None:
+            b = a * 2
+        return self.linear(x) * a + b
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_default_that_another_argument_changes_is_none(pair):
+    x = torch.randn(2, 4)
+    given = {"x": x, "a": torch.zeros(2, 4), "b": torch.zeros(2, 4)}
+    arguments = ivyport.trace(ByOther(pair).eval(), kwargs=given).arguments
+    found = {a.name: a.default for a in arguments}
+    assert found == {"x": "", "a": "" if pair else "zeros", "b": ""}

@@ -4,8 +4,8 @@ A port is traced with a tensor for each argument that the example gives. Where t
 default is None, the source is run without that argument, and with plain tensors in its place. One
 with which it computes the same is the argument's default (`core.ir.Argument.default`). So it has
 to be on the example, in other sizes and in train mode, and without the argument the source must ask
-nothing more of its other inputs: RoBERTa counts positions from the first id that is no padding, and
-no tensor that is made of sizes alone says that.
+nothing more of its other inputs (RoBERTa counts positions from the first id that is no padding) and
+read no more of its weights.
 """
 
 from __future__ import annotations
@@ -149,6 +149,22 @@ def _other_sizes(inputs: Inputs, graph: Graph) -> Iterator[Inputs]:
         yield inputs.refilled(leaves)
 
 
+def _changed(inputs: Inputs, name: str) -> Inputs:
+    """The inputs with other values in all tensors but one: every second one is 0, or half more."""
+    leaves = {}
+    for other, tensor in inputs.leaves.items():
+        leaves[other] = new = tensor.clone()
+        if other == name or not tensor.numel():
+            continue
+        flat = new.reshape(-1)
+        if tensor.is_floating_point() or tensor.is_complex():
+            flat[::2] += 0.5
+        else:
+            flat[::2] = 0
+        leaves[other] = flat.reshape(tensor.shape)
+    return inputs.refilled(leaves)
+
+
 @dataclasses.dataclass
 class _Run:
     """What a call returns, and what it asks of the values of its inputs."""
@@ -156,6 +172,7 @@ class _Run:
     structure: Any
     tensors: list[torch.Tensor]
     asked: Counter[str]
+    read: set[int]  # the parameters and buffers that it computes with
 
 
 class _Proof:
@@ -170,12 +187,14 @@ class _Proof:
 
     def fill(self, name: str, tensor: torch.Tensor) -> str:
         """What stands for an argument that is left out; '' where nothing is proved to."""
-        without = [self._run(case, {name: None}) for case in self.cases]
+        # The default may be made of other inputs, whose values on the example tell nothing.
+        cases = [*self.cases, (False, _changed(self.cases[0][1], name))]
+        without = [self._run(case, {name: None}) for case in cases]
         if without[0] is None:
             return ""
         self.optional.add(name)
         fills = _fills(name, tensor)
-        return next((f for f in fills if self._holds(without, {name: f})), "")
+        return next((f for f in fills if self._holds(cases, without, {name: f})), "")
 
     def together(self, found: Filled) -> bool:
         """Whether that holds where several of them are left out."""
@@ -185,12 +204,21 @@ class _Proof:
             for names in itertools.combinations(found, count)
         ]
         return all(
-            self._holds([self._run(self.cases[0], dict.fromkeys(filled))], filled)
+            self._holds(
+                self.cases[:1],
+                [self._run(self.cases[0], dict.fromkeys(filled))],
+                filled,
+            )
             for filled in chosen
         )
 
-    def _holds(self, without: Sequence[_Run | None], filled: Filled) -> bool:
-        for case, expected in zip(self.cases, without, strict=False):
+    def _holds(
+        self,
+        cases: Sequence[tuple[bool, Inputs]],
+        without: Sequence[_Run | None],
+        filled: Filled,
+    ) -> bool:
+        for case, expected in zip(cases, without, strict=True):
             if expected is None:
                 continue  # a size that the source does not take
             run = self._run(case, filled)
@@ -215,7 +243,10 @@ class _Proof:
             for one in inputs.refilled(leaves).given
         ]
         args, kwargs = as_call(given)
-        watch = _Asking(t for name, t in leaves.items() if name not in filled)
+        watch = _Asking(
+            (t for name, t in leaves.items() if name not in filled),
+            [*self.model.parameters(), *self.model.buffers()],
+        )
         first = case is self.cases[0]
         watching = watch if first else contextlib.nullcontext()
         kept = [(b, b._version, b.clone()) for b in self.model.buffers()]
@@ -225,7 +256,9 @@ class _Proof:
                 with watching:
                     result = self.model(*args, **kwargs)
                 structure, tensors = flatten_output(result)
-                return _Run(structure, [t.clone() for t in tensors], watch.asked)
+                return _Run(
+                    structure, [t.clone() for t in tensors], watch.asked, watch.read
+                )
             # The source's own code, of which anything may come.
             except Exception:  # noqa: BLE001
                 return None
@@ -294,6 +327,7 @@ def _same(without: _Run, filled: _Run) -> bool:
     return (
         without.structure == filled.structure
         and not without.asked - filled.asked
+        and without.read <= filled.read
         and len(without.tensors) == len(filled.tensors)
         and all(map(_close, without.tensors, filled.tensors))
     )
@@ -312,12 +346,17 @@ def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
 class _Asking(TorchDispatchMode):
     """Counts what is asked of the values of tensors: comparisons, counts, numbers for Python.
 
-    Arithmetic of floats is no question; operations on integers are.
+    Arithmetic of floats is no question; operations on integers are. What of the model is read is
+    kept, too.
     """
 
-    def __init__(self, inputs: Iterable[torch.Tensor]) -> None:
+    def __init__(
+        self, inputs: Iterable[torch.Tensor], held: Sequence[torch.Tensor]
+    ) -> None:
         super().__init__()
         self.asked: Counter[str] = Counter()
+        self.read: set[int] = set()
+        self._held = {id(tensor) for tensor in held}
         # They are held, so that no other tensor gets the identity of one.
         self._known = {id(tensor): tensor for tensor in inputs}
 
@@ -326,9 +365,9 @@ class _Asking(TorchDispatchMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         known = self._known
-        operands = [
-            t for t in _tensors((*args, *(kwargs or {}).values())) if id(t) in known
-        ]
+        given = _tensors((*args, *(kwargs or {}).values()))
+        self.read |= {id(t) for t in given} & self._held
+        operands = [t for t in given if id(t) in known]
         if not operands:
             return result
         name = func._schema.name.partition("::")[2]
