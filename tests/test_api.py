@@ -385,8 +385,8 @@ def test_a_truncated_file_is_a_clear_error(tmp_path: Path, images: Any) -> None:
 def test_wrong_requests(tmp_path: Path) -> None:
     source = seeded(Custom)
     x = torch.ones(2, 6)
-    with pytest.raises(InputError, match="haiku"):
-        ivyport.transpile(source, "haiku", kwargs={"x": x})
+    with pytest.raises(InputError, match="keras"):
+        ivyport.transpile(source, "keras", kwargs={"x": x})
     with pytest.raises(InputError, match="function"):
         ivyport.transpile(lambda x: x, "jax", kwargs={"x": x})
     with pytest.raises(InputError, match="y"):
