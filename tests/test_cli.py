@@ -126,7 +126,10 @@ def test_a_wrong_command_line_is_exit_code_2(args):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("hf", "m", "--to", "keras"), "no target 'keras'. This version ports to: haiku"),
+        (
+            ("hf", "m", "--to", "keras"),
+            "no target 'keras'. This version ports to: haiku",
+        ),
         (("hf", "no/such/folder", "--to", "jax"), "no/such/folder"),
         (("hf", ".", "--to", "jax"), "config.json"),
         (("hf", "m", "--to", "jax", "--inputs", "x.npz"), "--inputs x.npz: no such"),

@@ -318,3 +318,26 @@ def test_a_default_that_another_argument_changes_is_none(pair):
     arguments = ivyport.trace(ByOther(pair).eval(), kwargs=given).arguments
     found = {a.name: a.default for a in arguments}
     assert found == {"x": "", "a": "" if pair else "zeros", "b": ""}
+
+
+class Packed(nn.Module):
+    """Looks at the values of its positions, but not while it is traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 4)
+
+    def forward(self, positions):
+        y = self.table(positions)
+        if not torch.compiler.is_compiling() and (positions.diff() != 1).any():
+            y = 2 * y
+        return y
+
+
+def test_what_a_source_asks_for_beside_its_trace_is_noted():
+    ported = ivyport.transpile(Packed().eval(), "jax", (torch.arange(5)[None],))
+    assert any(
+        "values of positions in another order" in n for n in port_of(ported).notes
+    )
+    plain = ivyport.transpile(nn.Embedding(10, 4), "jax", (torch.arange(5)[None],))
+    assert not any("another order" in n for n in port_of(plain).notes)
