@@ -286,7 +286,9 @@ def test_a_port_whose_code_names_float32_runs_in_float64():
 
 def test_a_port_must_be_a_module():
     source, _, rows = pair()
-    with pytest.raises(InputError, match=r"flax\.nnx\.Module or .* or a torch\.nn\.Module"):
+    with pytest.raises(
+        InputError, match=r"flax\.nnx\.Module or .* or a torch\.nn\.Module"
+    ):
         report(source, lambda x: x, rows)
 
 
