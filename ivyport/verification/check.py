@@ -89,9 +89,7 @@ def check(
         if failing:
             limit = max(row.tolerance for row in failing)
             limit = limit or tolerance.of("float32").output
-            found = drift.first_drift(ours, theirs, inputs, modules, limit)
-            ties = tied(ours, inputs)
-            raise parity_error(Report(tuple(rows), found, PRECISION, notes=ties))
+            raise _differs(ours, theirs, inputs, modules, rows, limit)
         if not drawn:
             notes = [*notes, *_asked(ours, theirs, inputs, outputs)]
     return notes
@@ -110,6 +108,20 @@ def _rows(
     if again is not None:
         rows += outputs.rows(again.outputs, expected, EAGER, None)
     return rows
+
+
+def _differs(
+    source: SourceSide,
+    port: PortSide,
+    inputs: Mapping[str, Any],
+    modules: Mapping[str, str],
+    rows: Sequence[ReportRow],
+    limit: float,
+) -> ParityError:
+    """The error of outputs that differ, with the first module that drifts by more than `limit`."""
+    found = drift.first_drift(source, port, inputs, modules, limit)
+    ties = tied(source, inputs)
+    return parity_error(Report(tuple(rows), found, PRECISION, notes=ties))
 
 
 def _asked(
