@@ -133,8 +133,9 @@ class TorchSource:
         tensors, state = traced.tensors, self.tensors()
         places, (args, kwargs) = {name: name for name in state}, bound.call()
         trains = {path: m.training for path, m in self.model.named_modules()}
+        notes = [*traced.notes, *_without_cache(self.config(), kwargs)]
         return Captured(
-            traced.graph, tensors, state, places, args, kwargs, traced.notes, trains,
+            traced.graph, tensors, state, places, args, kwargs, notes, trains,
             traced.starts,
         )  # fmt: skip
 
@@ -174,6 +175,23 @@ class TorchSource:
                 continue
             values[str(key)] = value
         return values
+
+
+def _without_cache(config: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """A note where transformers computes something else with its cache, which ports do not have.
+
+    With the cache on, and without a mask, it takes positions that start anew for packed sequences.
+    """
+    packs = given.get("position_ids") is not None
+    if not packs or given.get("attention_mask") is not None:
+        return []
+    if not config.get("use_cache"):
+        return []
+    return [
+        "Made with position_ids and without attention_mask: where positions start anew or repeat, "
+        "transformers takes them for packed sequences while use_cache is on. The port does what "
+        "it does with use_cache=False, which attends over all of a row."
+    ]
 
 
 @dataclasses.dataclass

@@ -341,3 +341,13 @@ def test_what_a_source_asks_for_beside_its_trace_is_noted():
     )
     plain = ivyport.transpile(nn.Embedding(10, 4), "jax", (torch.arange(5)[None],))
     assert not any("another order" in n for n in port_of(plain).notes)
+
+
+def test_positions_without_a_mask_are_noted_where_the_cache_changes_them():
+    from transformers import GPT2Config, GPT2Model
+
+    small = GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20, n_positions=16)
+    model, ids = GPT2Model(small).eval(), torch.arange(6)[None]
+    given = {"input_ids": ids, "position_ids": ids}
+    notes = port_of(ivyport.transpile(model, "jax", kwargs=given)).notes
+    assert any("use_cache=False" in note for note in notes)
