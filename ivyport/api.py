@@ -394,8 +394,9 @@ def _read(folder: Path, trust: bool, changed: bool) -> Any:
     values = parsed(folder / CONFIG, bytes_of(folder / CONFIG))
     WeightMap.from_json(record["weights"])  # before anything runs
     name = f"ivyport_saved_{abs(hash(str(folder.resolve())))}"
-    module = target.open_live().load_source(folder / record["file"], name, code)
-    opened = target.open_live().opener(module, record["class"])
+    backend = target.open_live()
+    module = backend.load_source(folder / record["file"], name, code)
+    opened = backend.opener(module, record["class"])
     if opened is None:
         raise SourceError(f"{record['file']} has no model {record['class']}")
     from ivyport.weights.store import TensorStore

@@ -6,8 +6,9 @@ import itertools
 import linecache
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ivyport.core.errors import SourceError, WeightsError
 
@@ -57,3 +58,28 @@ def demand_same(expected: Shapes, found: Shapes) -> None:
         missing = sorted(expected.items() - found.items())
         extra = sorted(found.items() - expected.items())
         raise WeightsError(f"the port needs {missing} and was given {extra}")
+
+
+def opener(module: types.ModuleType, cls: str) -> Callable[..., Any] | None:
+    """What loads a saved folder by the model's class; None where the file has no such thing."""
+    found: Callable[..., Any] | None = getattr(
+        vars(module).get(cls), "from_pretrained", None
+    )
+    return found
+
+
+def on_save(
+    module: types.ModuleType, cls: str, save: Callable[[Any, str], None]
+) -> None:
+    """Let the class save by `save`: in memory there are no files beside its own to copy."""
+    vars(module)["save_pretrained"] = lambda model, folder, *_: save(model, folder)
+
+
+def with_averages(targets: Iterable[str], separator: str) -> set[str]:
+    """Names of tensors, and of what haiku's running averages hold beside what is read of them."""
+    found = set(targets)
+    for target in list(found):
+        holder, _, name = target.rpartition(separator)
+        if name == "average" and holder.endswith("_ema"):
+            found |= {f"{holder}{separator}{other}" for other in ("counter", "hidden")}
+    return found

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from ivyport.bench.jax_engine import ForwardSession, set_precision
+from ivyport.bench.jax_engine import ForwardSession, port_of
 from ivyport.bench.session import Job, NotApplicableError, Session
-from ivyport.bench.torch_engine import import_file
 
 
 def load(job: Job) -> Session:
@@ -17,11 +15,8 @@ def load(job: Job) -> Session:
     """
     if job.mode != "forward":
         raise NotApplicableError("ports to haiku are measured in forward mode alone")
-    set_precision(job)
-    folder = job.folder / f"port-{job.port}"
-    record = json.loads((folder / "port.json").read_text("utf-8"))
-    module = import_file(folder / record["file"], "modeling")
-    return Forward(job, *vars(module)["load"](folder))
+    names, _, folder = port_of(job)
+    return Forward(job, *names["load"](folder))
 
 
 class Forward(ForwardSession):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,8 @@ from ivyport.bench.torch_engine import import_file
 
 def load(job: Job) -> Session:
     """The session of `jax` or `jax-scan`; ivyport takes no part in what it computes."""
-    set_precision(job)
-    folder = job.folder / f"port-{job.port}"
-    record = json.loads((folder / "port.json").read_text("utf-8"))
-    module = import_file(folder / record["file"], "modeling")
-    model = vars(module)[record["class"]].from_pretrained(folder)
+    names, cls, folder = port_of(job)
+    model = names[cls].from_pretrained(folder)
     scanned: list[str] = []
     if job.engine == SCAN:
         from ivyport.bench.scanning import scan_layers
@@ -31,6 +29,18 @@ def load(job: Job) -> Session:
             raise NotApplicableError("the port has no list of equal layers to scan")
     session = Forward if job.mode == "forward" else Train
     return session(job, model, scanned)
+
+
+def port_of(job: Job) -> tuple[dict[str, Any], str, Path]:
+    """The names of the port's file, its class, and its folder; precision is set before."""
+    set_precision(job)
+    folder = job.folder / f"port-{job.port}"
+    record = json.loads((folder / "port.json").read_text("utf-8"))
+    return (
+        vars(import_file(folder / record["file"], "modeling")),
+        record["class"],
+        folder,
+    )
 
 
 def set_precision(job: Job) -> None:

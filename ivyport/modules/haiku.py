@@ -20,9 +20,9 @@ from ivyport.core.errors import GraphError
 from ivyport.core.ir import Node, Param
 from ivyport.modules import leaves
 from ivyport.modules.form import Form, Starts, parameters
-from ivyport.modules.formulas import UNKNOWN, Formula, initial, spelled
+from ivyport.modules.formulas import Formula, spelled
 from ivyport.modules.instances import LayerSpec, ParamSpec
-from ivyport.modules.jax_writer import JaxWriter
+from ivyport.modules.jax_writer import PureWriter, lambda_of
 from ivyport.modules.layout import RESERVED, Naming
 from ivyport.modules.leaves import absent, features, present, rank, shape
 from ivyport.modules.tree import CallNode
@@ -139,16 +139,18 @@ _RULES = {
 }
 
 
-class Haiku(JaxWriter):
+class Haiku(PureWriter):
     """How haiku writes modules (`ivyport.modules.form.Writer`)."""
 
     module_base = "hk.Module"
-    at_birth = True
+    normal = "hk.initializers.RandomNormal"
+    constant = "hk.initializers.Constant"
+    same = "jnp"
+    given = ("shape", "dtype")
 
     def __init__(self, exprs: Exprs) -> None:
         super().__init__(exprs)
         exprs.layers = ""  # hk.max_pool takes no padding by numbers
-        self._flagged = False  # whether the class that is being written needs it
         self._modules: list[ast.Call] = []  # the calls that make its parts
 
     def _made(self, call: ast.Call, modal: bool) -> ast.Call:
@@ -162,18 +164,11 @@ class Haiku(JaxWriter):
         self, spec: LayerSpec, numbers: dict[str, ast.expr], starts: Starts
     ) -> ast.expr:
         """``hk.Linear(3072, name="up")``; `constructor` gives the name."""
-        native = "." in spec.kind
-        if not native:
-            self.classes.add(spec.kind)
-        args = list(numbers.values())[: spec.positional]
-        rest = dict(list(numbers.items())[spec.positional :])
-        flags = {k: self.exprs.const(v) for k, v in spec.flags.items()}
+        function, args, rest, flags = self.made_of(spec, numbers)
         for name, (formula, sizes) in starts.items():
-            kind = {"embeddings": "w", "scale": "scale", "offset": "offset"}
-            flags[f"{kind.get(name, name)}_init"] = self._initializer(
-                name, formula, sizes
-            )
-        function = self.exprs.name(spec.kind) if native else pyast.name(spec.kind)
+            # The table of an embedding is the one weight whose argument has another name.
+            called = "w" if name == "embeddings" else name
+            flags[f"{called}_init"] = self.initializer(name, formula, sizes)
         call = pyast.call(function, args, **flags, **rest)
         return self._made(call, spec.kind in MODAL)
 
@@ -183,18 +178,6 @@ class Haiku(JaxWriter):
         """``BertLayer(config, is_training=is_training, name="layer")``."""
         call = pyast.call(pyast.name(name), args, **kwargs)
         return self._made(call, name in self.modal)
-
-    def list_of(self, items: ast.expr, trained: bool = False) -> ast.expr:
-        """A plain list: haiku counts modules of one name."""
-        return items
-
-    def dict_of(self, items: ast.expr, trained: bool = False) -> ast.expr:
-        """A plain dictionary."""
-        return items
-
-    def gap(self) -> ast.expr:
-        """A list may hold None."""
-        return ast.Constant(None)
 
     def dropout(
         self, rate: ast.expr, broadcast: tuple[int, ...], always: bool
@@ -206,33 +189,6 @@ class Haiku(JaxWriter):
         # One that always drops is told so by its call.
         return self._made(call, not always)
 
-    def _initializer(
-        self,
-        name: str,
-        formula: Formula | None,
-        sizes: ast.expr | None,
-        dtype: str = "float32",
-    ) -> ast.expr:
-        """A function of a shape and a dtype."""
-        if formula is None:
-            return self.exprs.call("hk.initializers.RandomNormal", 0.02)
-        if formula is UNKNOWN:
-            self.classes.add("unset")
-            return pyast.call(pyast.name("unset"), [ast.Constant(name)])
-        self.classes |= formula.helpers
-        if formula.kind == "full":
-            if type(formula.number) in (int, float) and formula.number in (0, 1):
-                same = ("zeros", "ones")[int(formula.number)]
-                return self.exprs.name(f"jnp.{same}")
-            return self.exprs.call("hk.initializers.Constant", formula.number)
-        if sizes is None:
-            starred = ast.Starred(pyast.name("shape"), ast.Load())
-            eye = pyast.call(self.exprs.name("jnp.eye"), [starred])
-            return _function(eye, ["shape", "dtype"])
-        plain = dtype == "float32"
-        made = initial(self.exprs, formula, sizes, self.exprs.dtype(dtype), plain)
-        return _function(made)
-
     def parameter(
         self,
         attr: str,
@@ -243,22 +199,10 @@ class Haiku(JaxWriter):
     ) -> ast.expr:
         """``hk.get_parameter("weight", (4, 8), init=hk.initializers.RandomNormal(0.02))``."""
         dtype = param.type.dtype
-        start = self._initializer(attr, formula, shape, dtype)
+        start = self.initializer(attr, formula, shape, dtype)
         kind = [] if dtype == "float32" else [self.exprs.dtype(dtype)]
         args = [ast.Constant(attr), shape, *kind]
         return pyast.call(self.exprs.name("hk.get_parameter"), args, init=start)
-
-    def restart(self, param: ast.expr, formula: Formula, frozen: bool) -> ast.stmt:
-        """Never: layers are made with what they start as (`at_birth`)."""
-        raise GraphError("haiku has no statement for it")
-
-    def freeze(self, module: ast.expr) -> ast.stmt:
-        """Never: `with_frozen` knows what is frozen."""
-        raise GraphError("haiku has no statement for it")
-
-    def freeze_param(self, param: ast.expr) -> ast.stmt:
-        """Never: `with_frozen` knows what is frozen."""
-        raise GraphError("haiku has no statement for it")
 
     def frozen(self, made: ast.expr, parts: list[tuple[str, ...]]) -> ast.expr:
         """The call itself: `with_frozen` knows what is frozen."""
@@ -270,23 +214,13 @@ class Haiku(JaxWriter):
         """``hk.get_state("mask", (8, 8), init=lambda *_: jnp.tril(...))``."""
         dtype = self.exprs.dtype(param.type.dtype)
         if formula is None:
-            self.classes.add("unset")
-            start: ast.expr = pyast.call(pyast.name("unset"), [ast.Constant(attr)])
+            start: ast.expr = self.unset(attr)
         else:
             self.classes |= formula.helpers
-            start = _function(spelled(self.exprs, formula, shape, dtype))
+            start = lambda_of(spelled(self.exprs, formula, shape, dtype), rest="_")
         given = [ast.Constant(attr), shape, dtype]
         made = pyast.call(self.exprs.name("hk.get_state"), given, init=start)
         return ast.Expr(made)
-
-    @property
-    def modes(self) -> dict[str, ast.expr]:
-        """None: the constructor keeps the flag."""
-        return {}
-
-    def stream(self) -> ast.expr | None:
-        """None: keys are haiku's."""
-        return None
 
     def key(self) -> ast.expr | None:
         """``hk.next_rng_key()``."""
@@ -373,26 +307,25 @@ def _own(expr: ast.expr) -> str | None:
     return expr.attr if own and isinstance(expr, ast.Attribute) else None
 
 
-def _function(body: ast.expr, names: Sequence[str] = ()) -> ast.Lambda:
-    args = [ast.arg(name) for name in names]
-    rest = None if names else ast.arg("_")
-    return ast.Lambda(ast.arguments([], args, rest, [], [], None, []), body)
-
-
 def path(attributes: str, param: Param, native: bool) -> str:
     """``params/model/~/layer_1/w`` of ``layer.1.w``: haiku counts modules of one name.
 
     The first of a list has no number.
     """
-    *modules, name = attributes.split(".")
+    module, _, name = attributes.rpartition(".")
+    trains = param.kind == "parameter" and param.trainable
+    return f"{'params' if trains else 'state'}/{module_name(module)}/{name}"
+
+
+def module_name(attributes: str) -> str:
+    """``model/~/layer_1/~/attention`` of ``layer.1.attention``; the model's own for nothing."""
     found = [ROOT]
-    for part in modules:
+    for part in attributes.split(".") if attributes else []:
         if not part.isdigit():
             found.append(part)
         elif part != "0":
             found[-1] = f"{found[-1]}_{part}"
-    trains = param.kind == "parameter" and param.trainable
-    return f"{'params' if trains else 'state'}/{'/~/'.join(found)}/{name}"
+    return "/~/".join(found)
 
 
 _TAIL = '''

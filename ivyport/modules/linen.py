@@ -17,13 +17,12 @@ from typing import Any
 from ivyport.backends import pyast
 from ivyport.backends.jax import LANGUAGE
 from ivyport.backends.pyast import Exprs
-from ivyport.core.errors import GraphError
 from ivyport.core.ir import Node, Param, Value
 from ivyport.modules import leaves
 from ivyport.modules.form import Form, Starts
-from ivyport.modules.formulas import UNKNOWN, Formula, initial, spelled
+from ivyport.modules.formulas import UNKNOWN, Formula, spelled
 from ivyport.modules.instances import LayerSpec, ParamSpec
-from ivyport.modules.jax_writer import JaxWriter
+from ivyport.modules.jax_writer import PureWriter, lambda_of
 from ivyport.modules.layout import RESERVED, Naming
 from ivyport.modules.leaves import absent, features, present, rank, shape
 from ivyport.modules.tree import CallNode
@@ -163,16 +162,18 @@ _RULES = {
 }
 
 
-class Linen(JaxWriter):
+class Linen(PureWriter):
     """How Flax linen writes modules (`ivyport.modules.form.Writer`)."""
 
     module_base = "nn.Module"
-    at_birth = True
+    normal = "nn.initializers.normal"
+    constant = "nn.initializers.constant"
+    same = "nn.initializers"
+    given = ("_", "shape", "dtype")
 
     def __init__(self, exprs: Exprs) -> None:
         super().__init__(exprs)
         exprs.layers = "nn"
-        self._flagged = False  # whether the class that is being written needs it
 
     def _flag(self) -> ast.expr:
         self._flagged = True
@@ -182,21 +183,11 @@ class Linen(JaxWriter):
         self, spec: LayerSpec, numbers: dict[str, ast.expr], starts: Starts
     ) -> ast.expr:
         """``nn.Dense(3072)``."""
-        if "." not in spec.kind:
-            self.classes.add(spec.kind)
-        args = list(numbers.values())[: spec.positional]
-        rest = dict(list(numbers.items())[spec.positional :])
-        flags = {
-            k: self.exprs.dtype(v) if k == "param_dtype" else self.exprs.const(v)
-            for k, v in spec.flags.items()
-        }
+        function, args, rest, flags = self.made_of(spec, numbers)
         if spec.kind in MODAL:
             flags[MODAL[spec.kind]] = self._flag()
         for name, (formula, sizes) in starts.items():
-            flags[f"{name}_init"] = self._initializer(name, formula, sizes)
-        function = (
-            self.exprs.name(spec.kind) if "." in spec.kind else pyast.name(spec.kind)
-        )
+            flags[f"{name}_init"] = self.initializer(name, formula, sizes)
         return pyast.call(function, args, **rest, **flags)
 
     def child(
@@ -206,18 +197,6 @@ class Linen(JaxWriter):
         flag = {FLAG: self._flag()} if name in self.modal else {}
         return pyast.call(pyast.name(name), args, **kwargs, **flag)
 
-    def list_of(self, items: ast.expr, trained: bool = False) -> ast.expr:
-        """A plain list: linen looks into it."""
-        return items
-
-    def dict_of(self, items: ast.expr, trained: bool = False) -> ast.expr:
-        """A plain dictionary."""
-        return items
-
-    def gap(self) -> ast.expr:
-        """A list may hold None."""
-        return ast.Constant(None)
-
     def dropout(
         self, rate: ast.expr, broadcast: tuple[int, ...], always: bool
     ) -> ast.expr:
@@ -226,33 +205,6 @@ class Linen(JaxWriter):
         # One that always drops is told so by its call.
         flag = {} if always else {FLAG: self._flag()}
         return pyast.call(self.exprs.name("nn.Dropout"), [rate], **axes, **flag)
-
-    def _initializer(
-        self,
-        name: str,
-        formula: Formula | None,
-        sizes: ast.expr | None,
-        dtype: str = "float32",
-    ) -> ast.expr:
-        """A function of a key, a shape and a dtype."""
-        if formula is None:
-            return self.exprs.call("nn.initializers.normal", 0.02)
-        if formula is UNKNOWN:
-            self.classes.add("unset")
-            return pyast.call(pyast.name("unset"), [ast.Constant(name)])
-        self.classes |= formula.helpers
-        if formula.kind == "full":
-            if type(formula.number) in (int, float) and formula.number in (0, 1):
-                same = ("zeros", "ones")[int(formula.number)]
-                return self.exprs.name(f"nn.initializers.{same}")
-            return self.exprs.call("nn.initializers.constant", formula.number)
-        if sizes is None:
-            starred = ast.Starred(pyast.name("shape"), ast.Load())
-            eye = pyast.call(self.exprs.name("jnp.eye"), [starred])
-            return _function(["_", "shape", "dtype"], eye)
-        plain = dtype == "float32"
-        made = initial(self.exprs, formula, sizes, self.exprs.dtype(dtype), plain)
-        return _function([], made, "_")
 
     def parameter(
         self,
@@ -267,7 +219,7 @@ class Linen(JaxWriter):
         A frozen one is in a collection of its own.
         """
         dtype = param.type.dtype
-        made = self._initializer(attr, formula, shape, dtype)
+        made = self.initializer(attr, formula, shape, dtype)
         given = [shape] if dtype == "float32" else [shape, self.exprs.dtype(dtype)]
         if isinstance(made, ast.Lambda):  # its result is of that shape
             given = []
@@ -276,27 +228,15 @@ class Linen(JaxWriter):
             return pyast.call(pyast.name("self.param"), [name, made, *given])
         rest: list[ast.expr] = []
         if isinstance(made, ast.Lambda):
-            start: ast.expr = _function([], made.body)
+            start: ast.expr = lambda_of(made.body)
         elif formula is UNKNOWN:
             start, rest = made, [ast.Constant(None), *given]
         else:
             key = pyast.call(pyast.name("self.make_rng"), [ast.Constant("params")])
-            start = _function([], pyast.call(made, [key, *given]))
+            start = lambda_of(pyast.call(made, [key, *given]))
         kept = [ast.Constant("frozen"), name, start, *rest]
         held = pyast.call(pyast.name("self.variable"), kept)
         return pyast.attribute(held, "value")
-
-    def restart(self, param: ast.expr, formula: Formula, frozen: bool) -> ast.stmt:
-        """Never: layers are made with what they start as (`at_birth`)."""
-        raise GraphError("linen has no statement for it")
-
-    def freeze(self, module: ast.expr) -> ast.stmt:
-        """Never: modules are made frozen (`at_birth`)."""
-        raise GraphError("linen has no statement for it")
-
-    def freeze_param(self, param: ast.expr) -> ast.stmt:
-        """Never: modules are made frozen (`at_birth`)."""
-        raise GraphError("linen has no statement for it")
 
     def frozen(self, made: ast.expr, parts: list[tuple[str, ...]]) -> ast.expr:
         """``frozen(BertEncoder)(self.config)``."""
@@ -313,13 +253,12 @@ class Linen(JaxWriter):
         dtype = self.exprs.dtype(param.type.dtype)
         rest: list[ast.expr] = []
         if formula is None:
-            self.classes.add("unset")
-            start: ast.expr = pyast.call(pyast.name("unset"), [ast.Constant(attr)])
+            start: ast.expr = self.unset(attr)
             plain = param.type.dtype == "float32"
             rest = [ast.Constant(None), shape, *([] if plain else [dtype])]
         else:
             self.classes |= formula.helpers
-            start = _function([], spelled(self.exprs, formula, shape, dtype))
+            start = lambda_of(spelled(self.exprs, formula, shape, dtype))
         given = [ast.Constant("buffers"), ast.Constant(attr), start, *rest]
         made = pyast.call(pyast.name("self.variable"), given)
         return pyast.assign(pyast.attribute(pyast.name("self"), attr), made)
@@ -327,15 +266,6 @@ class Linen(JaxWriter):
     def at_root(self) -> None:
         """The model has the flag in any case: code that trains sets it."""
         self._flagged = True
-
-    @property
-    def modes(self) -> dict[str, ast.expr]:
-        """None: the flag is a field."""
-        return {}
-
-    def stream(self) -> ast.expr | None:
-        """None: `apply` is given keys."""
-        return None
 
     def key(self) -> ast.expr | None:
         """``self.make_rng("noise")``."""
@@ -417,12 +347,6 @@ def _stored(name: str) -> ast.Name:
     return ast.Name(pyast.identifier(name), ast.Store())
 
 
-def _function(names: list[str], body: ast.expr, rest: str | None = None) -> ast.Lambda:
-    args = [ast.arg(name) for name in names]
-    more = ast.arg(rest) if rest else None
-    return ast.Lambda(ast.arguments([], args, more, [], [], None, []), body)
-
-
 def collection(param: Param, native: bool) -> str:
     """The collection of variables that holds a parameter or buffer."""
     if param.kind == "parameter":
@@ -432,8 +356,12 @@ def collection(param: Param, native: bool) -> str:
 
 def path(attributes: str, param: Param, native: bool) -> str:
     """``params.encoder.layer_0.kernel`` of ``encoder.layer.0.kernel``."""
-    names = re.sub(r"\.(\d+)", r"_\1", attributes)
-    return f"{collection(param, native)}.{names}"
+    return f"{collection(param, native)}.{numbered(attributes)}"
+
+
+def numbered(attributes: str) -> str:
+    """``encoder.layer_0`` of ``encoder.layer.0``: linen names an entry after its list."""
+    return re.sub(r"\.(\d+)", r"_\1", attributes)
 
 
 def _layers() -> ModuleType:

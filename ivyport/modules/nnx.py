@@ -190,17 +190,7 @@ class NNX(JaxWriter):
         self, spec: LayerSpec, numbers: dict[str, ast.expr], starts: Starts
     ) -> ast.expr:
         """``nnx.Linear(768, 3072, rngs=rngs)``."""
-        if "." not in spec.kind:
-            self.classes.add(spec.kind)
-        args = list(numbers.values())[: spec.positional]
-        rest = dict(list(numbers.items())[spec.positional :])
-        flags = {
-            k: self.exprs.dtype(v) if k == "param_dtype" else self.exprs.const(v)
-            for k, v in spec.flags.items()
-        }
-        function = (
-            self.exprs.name(spec.kind) if "." in spec.kind else pyast.name(spec.kind)
-        )
+        function, args, rest, flags = self.made_of(spec, numbers)
         return pyast.call(function, args, **rest, **flags, rngs=RNGS)
 
     def child(
@@ -216,10 +206,6 @@ class NNX(JaxWriter):
     def dict_of(self, items: ast.expr, trained: bool = False) -> ast.expr:
         """``nnx.Dict(...)``."""
         return self.exprs.call("nnx.Dict", items)
-
-    def gap(self) -> ast.expr:
-        """A list may hold None."""
-        return ast.Constant(None)
 
     def dropout(
         self, rate: ast.expr, broadcast: tuple[int, ...], always: bool

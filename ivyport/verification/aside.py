@@ -31,7 +31,7 @@ class Aside:
     """Arrays by name in a file that has no name itself, so that it ends with its process."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="ivyport-")  # noqa: SIM115  # the next line
+        self._file = tempfile.TemporaryFile(prefix="ivyport-")  # noqa: SIM115 (the finalizer closes it)
         weakref.finalize(self, self._file.close)
         self._places: dict[str, _Place] = {}
 

@@ -10,13 +10,12 @@ import jax
 
 from ivyport.backends.jax.realize_haiku import Ported, flattened, namespace, nested
 from ivyport.core.arguments import Described, call
+from ivyport.modules.haiku import module_name
 from ivyport.verification.compare import Array
 from ivyport.verification.jax_calls import Arrays, given
 from ivyport.verification.jax_port import JaxPort
 from ivyport.verification.linen_side import KEY, Watched
 from ivyport.verification.sides import PortFails, Record
-
-ROOT = "model"
 
 
 class HaikuSide(JaxPort):
@@ -51,7 +50,9 @@ class HaikuSide(JaxPort):
         record: Record,
     ) -> tuple[str, str] | None:
         """Run eagerly and record the arrays that each call of a module returns."""
-        watched = Watched({_name(attr): path for path, attr in modules.items()}, record)
+        watched = Watched(
+            {module_name(attr): path for path, attr in modules.items()}, record
+        )
 
         def seen(run: Any, args: Any, kwargs: Any, context: hk.MethodContext) -> Any:
             name = context.module.module_name
@@ -68,14 +69,3 @@ class HaikuSide(JaxPort):
         except PortFails as error:
             return watched.failed or "", str(error)
         return None
-
-
-def _name(attributes: str) -> str:
-    """``model/~/layer_1/~/attention`` of ``layer.1.attention``."""
-    found = [ROOT]
-    for part in attributes.split(".") if attributes else []:
-        if not part.isdigit():
-            found.append(part)
-        elif part != "0":
-            found[-1] = f"{found[-1]}_{part}"
-    return "/~/".join(found)

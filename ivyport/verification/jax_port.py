@@ -6,6 +6,7 @@ modes, dropout rates and running statistics change on copies only.
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +41,7 @@ from ivyport.verification.sides import (
 )
 
 
-class JaxPort:
+class JaxPort(abc.ABC):
     """Runs copies of a port in JAX, whatever its library of modules is."""
 
     #: JAX has 32 bits unless it is told otherwise.
@@ -70,11 +71,11 @@ class JaxPort:
         self._wide = False
         self._quantile: float | None = None
 
+    @abc.abstractmethod
     def _called(
         self, values: Arrays, inputs: Arrays, train: bool
     ) -> tuple[Any, Arrays]:
         """The results of a call with these tensors, and the tensors after it."""
-        raise NotImplementedError
 
     def precise(self) -> AbstractContextManager[None]:
         """Matrix products in the dtype of their operands."""

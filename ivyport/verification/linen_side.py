@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen, traverse_util
 
 from ivyport.core.arguments import Described, call
+from ivyport.modules.linen import numbered
 from ivyport.verification.compare import Array, flatten
 from ivyport.verification.jax_calls import Arrays, given
 from ivyport.verification.jax_port import JaxPort
@@ -48,9 +49,7 @@ class LinenSide(JaxPort):
         flat = {name: value for name, value in values.items() if name != KEY}
         variables = traverse_util.unflatten_dict(flat, sep=".")
         key, *keys = jax.random.split(values[KEY], 1 + len(STREAMS))
-        module = self._module
-        if hasattr(module, "deterministic"):
-            module = module.clone(deterministic=not train)
+        module = self._module.clone(deterministic=not train)
         args, kwargs = call(self._arguments, inputs)
         result, changed = module.apply(
             variables,
@@ -69,7 +68,10 @@ class LinenSide(JaxPort):
         record: Record,
     ) -> tuple[str, str] | None:
         """Run eagerly and record the arrays that each call of a module returns."""
-        paths = {_variables_of(attr): path for path, attr in modules.items()}
+        paths = {
+            tuple(numbered(attr).split(".")) if attr else (): path
+            for path, attr in modules.items()
+        }
         watched = Watched(paths, record)
 
         def seen(run: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -118,14 +120,3 @@ class Watched:
         arrays = flatten(result).arrays().values()
         self._record(path, count, [np.asarray(a) for a in arrays])
         return result
-
-
-def _variables_of(attributes: str) -> tuple[str, ...]:
-    """``("layer_0", "attention")`` of ``layer.0.attention``."""
-    found: list[str] = []
-    for part in attributes.split(".") if attributes else []:
-        if part.isdigit():
-            found[-1] = f"{found[-1]}_{part}"
-        else:
-            found.append(part)
-    return tuple(found)

@@ -12,7 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ivyport.backends.compiling import compile_source, demand_same, load_source
+from ivyport.backends.compiling import (
+    compile_source,
+    demand_same,
+    load_source,
+    on_save,
+    opener,
+)
 
 Make = Callable[[], nnx.Module]
 
@@ -135,18 +141,3 @@ def state(model: nnx.Module) -> dict[str, np.ndarray]:
 def namespace(model: nnx.Module) -> dict[str, Any]:
     """The names of the file that the model's class is in."""
     return type(model).__init__.__globals__
-
-
-def on_save(
-    module: types.ModuleType, cls: str, save: Callable[[nnx.Module, str], None]
-) -> None:
-    """Let the class save by `save`: in memory there are no files beside its own to copy."""
-    vars(module)["save_pretrained"] = lambda model, folder, *_: save(model, folder)
-
-
-def opener(module: types.ModuleType, cls: str) -> Callable[..., Any] | None:
-    """What loads a saved folder; None where the file has no such thing."""
-    found: Callable[..., Any] | None = getattr(
-        vars(module).get(cls), "from_pretrained", None
-    )
-    return found

@@ -11,12 +11,10 @@ import haiku as hk
 import jax.numpy as jnp
 import numpy as np
 
-from ivyport.backends.compiling import compile_source, load_source
+from ivyport.backends.compiling import compile_source, load_source, with_averages
 
 Make = Callable[[], hk.TransformedWithState]
 Ported = tuple[hk.TransformedWithState, Mapping[str, Any], Mapping[str, Any]]
-#: What haiku's running average holds beside the average, which operations read.
-_HIDDEN = ("counter", "hidden")
 # The names of the file that a function was made of, by its `apply`.
 _FILES: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
 
@@ -68,12 +66,7 @@ def settle_names(targets: Iterable[str], make: Make) -> dict[str, str]:
 
 def names(make: Make, targets: Iterable[str]) -> set[str]:
     """The names of all tensors, given those that operations read."""
-    found = set(targets)
-    for target in list(found):
-        holder, _, name = target.rpartition("/")
-        if name == "average" and holder.endswith("_ema"):
-            found |= {f"{holder}/{other}" for other in _HIDDEN}
-    return found
+    return with_averages(targets, "/")
 
 
 def fill(make: Make, arrays: Mapping[str, np.ndarray]) -> Ported:

@@ -11,12 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen, traverse_util
 
-from ivyport.backends.compiling import compile_source, load_source
+from ivyport.backends.compiling import (
+    compile_source,
+    load_source,
+    opener,
+    with_averages,
+)
 
 Make = Callable[[], linen.Module]
 Ported = tuple[linen.Module, Mapping[str, Any]]
-#: What haiku's running average holds beside the average, which operations read.
-_HIDDEN = ("counter", "hidden")
 
 __all__ = [
     "Make",
@@ -50,12 +53,7 @@ def settle_names(targets: Iterable[str], make: Make) -> dict[str, str]:
 
 def names(make: Make, targets: Iterable[str]) -> set[str]:
     """The names of all variables, given those that operations read."""
-    found = set(targets)
-    for target in list(found):
-        holder, _, name = target.rpartition(".")
-        if name == "average" and holder.endswith("_ema"):
-            found |= {f"{holder}.{other}" for other in _HIDDEN}
-    return found
+    return with_averages(targets, ".")
 
 
 def fill(make: Make, arrays: Mapping[str, np.ndarray]) -> Ported:
@@ -87,11 +85,3 @@ def on_save(
     model.save_pretrained = lambda self, variables, folder: save(
         (self, variables), folder
     )
-
-
-def opener(module: types.ModuleType, cls: str) -> Callable[..., Any] | None:
-    """What loads a saved folder; None where the file has no such thing."""
-    found: Callable[..., Any] | None = getattr(
-        vars(module).get(cls), "from_pretrained", None
-    )
-    return found

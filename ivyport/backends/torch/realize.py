@@ -10,7 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from ivyport.backends.compiling import compile_source, demand_same, load_source
+from ivyport.backends.compiling import (
+    compile_source,
+    demand_same,
+    load_source,
+    on_save,
+    opener,
+)
 from ivyport.core.dtype import to_numpy
 
 Make = Callable[[], nn.Module]
@@ -153,18 +159,3 @@ def _compute_buffers(model: nn.Module, make: Make) -> None:
 def namespace(model: nn.Module) -> dict[str, Any]:
     """The names of the file that the model's class is in."""
     return type(model).__init__.__globals__
-
-
-def on_save(
-    module: types.ModuleType, cls: str, save: Callable[[nn.Module, str], None]
-) -> None:
-    """Let the class save by `save`: in memory there are no files beside its own to copy."""
-    vars(module)["save_pretrained"] = lambda model, folder, *_: save(model, folder)
-
-
-def opener(module: types.ModuleType, cls: str) -> Callable[..., Any] | None:
-    """What loads a saved folder; None where the file has no such thing."""
-    found: Callable[..., Any] | None = getattr(
-        vars(module).get(cls), "from_pretrained", None
-    )
-    return found
