@@ -405,14 +405,17 @@ class _Verification:
                 else Entry("output", note=note)
             )
             rest = {name: x for name, x in inputs.items() if name not in names}
+            source = self.source.without(names)
             with self._source_accepts():
-                expected = self.source.without(names).forward(rest).outputs
+                expected = source.forward(rest).outputs
             try:
                 actual = self.port.forward(rest).outputs
             except PortFails as error:
                 self._failed("forward", entry, str(error), inputs)
                 continue
-            rows = self._compared(actual, expected, entry, None)
+            # Rounding is told by this call and not by that with the argument.
+            compared = Outputs(source, self.port, self.tolerance, self.through)
+            rows = compared.rows(actual, expected, entry, rest)
             rows = [row for row in rows if row.name not in self.drawn]
             self.rows += [worst(rows)] if rows else []
 
