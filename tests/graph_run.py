@@ -93,8 +93,8 @@ def compiled(graph: Graph) -> Callable[..., Any]:
             for x in node.inputs
         ]  # fmt: skip
         random = any(node.attrs.get(k) for k in ("rate", "dropout"))
-        e.dropout_module = pyast.name("dropout") if random else None
-        expr = e.emit(node, operands)
+        layer = pyast.name("dropout") if random else None
+        expr = e.within(dropout_module=layer).emit(node, operands)
         for i, value in enumerate(node.outputs):
             names[value] = f"v{count}_{i}"
         targets = [pyast.name(names[v]) for v in node.outputs]

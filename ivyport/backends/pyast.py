@@ -7,13 +7,14 @@ Rules never concatenate strings into code. Names are checked to be identifiers, 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import inspect
 import keyword
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -144,41 +145,79 @@ def call(func: ast.expr, args: Iterable[ast.expr] = (), **kwargs: ast.expr) -> a
     return ast.Call(func, list(args), keywords)
 
 
+def is_trivial(expr: ast.expr) -> bool:
+    """Whether an expression may be repeated: names, attributes, constants."""
+    while isinstance(expr, ast.Attribute | ast.Subscript):
+        if isinstance(expr, ast.Subscript) and not isinstance(expr.slice, ast.Constant):
+            return False
+        expr = expr.value
+    return isinstance(expr, ast.Name | ast.Constant)
+
+
+@dataclasses.dataclass(frozen=True)
 class Exprs:
-    """Expressions of one target while one node is emitted; collects what the file needs.
+    """Expressions of one language at one place of a file.
+
+    A place is a method, and one operation in it: `within` gives the expressions of another place.
+    Those of all places of a file collect what the file needs: `helpers`, `roots`, `functions`.
 
     Attributes:
-        node: the node being emitted, for rules that look at types.
+        language: how operations are written.
+        spell_dim: gives the variable of a symbolic size, None where the place has none.
+        spell_device: gives a device to create tensors on (`x.device`), None for the default.
+        training: what says whether the model trains (`self.training`), where the target
+            has such a thing and the place can reach it.
+        dropout_module: the layer that draws the operation's randomness, where it has one.
+        stream: a fresh random key for an operation that draws in every mode, where it needs one.
+        emitting: the operation that is emitted.
+        pools: the module that has pools (``nnx``), where it is not the language's own.
         helpers: functions of the backend's `_rt.py` that the expressions made so far call.
         roots: modules whose names they use (`jnp`).
-        dropout_module: the layer that draws the node's randomness, where it has one.
-        stream: a fresh random key for a node that draws in every mode, where it needs one.
-        training: what says whether the model trains (`self.training`), where the target
-            has such a thing and the body can reach it.
-        layers: the module that has pools (``nnx``).
         functions: what is called for each function that has a derivative of its own.
-        spell_device: gives a device to create tensors on (`x.device`), None for the default.
     """
 
-    def __init__(
-        self,
-        language: Language,
-        spell_dim: Callable[[Dim], ast.expr | None] | None = None,
-    ) -> None:
-        self.language = language
-        self.rules = language.rules
-        self.runtime = language.runtime()
-        self.dtype_prefix = language.dtypes
-        self.spell_dim = spell_dim
-        self.node: Node
-        self.helpers: set[str] = set()
-        self.roots: set[str] = set()
-        self.layers = language.layers
-        self.functions: dict[Function, ast.expr] = {}
-        self.dropout_module: ast.expr | None = None
-        self.stream: ast.expr | None = None
-        self.training: ast.expr | None = None
-        self.spell_device: Callable[[], ast.expr | None] | None = None
+    language: Language
+    spell_dim: Callable[[Dim], ast.expr | None] | None = None
+    spell_device: Callable[[], ast.expr | None] | None = None
+    training: ast.expr | None = None
+    dropout_module: ast.expr | None = None
+    stream: ast.expr | None = None
+    emitting: Node | None = None
+    pools: str | None = None
+    helpers: set[str] = dataclasses.field(default_factory=set)
+    roots: set[str] = dataclasses.field(default_factory=set)
+    functions: dict[Function, ast.expr] = dataclasses.field(default_factory=dict)
+
+    def within(self, **place: Any) -> Exprs:
+        """The expressions of another place of the same file; `place` are attributes."""
+        return dataclasses.replace(self, **place)
+
+    @property
+    def node(self) -> Node:
+        """The operation that is emitted, for rules that look at types."""
+        if self.emitting is None:
+            raise GraphError("no operation is being emitted here")
+        return self.emitting
+
+    @property
+    def rules(self) -> Mapping[str, Callable[..., Any]]:
+        """How each operation is written."""
+        return self.language.rules
+
+    @property
+    def runtime(self) -> ModuleType:
+        """The module of helper functions that files copy."""
+        return self.language.runtime()
+
+    @property
+    def dtype_prefix(self) -> str:
+        """The module whose attributes are dtypes."""
+        return self.language.dtypes
+
+    @property
+    def layers(self) -> str:
+        """The module that has pools, empty where there is none."""
+        return self.language.layers if self.pools is None else self.pools
 
     # ---- what rules look at
 
@@ -325,8 +364,8 @@ class Exprs:
             return call(self.functions[node.attrs["function"]], operands)
         if node.op not in self.rules:
             raise GraphError(f"{self.runtime.__package__} has no rule for {node.op!r}")
-        self.node = node
-        return self.rules[node.op](self, *operands, **node.attrs)
+        here = self.within(emitting=node)
+        return self.rules[node.op](here, *operands, **node.attrs)
 
 
 Rule = Callable[..., Any]

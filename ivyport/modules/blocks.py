@@ -187,24 +187,24 @@ class Blocks:
                 for depth, name in other.names.items():
                     value.names.setdefault(depth, name)
             counter = value.type.rank == 0 and is_int(value.type.dtype)
-            named = bool(value.names or self.body.wanted.get(value))
+            named = bool(value.names or self.body.hints.wanted.get(value))
             if counter and not named:
-                self.body.wanted[value] = ["i"]
+                self.body.hints.wanted[value] = ["i"]
         for value, sequence in zip(block.items, block.sequences, strict=True):
             whole = _unturned(sequence)
             entry = self.variables.entries.get(whole)
             own = [entry.expr.id] if entry and isinstance(entry.expr, ast.Name) else []
-            hints = [*own, *self.body.hints(whole), "x"]
-            self.body.wanted[value] = [f"{hints[0]}_t"]
+            hints = [*own, *self.body.hints.of(whole), "x"]
+            self.body.hints.wanted[value] = [f"{hints[0]}_t"]
         for value in block.end.outputs[block.carried :]:
-            self.body.wanted.setdefault(value, []).append("outputs")
+            self.body.hints.wanted.setdefault(value, []).append("outputs")
 
     def _prefer(self, block: Block) -> None:
         """What the body makes for the next iteration goes into the loop's own variables."""
         following = block.given(block.end)[: block.carried]
         for value, name in zip(following, block.names, strict=True):
             if value not in block.protected and following.count(value) == 1:
-                self.body.preferred[value] = name
+                self.body.hints.preferred[value] = name
 
     def _name(self, value: Value, beside: ast.expr | None = None) -> str:
         """A variable for `value`; what `beside` reads keeps its variables."""
@@ -225,4 +225,4 @@ class Blocks:
     def _length(self, block: Block) -> ast.expr:
         where = ("attr", self.body.index, block.position, "length")
         value = self.body.holes(where, block.begin.attrs["length"])
-        return self.body.owner.exprs.const(value)
+        return self.body.exprs.const(value)

@@ -135,7 +135,7 @@ class Choices(Blocks):
             if block.style == "cond":
                 last = len(block.parts) - 2
                 operator = "<=" if number == 0 else "==" if number <= last else ">="
-                test = body.owner.exprs.binary(operator, test, number)
+                test = body.exprs.binary(operator, test, number)
             chain = [_if(test, block.parts[number], chain)]
         body.statements += chain
         for value, name in zip(block.end.outputs, block.names, strict=True):

@@ -99,7 +99,7 @@ class Functions(Choices):
         self.body.statements.append(pyast.function(name, arguments, [*unpacked, *part]))
 
     def _call(self, block: Block) -> ast.expr:
-        body, exprs = self.body, self.body.owner.exprs
+        body, exprs = self.body, self.body.exprs
         functions: list[Any] = [pyast.name(str(n)) for n in block.lists]
         if block.style in ("cond", "if"):
             which = body.expr(block.begin.inputs[0])  # type: ignore[arg-type]  # a condition is a tensor

@@ -39,7 +39,7 @@ class Statements(Choices):
         expr = body.expr(first)
         body.consume([first])
         own = isinstance(expr, ast.Name) and self.variables.holder.get(expr.id) is first
-        hints = [*value.names.values(), *body.wanted.get(value, [])]
+        hints = [*value.names.values(), *body.hints.wanted.get(value, [])]
         own = own and (not hints or ast.unparse(expr) in hints)
         if own and not self.variables.needed(first):
             assert isinstance(expr, ast.Name)
@@ -132,6 +132,6 @@ class Statements(Choices):
         if block.begin.attrs["reverse"]:
             step = ast.Slice(None, None, ast.UnaryOp(ast.USub(), ast.Constant(1)))
             items = pyast.subscript(items, step)
-        stacked = self.body.owner.exprs.call("torch.stack", items)
+        stacked = self.body.exprs.call("torch.stack", items)
         self.body.statements.append(pyast.assign(name, stacked))
         self.variables.take_over(value, name)

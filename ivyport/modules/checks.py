@@ -27,7 +27,7 @@ SYMBOL_NAMES = {"batch": "B", "seq": "S", "decoder_seq": "T", "samples": "L"}
 def shapes_check(graph: Graph, body: Body) -> list[ast.stmt]:
     """``check_shapes(ids=(ids, "int B S"), ...)``: ranks, constant sizes, sizes that are equal."""
     letters = _letters(graph)
-    exprs, rows = body.owner.exprs, table_sizes(graph)
+    exprs, rows = body.exprs, table_sizes(graph)
     checked = {}
     for value, argument in zip(body.call.inputs, body.arguments, strict=True):
         axes = " ".join(
@@ -53,8 +53,7 @@ def _check(call: ast.expr, named: dict[str, ast.expr]) -> ast.stmt:
 
 def sizes_checks(graph: Graph, body: Body) -> list[ast.stmt]:
     """One ``check_sizes(T % 2 == 0, ...)`` a condition, and sizes that others give."""
-    exprs = body.owner.exprs
-    whole, exprs.spell_dim = exprs.spell_dim, partial(_spell_symbol, body)
+    exprs = body.exprs.within(spell_dim=partial(_spell_symbol, body))
     owner = body.owner
     made = [_sizes_check(c, exprs, owner) for c in graph.checks if not c.trained]
     trained = [_sizes_check(c, exprs, owner) for c in graph.checks if c.trained]
@@ -66,7 +65,6 @@ def sizes_checks(graph: Graph, body: Body) -> list[ast.stmt]:
                 made.append(_derived(f"{argument}_{axis}", received, size, exprs))
     if trained:
         made.append(ast.If(body.owner.training(), trained, []))
-    exprs.spell_dim = whole
     return made
 
 
@@ -79,7 +77,7 @@ def _derived(own: str, received: ast.expr, size: Dim, exprs: Exprs) -> ast.stmt:
 
 
 def _spell_symbol(body: Body, size: Dim) -> ast.expr | None:
-    return None if as_symbol(size) is None else body.spell_size(size)
+    return None if as_symbol(size) is None else body.sizes.spelled(size)
 
 
 def _sizes_check(check: Check, exprs: Exprs, owner: Owner) -> ast.stmt:

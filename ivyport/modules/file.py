@@ -77,10 +77,10 @@ class FileEmitter:
         self.formulas = Formulas(graph, tensors, config, starts)
         self.fields = ConfigFields(config, graph.fields, graph.sizes)
         self.fixed = Fixed(graph, self.fields.fields)
-        self.exprs = Exprs(self.language)
+        self.target = form.writer(Exprs(self.language))
+        self.exprs = self.target.exprs
         self.runtime = self.exprs.runtime
         self.imports = {**self.language.imports, **form.imports}
-        self.target = form.writer(self.exprs)
         self.records: dict[str, tuple[str, ast.ClassDef]] = {}
         self.root = build(graph)
         dissolve_others(self.root, graph, form.leaf)
@@ -97,9 +97,7 @@ class FileEmitter:
 
     def _written(self) -> Written:
         """The rules, for asking: what they need for it is no part of the file."""
-        exprs = Exprs(self.language)
-        self.form.writer(exprs)
-        return Written(exprs)
+        return Written(self.form.writer(Exprs(self.language)).exprs)
 
     def _own_names(self) -> set[str]:
         """Names that the file may define beside the source's classes."""
@@ -217,7 +215,7 @@ class FileEmitter:
             return pyast.tuple_of(self._structure(v, body) for v in item)
         if isinstance(item, list):
             return ast.List([self._structure(v, body) for v in item], ast.Load())
-        return self.exprs.const(item)
+        return body.exprs.const(item)
 
     def _record(self, record: Record) -> str:
         """A named tuple with the fields of the source's output class; absent ones are None."""

@@ -39,6 +39,7 @@ class Writer(Protocol):
         classes: runtime classes that the expressions made so far need.
         at_birth: whether a module is frozen, and its weights get their start, by the call that
             makes it (`frozen`, `starts`); otherwise by statements after it.
+        exprs: the expressions of the file, outside of its methods.
         modal: the emitted classes that are told by an argument whether they train.
     """
 
@@ -46,6 +47,7 @@ class Writer(Protocol):
     call_method: str
     classes: set[str]
     at_birth: bool
+    exprs: Exprs
     modal: set[str]
 
     @property

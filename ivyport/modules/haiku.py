@@ -149,8 +149,8 @@ class Haiku(PureWriter):
     given = ("shape", "dtype")
 
     def __init__(self, exprs: Exprs) -> None:
-        super().__init__(exprs)
-        exprs.layers = ""  # hk.max_pool takes no padding by numbers
+        # hk.max_pool takes no padding by numbers
+        super().__init__(exprs.within(pools=""))
         self._modules: list[ast.Call] = []  # the calls that make its parts
 
     def _made(self, call: ast.Call, modal: bool) -> ast.Call:

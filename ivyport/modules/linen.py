@@ -172,8 +172,7 @@ class Linen(PureWriter):
     given = ("_", "shape", "dtype")
 
     def __init__(self, exprs: Exprs) -> None:
-        super().__init__(exprs)
-        exprs.layers = "nn"
+        super().__init__(exprs.within(pools="nn"))
 
     def _flag(self) -> ast.expr:
         self._flagged = True

@@ -59,7 +59,7 @@ class Written:
 
     def __init__(self, exprs: Exprs) -> None:
         """`exprs` are of no file: what they collect is thrown away."""
-        self.exprs = exprs
+        self.exprs = exprs.within(spell_dim=_spell, spell_device=_device)
 
     def form(
         self,
@@ -77,8 +77,6 @@ class Written:
         """
         sizes = Sizes(call)
         values: dict[Value, Value] = {}
-        self.exprs.spell_dim = _spell
-        self.exprs.spell_device = _device
         return tuple(
             self._node(_Shown(node, (index, position), sizes, values), holes, split)
             for position, node in enumerate(call.items)
@@ -87,13 +85,13 @@ class Written:
 
     def _node(self, shown: _Shown, holes: Collection[Where], split: bool) -> str:
         node = shown.node(holes)
-        exprs = self.exprs
         rate = node.attrs.get("rate" if node.op == "dropout" else "dropout", 0.0)
         random = node.op in ("dropout", "attention") and bool(rate)
-        exprs.stream = (
-            pyast.call(_name("stream")) if draws(node) and not random else None
+        keyed = draws(node) and not random
+        exprs = self.exprs.within(
+            stream=pyast.call(_name("stream")) if keyed else None,
+            dropout_module=_name("dropout") if random else None,
         )
-        exprs.dropout_module = _name("dropout") if random else None
         try:
             # A rule may write a variable twice, but not a longer expression.
             forms = [exprs.emit(node, shown.operands(exprs, long)) for long in (0, 1)]

@@ -219,8 +219,7 @@ class Torch:
     at_birth = False
 
     def __init__(self, exprs: Exprs) -> None:
-        exprs.training = pyast.name("self.training")
-        self.exprs = exprs
+        self.exprs = exprs.within(training=pyast.name("self.training"))
         self.classes: set[str] = set()  # runtime classes that the file must define
         self.modal: set[str] = set()  # none: modules are told by `train` and `eval`
 

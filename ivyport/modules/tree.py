@@ -87,6 +87,11 @@ class CallNode:
 CONTAINERS = (".Sequential", ".ModuleList")
 
 
+def written(call: CallNode) -> set[Value]:
+    """The buffers that a call writes, itself or by calls inside."""
+    return {p.value for inner in call.calls() for p, _ in inner.updates}
+
+
 def under(path: str, owner: str) -> bool:
     """Whether `path` is `owner` or lies below it."""
     return not owner or path == owner or path.startswith(owner + ".")

@@ -59,15 +59,13 @@ class Backend:
 
     def exprs(self, node: Node) -> Exprs:
         """What emits the node; its dropout layer is ``dropout``, its keys ``stream``."""
-        e = Exprs(self.language)
         drops = any(node.attrs.get(k) for k in ("rate", "dropout"))
-        if drops:
-            e.dropout_module = name("dropout")
-        if draws(node) and self.stream:
-            e.stream = call(name("stream"))
-        if self.device:
-            e.spell_device = lambda: name(self.device)
-        return e
+        return Exprs(
+            self.language,
+            dropout_module=name("dropout") if drops else None,
+            stream=call(name("stream")) if draws(node) and self.stream else None,
+            spell_device=(lambda: name(self.device)) if self.device else None,
+        )
 
     def emitted(self, node: Node) -> tuple[ast.expr, Exprs]:
         """The node's expression over x0, x1, ... and what it needs."""

@@ -214,7 +214,7 @@ def _batch_norm(**attrs: Any) -> tuple[Node, Exprs]:
     node = BACKEND.node_of(row("batch_norm-scale_bias"))
     node.attrs |= attrs
     e = BACKEND.exprs(node)
-    e.training = name("self.training")
+    e = e.within(training=name("self.training"))
     return node, e
 
 
