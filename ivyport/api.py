@@ -162,9 +162,9 @@ def transpile(
     port, arrays = compile_port(opened, target, dims, train, name, progress)
     backend = target.open_live()
     module = backend.compile_source(port.source, name or "model")
-    backend.on_save(module, port.cls, save)
-    make = backend.factory(module, port.cls, port.config)
-    model = backend.fill(make, dict(port.weights.forward(arrays)))
+    backend.on_save(module, port.record.cls, save)
+    make = backend.factory(module, port.record.cls, port.record.config)
+    model = backend.fill(make, dict(port.record.weights.forward(arrays)))
     remember(model, port)
     given = {"params": params, "state": state, "rng": rng}
     if verify == "full":
@@ -176,7 +176,7 @@ def transpile(
         port.checked = report
     elif verify:
         _check(source, model, port, given, progress)
-    backend.train_modules(model, port.trains, set(port.modules.values()))
+    backend.train_modules(model, port.trains, set(port.record.modules.values()))
     return model
 
 
@@ -194,17 +194,18 @@ def _check(
     notes = verification.check(
         source,
         model,
-        port.modules,
+        port.record.modules,
         port.kwargs,
         args=port.args,
-        arguments=port.record["arguments"],
+        arguments=port.record.arguments,
         **given,
-        through=port.record.get("rounded"),
-        eagerly=LOST in port.notes,
+        through=port.record.rounded,
+        eagerly=LOST in port.record.notes,
     )
-    port.notes += notes
+    port.update(notes=(*port.record.notes, *notes))
     if not any("not compared" in note for note in notes):
-        port.checked = port.record["compared"] = COMPARED
+        port.checked = COMPARED
+        port.update(compared=COMPARED)
 
 
 @guarded
@@ -231,7 +232,7 @@ def save(
     folder = Path(folder)
     file = _file_name(None, folder)
     with replacing(folder, names={file}, overwrite=overwrite) as draft:
-        port.record["file"] = file
+        port.update(file=file)
         arrays = current(port, ported)
         # Tensors that the port does not use are kept, so that all of them can go home.
         arrays |= {name: port.unused[name] for name in port.unused}
@@ -291,7 +292,7 @@ def verify(
         args, kwargs = port.args, port.kwargs
     if not args and not kwargs:
         raise InputError("a loaded port does not keep its example inputs: pass kwargs=")
-    notes = said_trained(ported)
+    record, notes = port.record, said_trained(ported)
     if structure:
         given = {"params": params, "state": state, "rng": rng}
         opened = open_source(source, tuple(args), kwargs, **given)
@@ -300,20 +301,20 @@ def verify(
     found = verification.run(
         source,
         ported,
-        port.weights,
-        port.modules,
+        record.weights,
+        record.modules,
         dict(kwargs or {}),
         args=args,
         params=params,
         state=state,
         rng=rng,
         second=None if second is None else dict(second),
-        free=port.free,
-        bounds={k: tuple(v) for k, v in port.record["dims"].items()},
-        known=port.notes,
-        through=port.record.get("rounded"),
-        checks=[Check.from_json(c) for c in port.record.get("checks", ())],
-        arguments=port.record.get("arguments"),
+        free=record.free,
+        bounds=record.dims,
+        known=record.notes,
+        through=record.rounded,
+        checks=[Check.from_json(c) for c in record.checks],
+        arguments=record.arguments,
         progress=progress,
     )
     return dataclasses.replace(found, notes=(*notes, *found.notes))
@@ -360,11 +361,10 @@ def port(
         opened = open_source(source, args, kwargs, params=params, state=state, rng=rng)
         draft.demand_space(opened.nbytes)
         made, arrays = compile_port(opened, target, dims, True, name, progress)
-        made.record["file"] = file
-        if origin is not None:
-            made.record["source"] |= dict(origin)
+        told = {**made.record.source, **(origin or {})}
+        made.update(file=file, source=told)
         made.beside = tuple(beside)
-        _write(made, draft, arrays, made.weights, progress)
+        _write(made, draft, arrays, made.record.weights, progress)
         report = None
         if verify:
             _tell_memory(opened.nbytes, progress)
@@ -377,7 +377,7 @@ def port(
         written = report is None or report.passed or keep
         if written:
             _commit(made, draft, report)
-    return PortResult(folder, folder / file, report, made.notes, written)
+    return PortResult(folder, folder / file, report, list(made.record.notes), written)
 
 
 # ---- parts
@@ -385,28 +385,27 @@ def port(
 
 def _read(folder: Path, trust: bool, changed: bool) -> Any:
     record = open_record(folder)
-    target = TARGETS[record["target"]]
+    target = TARGETS[record.target]
     require(target.extra)
     code = file_of(folder, record)
-    demand_trust(folder, code, record, trust=trust)
+    demand_trust(folder / record.file, code, record.digest, trust=trust)
     if not changed:
         demand_unchanged(folder, record)
     values = parsed(folder / CONFIG, bytes_of(folder / CONFIG))
-    WeightMap.from_json(record["weights"])  # before anything runs
     name = f"ivyport_saved_{abs(hash(str(folder.resolve())))}"
     backend = target.open_live()
-    module = backend.load_source(folder / record["file"], name, code)
-    opened = backend.opener(module, record["class"])
+    module = backend.load_source(folder / record.file, name, code)
+    opened = backend.opener(module, record.cls)
     if opened is None:
-        raise SourceError(f"{record['file']} has no model {record['class']}")
+        raise SourceError(f"{record.file} has no model {record.cls}")
     from ivyport.weights.store import TensorStore
 
-    TensorStore.of_files(folder, weights_files(folder, record["files"])).close()
+    TensorStore.of_files(folder, weights_files(folder, record.files)).close()
     try:
         model = opened(folder, changed=True)
     except (ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
-            f"{folder} does not fit {record['file']}: {error}. Port the source "
+            f"{folder} does not fit {record.file}: {error}. Port the source "
             "again, or put back what was changed"
         ) from error
     remember(model, port_of_folder(folder, record, code, values))
@@ -446,38 +445,47 @@ def _write(
     """All files of a port that is not verified."""
     from ivyport.weights.convert import convert
 
-    stage, record = draft.stage, port.record
+    stage = draft.stage
     convert(arrays, weights, stage, keep_unused=True, progress=counter(progress))
     for file in port.beside:
         shutil.copyfile(file, stage / file.name)
-    (stage / record["file"]).write_text(port.source, encoding="utf-8")
-    write_json(stage / CONFIG, written_config(port.config_values, port.target))
-    record.setdefault("verified", None)
-    draft.describe(record)
+    (stage / port.record.file).write_text(port.source, encoding="utf-8")
+    written = written_config(port.config_values, port.record.target)
+    write_json(stage / CONFIG, written)
+    _describe(port, draft)
+
+
+def _describe(port: Port, draft: Draft) -> None:
+    """Write ``port.json``; the record says then what the folder holds."""
+    told = port.record.to_json()
+    draft.describe(told)
+    port.update(files=told["files"], digest=told["digest"])
 
 
 def _commit(port: Port, draft: Draft, report: Report | None = None) -> None:
     """Put a port in its folder's place, with what its verification says."""
-    file, record = draft.stage / port.record["file"], port.record
-    weights = weights_digest(record)
-    if record.setdefault("ported_weights", weights) != weights:
+    file = draft.stage / port.record.file
+    weights = weights_digest(port.record)
+    ported = port.record.ported_weights or weights
+    port.update(ported_weights=ported)
+    if ported != weights:
         # Trained since: what was verified is another model.
-        record["verified"] = None
+        port.update(verified=None)
     source = port.source
     if report is not None:
-        record["verified"] = report.passed
+        port.update(verified=report.passed)
         source = with_verdict(source, report)
-    elif record["verified"] is None:
+    elif port.record.verified is None:
         source = without_verdict(source)
     file.write_text(source, encoding="utf-8")
-    known = report or (port.checked if record["ported_weights"] == weights else None)
+    known = report or (port.checked if ported == weights else None)
     if isinstance(known, Report):
         write_json(draft.stage / "parity.json", known.to_json())
-    text = card(record, known)
+    text = card(port.record, known)
     (draft.stage / "README.md").write_bytes(
         text.encode("utf-8", errors="backslashreplace")
     )
-    draft.describe(record)
+    _describe(port, draft)
     code = source.encode("utf-8")
-    remember_emitted(code, record)
+    remember_emitted(code, port.record.digest)
     draft.commit()

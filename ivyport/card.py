@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ivyport.core.report import Report, ReportRow
+from ivyport.record import PortRecord
 from ivyport.targets import TARGETS, Target
 
 #: Keys of a source's card that hold for its port too.
@@ -27,19 +28,19 @@ _KINDS = {
 _MOST_TEXT = 2000
 
 
-def card(record: Mapping[str, Any], report: Report | str | None) -> str:
+def card(record: PortRecord, report: Report | str | None) -> str:
     """The text of a port's ``README.md``.
 
     `report` is what was compared when the port was made, in numbers or in words.
     """
-    cls, target = record["class"], TARGETS[record["target"]]
+    cls, target = record.cls, TARGETS[record.target]
     needs = f"{', '.join(target.packages[:-1])} and {target.packages[-1]}"
     lines = [
         *header(record),
         "",
         f"# {text(cls)} for {target.title}",
         "",
-        f"{_origin(record)} The code is {code(record['file'])}, the weights are in safetensors. "
+        f"{_origin(record)} The code is {code(record.file)}, the weights are in safetensors. "
         f"Both need {needs}, and not ivyport.",
         "",
         "## Use",
@@ -57,8 +58,8 @@ def card(record: Mapping[str, Any], report: Report | str | None) -> str:
         "| input | dtype | shape |",
         "|---|---|---|",
         *(
-            f"| {code(i.get('at', i['name']))} | {text(i['dtype'])} | {text(i['shape'])} |"
-            for i in record["inputs"]
+            f"| {code(i.at)} | {text(i.dtype)} | {text(i.shape)} |"
+            for i in record.inputs
         ),
         *_ids(record),
         "",
@@ -66,18 +67,18 @@ def card(record: Mapping[str, Any], report: Report | str | None) -> str:
         "",
         *_parity(report),
     ]
-    if record["notes"]:
-        lines += ["", "## Notes", "", *(f"- {text(note)}" for note in record["notes"])]
+    if record.notes:
+        lines += ["", "## Notes", "", *(f"- {text(note)}" for note in record.notes)]
     return "\n".join(lines) + "\n"
 
 
 # ---- the header
 
 
-def header(record: Mapping[str, Any]) -> list[str]:
+def header(record: PortRecord) -> list[str]:
     """The YAML header; strings are written as JSON has them, which YAML reads alike."""
-    source = record["source"]
-    target = TARGETS[record["target"]]
+    source = record.source
+    target = TARGETS[record.target]
     told = source.get("card")
     kept = {k: told[k] for k in KEPT if k in told} if isinstance(told, Mapping) else {}
     # A folder without a commit is no model of the hub, whatever its name is.
@@ -135,35 +136,35 @@ def _one_line(value: Any) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
-def _origin(record: Mapping[str, Any]) -> str:
-    source = record["source"]
-    name = source.get("id") or source.get("name") or record["class"]
+def _origin(record: PortRecord) -> str:
+    source = record.source
+    name = source.get("id") or source.get("name") or record.cls
     where = [source.get("framework")]
     if source.get("revision"):
         where.append(f"revision {str(source['revision'])[:12]}")
     if source.get("weights") and source["weights"] != "pretrained":
         where.append(f"{source['weights']} weights")
     told = ", ".join(text(part) for part in where if part)
-    return f"Ported from {code(name)} ({told}) by ivyport {text(record['ivyport'])}."
+    return f"Ported from {code(name)} ({told}) by ivyport {text(record.ivyport)}."
 
 
 # ---- the example
 
 
-def example(record: Mapping[str, Any]) -> list[str]:
+def example(record: PortRecord) -> list[str]:
     """Lines of Python that load the port and, where sizes are known, call it."""
-    target = TARGETS[record["target"]]
-    module = record["file"].removesuffix(".py")
-    sizes = {i["name"]: (i.get("example"), i["dtype"]) for i in record["inputs"]}
-    known = all(size is not None for size, _ in sizes.values()) and sizes
-    named = target.loader or record["class"]
+    target = TARGETS[record.target]
+    module = record.file.removesuffix(".py")
+    sizes = {i.name: (i.example, i.dtype) for i in record.inputs}
+    known = {n: (size, dtype) for n, (size, dtype) in sizes.items() if size is not None}
+    named = target.loader or record.cls
     lines = [f"from {module} import {named}", ""]
     opened = target.loader or f"{named}.from_pretrained"
     lines += [f'{target.result} = {opened}(".")']
-    if not known:
+    if not sizes or len(known) < len(sizes):
         return lines
-    arrays = {name: _ones(target, *told) for name, told in sizes.items()}
-    given = _arguments(record.get("arguments") or [], arrays)
+    arrays = {name: _ones(target, *told) for name, told in known.items()}
+    given = _arguments(record.arguments, arrays)
     imports = [target.example]
     if any("SimpleNamespace" in argument for argument in given):
         imports.insert(0, "from types import SimpleNamespace")
@@ -237,12 +238,10 @@ def _attribute(root: str, name: str) -> ast.expr:
     return ast.Attribute(ast.Name(root), name)
 
 
-def _ids(record: Mapping[str, Any]) -> list[str]:
+def _ids(record: PortRecord) -> list[str]:
     """What JAX makes of ids that are in no table, where the source may raise."""
-    limits = [
-        (i.get("at", i["name"]), i["below"]) for i in record["inputs"] if "below" in i
-    ]
-    if TARGETS[record["target"]].checks_ids or not limits:
+    limits = [(i.at, i.below) for i in record.inputs if i.below is not None]
+    if TARGETS[record.target].checks_ids or not limits:
         return []
     ranges = ", ".join(f"{code(name)} from 0 to {below - 1}" for name, below in limits)
     return [

@@ -171,9 +171,11 @@ def verify(
         check_port(folder)
         record = open_record(folder)
         # The factory of a source is code as well as the folder's own file.
-        demand_trust(folder, file_of(folder, record), record, trust=trust)
+        demand_trust(
+            folder / record.file, file_of(folder, record), record.digest, trust=trust
+        )
         progress("load")
-        built = rebuilt(folder, record["source"], source)
+        built = rebuilt(folder, record.source, source)
         ported = ivyport.load(folder, trust=trust, changed=True)
         names = trained(ported)
         report = ivyport.verify(
@@ -191,7 +193,7 @@ def verify(
         if names:
             screen.line(
                 f"weights have changed since the port: {len(names)} of "
-                f"{len(record['as_ported'])}. What follows compares the port's code, with the "
+                f"{len(record.as_ported)}. What follows compares the port's code, with the "
                 "source's weights in it."
             )
         screen.parity(report)
@@ -220,7 +222,7 @@ def weights_home(
         trained = ivyport.send_home(
             folder, out, overwrite=overwrite, changed=changed, progress=progress
         )
-        known = open_record(folder).get("as_ported") or {}
+        known = open_record(folder).as_ported
     screen.line(f"weights: {out}")
     if trained:
         screen.line(

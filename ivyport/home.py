@@ -82,9 +82,9 @@ def _of_folder(
     if not changed:
         demand_unchanged(source, record)
     send_folder_home(source, draft.stage, progress=counter(progress))
-    files = weights_files(source, record["files"])
+    files = weights_files(source, record.files)
     with TensorStore.of_files(source, files) as tensors:
-        names = changed_weights(record.get("as_ported", {}), tensors)
+        names = changed_weights(record.as_ported, tensors)
     values = source_config(parsed(source / CONFIG, bytes_of(source / CONFIG)))
     _bring(draft, others(source, record), values)
     return names
@@ -94,10 +94,14 @@ def _of_live(ported: Any, draft: Draft, progress: Progress | None) -> list[str]:
     port = port_of(ported)
     arrays = current(port, ported)
     send_tensors_home(
-        arrays, port.weights, port.unused, draft.stage, progress=counter(progress)
+        arrays,
+        port.record.weights,
+        port.unused,
+        draft.stage,
+        progress=counter(progress),
     )
     _bring(draft, port.beside, port.config_values)
-    return changed_weights(port.record.get("as_ported", {}), arrays)
+    return changed_weights(port.record.as_ported, arrays)
 
 
 def _bring(draft: Draft, along: tuple[Path, ...], values: dict[str, Any]) -> None:

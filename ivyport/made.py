@@ -17,9 +17,10 @@ from typing import Any
 from ivyport.core.errors import InputError, WeightsError
 from ivyport.folder.manifest import parsed
 from ivyport.porting import Port, current
+from ivyport.record import PortRecord
 from ivyport.saving import CONFIG, PORT, UNPORTED, file_of, open_record, source_config
 from ivyport.targets import module_of
-from ivyport.weights.mapping import WeightMap, specs_of
+from ivyport.weights.mapping import specs_of
 
 PORTS: weakref.WeakKeyDictionary[Any, Port] = weakref.WeakKeyDictionary()
 # By emitted class, of which each port has its own: copies of a model are of it too.
@@ -66,7 +67,7 @@ def _beside(cls: type) -> Port | None:
         return None
     folder = Path(file).parent
     record = open_record(folder)
-    if (record["class"], record["file"]) != (cls.__name__, Path(file).name):
+    if (record.cls, record.file) != (cls.__name__, Path(file).name):
         return None
     config = folder / CONFIG
     values = parsed(config, config.read_bytes())
@@ -75,7 +76,7 @@ def _beside(cls: type) -> Port | None:
 
 def _demand_weights(model: Any, port: Port) -> None:
     try:
-        port.weights.check_target(specs_of(current(port, model)))
+        port.record.weights.check_target(specs_of(current(port, model)))
     except WeightsError as error:
         raise WeightsError(
             f"this {type(module_of(model)).__name__} has other weights than its port: {error}"
@@ -83,45 +84,35 @@ def _demand_weights(model: Any, port: Port) -> None:
 
 
 def port_of_folder(
-    folder: Path, record: Mapping[str, Any], code: bytes, values: Mapping[str, Any]
+    folder: Path, record: PortRecord, code: bytes, values: Mapping[str, Any]
 ) -> Port:
     """What a saved port says: its record, its emitted file, and its ``config.json``."""
     return Port(
-        target=record["target"],
+        record=record,
         source=code.decode("utf-8"),
-        cls=record["class"],
-        config=record["config"],
         config_values=source_config(values),
-        weights=WeightMap.from_json(record["weights"]),
-        modules=record["modules"],
-        notes=record["notes"],
-        record=dict(record),
         unused=_unported(folder, record),
-        free={
-            i: {int(a): n for a, n in axes.items()}
-            for i, axes in record["free"].items()
-        },
         beside=others(folder, record),
-        checked=record.get("compared"),
+        checked=record.compared,
     )
 
 
-def others(folder: Path, record: Mapping[str, Any]) -> tuple[Path, ...]:
+def others(folder: Path, record: PortRecord) -> tuple[Path, ...]:
     """What came along with the port, such as the files of a tokenizer."""
-    own = {record["file"], CONFIG, UNPORTED, "README.md", "parity.json"}
+    own = {record.file, CONFIG, UNPORTED, "README.md", "parity.json"}
     names = [
         name
-        for name in record["files"]
+        for name in record.files
         if name not in own and not name.startswith(("model.", "model-"))
     ]
     return tuple(folder / name for name in names if (folder / name).is_file())
 
 
-def _unported(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+def _unported(folder: Path, record: PortRecord) -> dict[str, Any]:
     """Source tensors that a saved port keeps without using them."""
     from ivyport.weights.store import TensorStore
 
-    if UNPORTED not in record["files"]:
+    if UNPORTED not in record.files:
         return {}
     store = TensorStore.open(folder / UNPORTED)
     return {name: store.read(name) for name in store.names()}

@@ -23,7 +23,8 @@ from ivyport.core.report import Report
 from ivyport.core.rounding import roundings
 from ivyport.core.shown import listed
 from ivyport.core.tables import table_sizes
-from ivyport.saving import FORMAT, built_in, written_config
+from ivyport.record import InputRecord, PortRecord
+from ivyport.saving import built_in, written_config
 from ivyport.sources import KINDS, Captured, Dims, Source
 from ivyport.targets import TARGETS, Target
 from ivyport.weights.checksums import checksums
@@ -50,29 +51,40 @@ COUNTER = "num_batches_tracked"  # of torch's batch norm; nothing depends on it
 class Port:
     """What is known of a port beside the live module.
 
-    `args` and `kwargs` are the example inputs; `free` the symbolic axes of each input. `record`
-    is what ``port.json`` will say. `unused` are source tensors that the port keeps without using
-    them. `trains` are the modules, by their paths in the port, that start in train mode. `beside`
-    are files that its folder gets too. `checked` is what was compared when it was made: a report,
-    or the same in words.
+    Attributes:
+        record: what ``port.json`` says.
+        source: the text of the emitted file.
+        config_values: the source's configuration.
+        args, kwargs: the example inputs.
+        unused: source tensors that the port keeps without using them.
+        trains: the modules, by their paths in the port, that start in train mode.
+        beside: files that its folder gets too.
+        checked: what was compared when it was made: a report, or the same in words.
     """
 
-    target: str
+    record: PortRecord
     source: str
-    cls: str
-    config: str | None
     config_values: dict[str, Any]
-    weights: WeightMap
-    modules: dict[str, str]
-    notes: list[str]
-    record: dict[str, Any]
-    free: dict[str, dict[int, str]]
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
     unused: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     trains: tuple[str, ...] = ()
     beside: tuple[Path, ...] = ()
     checked: Report | str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be given up, as the record says it."""
+        return self.record.notes
+
+    @property
+    def weights(self) -> WeightMap:
+        """How its tensors are made of the source's, as the record says it."""
+        return self.record.weights
+
+    def update(self, **changes: Any) -> None:
+        """Say something else in the record."""
+        self.record = dataclasses.replace(self.record, **changes)
 
 
 def compile_port(
@@ -107,34 +119,49 @@ def compile_port(
         tensors=source.arrays(held, narrow=narrow), starts=captured.starts,
     )  # fmt: skip
     rows = settled(emitted, captured, target, name or "model")
-    mapped = {n for row in rows for n in (row.source, *row.aliases)}
-    unused = {n: t for n, t in captured.state.items() if n not in mapped}
+    tensors, unused = _kept(captured, rows)
     if unused:
         more = f" and {len(unused) - 3} more" if len(unused) > 3 else ""
         notes.append(
             "Kept aside, for the traced computation does not use them: "
             f"{', '.join(sorted(unused)[:3])}{more}."
         )
-    # Buffers that became expressions (ranges, zeros) have no place in the port.
-    tensors = {n: t for n, t in captured.tensors.items() if n in mapped} | unused
-    tensors |= {
-        n: captured.state[n] for n in mapped - tensors.keys() if n in captured.state
-    }
     weights = WeightMap(tuple(rows), tuple(unused))
     arrays = source.arrays(tensors, narrow=narrow, wide=unused)
     notes += not_finite(rows, arrays)
     trains, odd = other_modes(captured.trains, emitted.modules)
     notes += [*odd, *_built_in(graph, captured.kwargs)]
-    made = Port(
-        target.name, emitted.source, emitted.cls, emitted.config, values, weights,
-        emitted.modules, notes, {}, _free(graph), captured.args, captured.kwargs,
-        source.arrays(unused, narrow=False), trains,
-    )  # fmt: skip
-    made.record = _record(source, graph, made, name)
-    written = written_config(values, target.name)
-    made.record["built_in"] = built_in(written, emitted.fields)
-    made.record["as_ported"] = checksums(weights.forward(arrays))
-    return made, arrays
+    record = PortRecord(
+        ivyport=ivyport.__version__,
+        target=target.name,
+        file=f"modeling_{name or 'model'}.py",
+        cls=emitted.cls,
+        config=emitted.config,
+        weights=weights,
+        modules=emitted.modules,
+        notes=tuple(notes),
+        built_in=built_in(written_config(values, target.name), emitted.fields),
+        as_ported=checksums(weights.forward(arrays)),
+        **_told(source, graph, captured),
+    )
+    kept = source.arrays(unused, narrow=False)
+    args, kwargs = captured.args, captured.kwargs
+    return Port(record, emitted.source, values, args, kwargs, kept, trains), arrays
+
+
+def _kept(
+    captured: Captured, rows: Collection[Row]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tensors that a port gets, and those among them that it does not use.
+
+    Buffers that became expressions (ranges, zeros) have no place in it.
+    """
+    mapped = {n for row in rows for n in (row.source, *row.aliases)}
+    unused = {n: t for n, t in captured.state.items() if n not in mapped}
+    tensors = {n: t for n, t in captured.tensors.items() if n in mapped} | unused
+    missing = mapped - tensors.keys()
+    tensors |= {n: captured.state[n] for n in missing if n in captured.state}
+    return tensors, unused
 
 
 def _demand_names(graph: Graph, target: Target) -> None:
@@ -293,8 +320,8 @@ def _holder(name: str) -> tuple[str, str]:
 
 def current(port: Port, ported: Any) -> dict[str, Any]:
     """The arrays of a live port as they are now, by the names of its file."""
-    arrays = dict(TARGETS[port.target].open_live().state(ported))
-    held = {row.target for row in port.weights.rows}
+    arrays = dict(TARGETS[port.record.target].open_live().state(ported))
+    held = {row.target for row in port.record.weights.rows}
     return {
         name: array
         for name, array in arrays.items()
@@ -391,9 +418,8 @@ def without_verdict(source: str) -> str:
     )
 
 
-def _record(
-    source: Source, graph: Graph, made: Port, name: str | None
-) -> dict[str, Any]:
+def _told(source: Source, graph: Graph, captured: Captured) -> dict[str, Any]:
+    """Those parts of the record that the source and its graph say."""
     versions = {
         p: importlib.metadata.version(p)
         for p, module in VERSIONED.items()
@@ -401,36 +427,27 @@ def _record(
     }
     package = KINDS[source.kind][1][0]
     tables = table_sizes(graph)
-    sizes = shapes(graph.signature(), made.args, made.kwargs)
+    sizes = shapes(graph.signature(), captured.args, captured.kwargs)
     return {
-        "format": FORMAT,
-        "ivyport": ivyport.__version__,
-        "target": made.target,
-        "file": f"modeling_{name or 'model'}.py",
-        "class": made.cls,
-        "config": made.config,
         "source": {
             "framework": f"{source.kind} {versions.get(package)}",
             "name": source.qualified,
         },
         "versions": versions,
-        "inputs": [
-            {
-                "name": v.name,
-                "dtype": v.type.dtype,
-                "shape": _shape(v.type),
-                "at": label,
-                "example": sizes.get(v),
-                **({"below": tables[v]} if v in tables else {}),
-            }
+        "inputs": tuple(
+            InputRecord(
+                str(v.name),
+                v.type.dtype,
+                _shape(v.type),
+                label,
+                None if sizes.get(v) is None else tuple(sizes[v]),
+                tables.get(v),
+            )
             for v, label in labels(graph.signature()).items()
-        ],
+        ),
         "arguments": to_json(graph.signature()),
-        "free": {i: {str(a): n for a, n in x.items()} for i, x in made.free.items()},
-        "dims": {k: list(v) for k, v in graph.dims.items()},
+        "free": _free(graph),
+        "dims": {k: tuple(v) for k, v in graph.dims.items()},
         "rounded": roundings(graph),
-        "checks": [check.to_json() for check in graph.checks],
-        "modules": made.modules,
-        "notes": made.notes,
-        "weights": made.weights.to_json(),
+        "checks": tuple(check.to_json() for check in graph.checks),
     }

@@ -10,7 +10,8 @@ from typing import Any
 
 from ivyport.core.errors import SourceError, WeightsError
 from ivyport.folder import manifest
-from ivyport.folder.manifest import FORMAT, PORT, read_port
+from ivyport.folder.manifest import PORT
+from ivyport.record import PortRecord
 from ivyport.targets import TARGETS
 
 #: What the card says of a port whose outputs alone were compared.
@@ -34,7 +35,6 @@ _NAMING = (
 __all__ = [
     "COMPARED",
     "CONFIG",
-    "FORMAT",
     "PORT",
     "UNPORTED",
     "built_in",
@@ -54,29 +54,30 @@ def write_json(path: Path, value: Any) -> None:
     path.write_bytes(manifest.to_bytes(value))
 
 
-def open_record(folder: Path) -> dict[str, Any]:
+def open_record(folder: Path) -> PortRecord:
     """``port.json`` of a saved port, for a target that there is.
 
     Raises:
         SourceError: the folder is no port, one of another ivyport, or damaged.
+        WeightsError: its weight map contradicts itself.
     """
-    record = read_port(folder)
-    if record["target"] not in TARGETS:
-        raise manifest.damaged(folder / PORT, f"its target is {record['target']!a}")
+    record = PortRecord.read(folder)
+    if record.target not in TARGETS:
+        raise manifest.damaged(folder / PORT, f"its target is {record.target!a}")
     return record
 
 
-def file_of(folder: Path, record: Mapping[str, Any]) -> bytes:
+def file_of(folder: Path, record: PortRecord) -> bytes:
     """The emitted source of a saved port.
 
     Raises:
         SourceError: it is missing, or cannot be read.
     """
     try:
-        return (folder / record["file"]).read_bytes()
+        return (folder / record.file).read_bytes()
     except OSError as error:
         raise SourceError(
-            f"{folder}: the emitted source {record['file']} is missing ({error.strerror})"
+            f"{folder}: the emitted source {record.file} is missing ({error.strerror})"
         ) from error
 
 
@@ -95,14 +96,14 @@ def bytes_of(path: Path) -> bytes:
         ) from error
 
 
-def demand_unchanged(folder: Path, record: Mapping[str, Any]) -> None:
+def demand_unchanged(folder: Path, record: PortRecord) -> None:
     """Demand the data of a port as it was saved: configuration and weights.
 
     Raises:
         WeightsError: naming the files that are missing or other ones.
     """
-    data = [n for n in record["files"] if n == CONFIG or n.endswith(".safetensors")]
-    wrong = manifest.changed(folder, record["files"], data)
+    data = [n for n in record.files if n == CONFIG or n.endswith(".safetensors")]
+    wrong = manifest.changed(folder, record.files, data)
     if wrong:
         raise WeightsError(
             f"{folder}: {', '.join(wrong)} changed since the port was saved: damaged, or of "
@@ -111,11 +112,11 @@ def demand_unchanged(folder: Path, record: Mapping[str, Any]) -> None:
         )
 
 
-def weights_digest(record: Mapping[str, Any]) -> str:
+def weights_digest(record: PortRecord) -> str:
     """One SHA-256 for all weights that a record lists."""
     held = {
         name: told["sha256"]
-        for name, told in sorted(record["files"].items())
+        for name, told in sorted(record.files.items())
         if manifest.is_weights(name)
     }
     return hashlib.sha256(json.dumps(held).encode()).hexdigest()

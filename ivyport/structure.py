@@ -16,19 +16,18 @@ from ivyport.porting import Port, current
 from ivyport.sources import Source
 from ivyport.targets import TARGETS
 from ivyport.weights.checksums import changed
-from ivyport.weights.mapping import WeightMap
 
 
 def trained(model: Any) -> list[str]:
     """The names of a live port's weights that have changed since it was made."""
     port = port_of(model)
-    return changed(port.record.get("as_ported") or {}, current(port, model))
+    return changed(port.record.as_ported, current(port, model))
 
 
 def said_trained(model: Any) -> list[str]:
     """That a live port's weights have changed, and how many; nothing where none has."""
     names = trained(model)
-    total = len(port_of(model).record.get("as_ported") or {})
+    total = len(port_of(model).record.as_ported)
     said = f"weights have changed since the port: {len(names)} of {total}"
     return [said] if names else []
 
@@ -43,23 +42,25 @@ def with_source_weights(model: Any, source: Source) -> tuple[Any, list[str]]:
     """
     port = port_of(model)
     made = _made(port, model, source)
-    backend = TARGETS[port.target].open_live()
+    backend = TARGETS[port.record.target].open_live()
     # Of the file that the class is in, wherever it was loaded from.
     module = types.SimpleNamespace(**backend.namespace(model))
-    filled = backend.fill(backend.factory(module, port.cls, port.config), made)
+    filled = backend.fill(
+        backend.factory(module, port.record.cls, port.record.config), made
+    )
     remember(filled, port)
-    moved = changed(port.record.get("as_ported") or {}, made)
+    moved = changed(port.record.as_ported, made)
     said = f"the source's weights have changed since the port: {len(moved)}"
     return filled, [said] if moved else []
 
 
 def _made(port: Port, model: Any, source: Source) -> dict[str, np.ndarray]:
     held = source.tensors()
-    weights: WeightMap = port.weights
+    weights = port.record.weights
     wanted = {name for row in weights.rows for name in (row.source, *row.aliases)}
     tensors = {name: held[name] for name in wanted & held.keys()}
     arrays = source.arrays(
-        tensors, narrow=TARGETS[port.target].policy.narrow, wide=weights.unused
+        tensors, narrow=TARGETS[port.record.target].policy.narrow, wide=weights.unused
     )
     own = current(port, model)
     made = {}

@@ -170,7 +170,7 @@ def test_to_torch(name: str, tmp_path: Path) -> None:
     assert isinstance(ported, torch.nn.Module)
     port = ivyport.api._PORTS[ported]
     framework = FRAMEWORKS[name.partition(" ")[0]]
-    assert port.record["source"]["framework"].partition(" ")[0] == framework
+    assert port.record.source["framework"].partition(" ")[0] == framework
     compiled = torch.compile(ported, fullgraph=True, backend="eager")
     inputs = [torch.as_tensor(np.array(x)) for x in args]
     with torch.no_grad():

@@ -69,11 +69,12 @@ UNITS = {
         ARRAYS | JAX | HAIKU | TORCH,
     ),
     "targets": unit("core", frozenset()),
+    "record": unit("core folder weights", frozenset()),
     "sources": unit(
         "core frontends frontends.torch frontends.jax", ARRAYS | TORCH | JAX
     ),
     "porting": unit(
-        "core weights modules saving sources targets __init__",
+        "core weights modules record saving sources targets __init__",
         ARRAYS,
     ),
     "verification": unit(
@@ -82,12 +83,12 @@ UNITS = {
         TORCH | JAX | HAIKU,
     ),
     "guard": unit("core", frozenset({"numpy"})),  # whose random generator it keeps
-    "saving": unit("core folder targets", frozenset()),
-    "card": unit("core targets", frozenset()),
+    "saving": unit("core folder record targets", frozenset()),
+    "card": unit("core record targets", frozenset()),
     "structure": unit(
         "core made porting sources targets weights", frozenset({"numpy"})
     ),
-    "made": unit("core folder weights saving porting targets", frozenset()),
+    "made": unit("core folder record weights saving porting targets", frozenset()),
     "home": unit("core folder guard made porting saving weights", frozenset()),
     "api": unit(
         "card core folder guard home made structure weights verification saving sources "
@@ -95,7 +96,7 @@ UNITS = {
         TORCH | JAX,
     ),
     "zoo": unit(
-        "core folder weights targets api zoo.haiku __init__",
+        "core folder record weights targets api zoo.haiku __init__",
         ARRAYS
         | TORCH
         | JAX
@@ -103,7 +104,7 @@ UNITS = {
     ),
     "zoo.haiku": unit("core weights targets zoo", ARRAYS | JAX | HAIKU, JAX | HAIKU),
     "bench": unit(
-        "core api zoo targets __init__",
+        "core api record zoo targets __init__",
         ARRAYS | TORCH | JAX | {"transformers", "matplotlib", "psutil"},
     ),
     "cli": unit(

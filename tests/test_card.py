@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ivyport.card import card, code, example, header, text
 from ivyport.core.report import Report, ReportRow
+from ivyport.record import PortRecord
 
 yaml = pytest.importorskip("yaml")
 
@@ -25,8 +28,8 @@ HOSTILE = [
 ]
 
 
-def record(**changes: Any) -> dict[str, Any]:
-    return {
+def record(**changes: Any) -> PortRecord:
+    told = {
         "ivyport": "0.1.0",
         "target": "jax",
         "file": "modeling_tiny.py",
@@ -41,8 +44,12 @@ def record(**changes: Any) -> dict[str, Any]:
             {"name": "mask", "kind": "keyword", "structure": {"input": "mask"}},
             {"name": "flag", "kind": "keyword", "structure": {"constant": False}},
         ],
+        "config": None,
+        "weights": {"rows": []},
+        "modules": {},
         "notes": [],
     } | changes
+    return PortRecord.from_json(Path("port.json"), told)
 
 
 def parsed(**changes: Any) -> dict[str, Any]:
@@ -103,9 +110,9 @@ def test_text_and_code_are_one_line_that_does_nothing(value):
 def test_a_hostile_record_makes_a_card_with_the_same_parts():
     hostile = "".join(HOSTILE)
     made = record(notes=[hostile], source={"framework": hostile, "id": hostile})
-    made["inputs"][0] |= {"name": hostile, "shape": hostile}
-    made["arguments"] = []
-    made["inputs"][0]["example"] = None
+    [first, *others] = made.inputs
+    first = replace(first, name=hostile, at=hostile, shape=hostile, example=None)
+    made = replace(made, inputs=(first, *others), arguments=())
     lines = card(made, None).splitlines()
     assert sum(line == "---" for line in lines) == 2
     heads = [line for line in lines if line.startswith("#")]
@@ -190,6 +197,6 @@ def test_the_example_of_structured_arguments_is_code():
 
 
 def test_without_known_sizes_the_example_loads_alone():
-    made = record()
-    del made["inputs"][0]["example"]
+    [first, *others] = record().inputs
+    made = replace(record(), inputs=(replace(first, example=None), *others))
     assert example(made)[-1] == 'model = BertModel.from_pretrained(".")'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from ivyport.bench.engines import SCAN
 from ivyport.bench.prepare import Arrays
 from ivyport.bench.session import Job, NotApplicableError, Session
 from ivyport.bench.torch_engine import import_file
+from ivyport.record import PortRecord
 
 
 def load(job: Job) -> Session:
@@ -35,10 +35,10 @@ def port_of(job: Job) -> tuple[dict[str, Any], str, Path]:
     """The names of the port's file, its class, and its folder; precision is set before."""
     set_precision(job)
     folder = job.folder / f"port-{job.port}"
-    record = json.loads((folder / "port.json").read_text("utf-8"))
+    record = PortRecord.read(folder)
     return (
-        vars(import_file(folder / record["file"], "modeling")),
-        record["class"],
+        vars(import_file(folder / record.file, "modeling")),
+        record.cls,
         folder,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ivyport.bench.prepare import Arrays, loss
 from ivyport.bench.session import CompileError, Job, Session
+from ivyport.record import PortRecord
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -38,9 +38,9 @@ def load(job: Job) -> Session:
 
 def from_port(folder: Path) -> Any:
     """The saved port, loaded by its own code as a user's program would."""
-    record = json.loads((folder / "port.json").read_text("utf-8"))
-    module = import_file(folder / record["file"], "modeling")
-    return vars(module)[record["class"]].from_pretrained(folder)
+    record = PortRecord.read(folder)
+    module = import_file(folder / record.file, "modeling")
+    return vars(module)[record.cls].from_pretrained(folder)
 
 
 def import_file(file: Path, name: str) -> ModuleType:

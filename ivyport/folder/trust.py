@@ -12,28 +12,27 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ivyport.core.errors import SourceError
 
 _emitted: set[str] = set()
 
 
-def fingerprint(code: bytes, record: Mapping[str, Any]) -> str:
-    """The digest of what would run: the file, and the class and the factory of the record."""
-    return hashlib.sha256(
-        hashlib.sha256(code).digest() + str(record["digest"]).encode()
-    ).hexdigest()
+def fingerprint(code: bytes, digest: str) -> str:
+    """The digest of what would run: the file, and the class and the factory of the record.
+
+    `digest` is that of the record.
+    """
+    return hashlib.sha256(hashlib.sha256(code).digest() + digest.encode()).hexdigest()
 
 
-def remember(code: bytes, record: Mapping[str, Any]) -> None:
+def remember(code: bytes, digest: str) -> None:
     """Note that this machine's ivyport emitted this.
 
     Where the state folder cannot be written, it is known to this process alone.
     """
-    made = fingerprint(code, record)
+    made = fingerprint(code, digest)
     if is_known(made):
         return
     _emitted.add(made)
@@ -60,19 +59,19 @@ def is_known(made: str) -> bool:
     return made in lines
 
 
-def demand_trust(
-    folder: Path, code: bytes, record: Mapping[str, Any], *, trust: bool
-) -> None:
-    """Let a folder's code run only where ivyport wrote it here, or the user says so.
+def demand_trust(file: Path, code: bytes, digest: str, *, trust: bool) -> None:
+    """Let the code of a port's file run only where ivyport wrote it here, or the user says so.
+
+    `digest` is that of the port's record.
 
     Raises:
         SourceError: neither is so.
     """
-    if trust or is_known(fingerprint(code, record)):
+    if trust or is_known(fingerprint(code, digest)):
         return
     raise SourceError(
-        f"{folder / record['file']} is Python code that would run with your rights, and this "
-        "machine's ivyport did not write it (the folder comes from elsewhere, or its code "
+        f"{file} is Python code that would run with your rights, and this "
+        "machine's ivyport did not write it (its folder comes from elsewhere, or its code "
         "was changed). Read that file; if you trust it, load the folder "
         "with trust=True (on the command line: --trust)."
     )

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 from ivyport.core.errors import DependencyError, InputError, SourceError
 from ivyport.folder.manifest import record_digest
+from ivyport.record import PortRecord
 
 PORT = "port.json"
 _REPO = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}(/[A-Za-z0-9][\w.\-]{0,95})?")
@@ -53,7 +53,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    record = json.loads((folder / PORT).read_text(encoding="utf-8"))
+    record = PortRecord.read(folder)
     operations = [
         CommitOperationAdd(name, str(folder / name))
         for name in files_of(folder, record)
@@ -63,7 +63,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
     api = HfApi()
     try:
         made = api.create_repo(repo, exist_ok=True, private=private or None)
-        message = f"{record['class']} by ivyport {record['ivyport']}"
+        message = f"{record.cls} by ivyport {record.ivyport}"
         api.create_commit(made.repo_id, operations, commit_message=message)
     except Exception as error:
         # The client's errors are of several libraries; each has the hub's own reason.
@@ -75,15 +75,15 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
     return str(made)
 
 
-def files_of(folder: Path, record: Mapping[str, Any]) -> list[str]:
+def files_of(folder: Path, record: PortRecord) -> list[str]:
     """The names of the port's files, but for its record."""
-    names = [name for name in record["files"] if PurePath(name).name == name != PORT]
+    names = [name for name in record.files if PurePath(name).name == name != PORT]
     return [name for name in names if (folder / name).is_file()]
 
 
-def public(record: Mapping[str, Any]) -> dict[str, Any]:
+def public(record: PortRecord) -> dict[str, Any]:
     """A record without the places of this machine: of a path the last name is left."""
-    source = {k: v for k, v in record["source"].items() if k != "from"}
+    source = {k: v for k, v in record.source.items() if k != "from"}
     rebuild = source.get("rebuild")
     if isinstance(rebuild, dict):
         named = {
@@ -95,7 +95,7 @@ def public(record: Mapping[str, Any]) -> dict[str, Any]:
             if PurePath(v).is_absolute() or v.startswith((".", "~"))
         }
         source["rebuild"] = rebuild | kept
-    shared = {**record, "source": source}
+    shared = {**record.to_json(), "source": source}
     return {**shared, "digest": record_digest(shared)}
 
 

@@ -170,7 +170,7 @@ def test_a_wrong_default_does_not_pass(encoder: Any) -> None:
     code = made.source.replace(like, like.replace("zeros", "ones"))
     backend = TARGETS_OF[target].open_live()
     module = backend.compile_source(code, "broken")
-    make = backend.factory(module, made.cls, made.config)
+    make = backend.factory(module, made.record.cls, made.record.config)
     broken = backend.fill(make, backend.state(port))
     remember(broken, made)
     report = ivyport.verify(source, broken)

@@ -80,23 +80,22 @@ def test_what_is_no_text_of_unicode_is_read_back(tmp_path):
 
 def test_what_was_emitted_here_is_known_to_later_processes(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    record = {"digest": "d" * 64, "file": "modeling_x.py"}
+    file, known = tmp_path / "modeling_x.py", "d" * 64
     with pytest.raises(SourceError, match=r"trust=True .*--trust"):
-        trust.demand_trust(tmp_path, b"code", record, trust=False)
-    trust.demand_trust(tmp_path, b"code", record, trust=True)
-    trust.remember(b"code", record)
+        trust.demand_trust(file, b"code", known, trust=False)
+    trust.demand_trust(file, b"code", known, trust=True)
+    trust.remember(b"code", known)
     monkeypatch.setattr(trust, "_emitted", set())
-    trust.demand_trust(tmp_path, b"code", record, trust=False)
+    trust.demand_trust(file, b"code", known, trust=False)
     for code, digest in ((b"code ", "d" * 64), (b"code", "e" * 64)):
-        other = {**record, "digest": digest}
         with pytest.raises(SourceError):
-            trust.demand_trust(tmp_path, code, other, trust=False)
+            trust.demand_trust(file, code, digest, trust=False)
     assert oct(trust.state_file().stat().st_mode & 0o777) == "0o600"
 
 
 def test_a_state_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    record = {"digest": "f" * 64, "file": "modeling_x.py"}
-    trust.remember(b"code", record)
-    trust.demand_trust(tmp_path, b"code", record, trust=False)
+    file, known = tmp_path / "modeling_x.py", "f" * 64
+    trust.remember(b"code", known)
+    trust.demand_trust(file, b"code", known, trust=False)

@@ -17,15 +17,24 @@ from ivyport.core.errors import InputError, SourceError
 from ivyport.folder.manifest import record_digest
 from ivyport.zoo import hf_push
 
-RECORD = {
+FILE: dict[str, Any] = {"size": 3, "sha256": "0" * 64}
+RECORD: dict[str, Any] = {
+    "format": 2,
+    "target": "jax",
     "class": "Net",
+    "config": None,
     "ivyport": "0.1.0",
     "file": "modeling_net.py",
+    "weights": {"rows": []},
+    "modules": {},
+    "notes": [],
+    "free": {},
     "files": dict.fromkeys(
         (
             *("modeling_net.py", "README.md", "config.json", "tokenizer.json"),
-            *("model.safetensors", "absent.json", "../secret.txt"),
-        )
+            *("model.safetensors", "absent.json"),
+        ),
+        FILE,
     ),
     "digest": "",
     "source": {
@@ -34,6 +43,7 @@ RECORD = {
         "rebuild": {"model": "/home/alice/tiny", "params": "../p.safetensors", "n": 2},
     },
 }
+RECORD["digest"] = record_digest(RECORD)
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -166,6 +176,14 @@ def test_the_ports_own_files_are_one_commit(hub, folder):
     assert hub["files"]["model.safetensors"] == bytes(range(256)) * 40
     assert all(hub["files"][name] == name.encode() for name in names)
     assert hub["tokens"] == {"Bearer hf_only_for_this_test"}
+
+
+def test_a_file_outside_of_the_folder_is_not_uploaded(hub, folder):
+    listed = {**RECORD["files"], "../secret.txt": FILE}
+    (folder / "port.json").write_text(json.dumps({**RECORD, "files": listed}))
+    with pytest.raises(SourceError, match="no name of a file"):
+        hf_push.push(folder, "me/net")
+    assert not hub["files"]
 
 
 def test_no_place_of_this_machine_is_uploaded(hub, folder):
