@@ -51,8 +51,8 @@ def card(record: PortRecord, report: Report | str | None) -> str:
         *example(record),
         "```",
         "",
-        f"{target.trains} `{target.saves}` writes what was "
-        "trained, and `ivyport weights home folder -o out` sends it to the source's names and "
+        f"{target.trains} `{target.saves}` writes the weights "
+        "as they are, and `ivyport weights home folder -o out` sends it to the source's names and "
         "layouts.",
         "",
         "| input | dtype | shape |",

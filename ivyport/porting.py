@@ -104,9 +104,9 @@ def compile_port(
     from ivyport.modules.file import emit
 
     tell(progress, "trace")
-    captured = source.capture(dims, train)
+    captured = source.capture(dims, train and target.policy.trains)
     graph = captured.graph
-    _demand_names(graph, target)
+    _demand_fits(captured, target)
     tell(progress, "lower")
     notes = [*captured.notes, *prepare(graph, target.policy)]
     tell(progress, "emit")
@@ -162,6 +162,25 @@ def _kept(
     missing = mapped - tensors.keys()
     tensors |= {n: captured.state[n] for n in missing if n in captured.state}
     return tensors, unused
+
+
+def _demand_fits(captured: Captured, target: Target) -> None:
+    """Refuse what a target's models cannot be: as they are called, and in which mode.
+
+    Raises:
+        InputError: an argument has a name that a call has for itself, or modules of a source in
+            eval mode are in train mode, where the target has none.
+    """
+    _demand_names(captured.graph, target)
+    if target.policy.trains:
+        return
+    trains = captured.trains
+    odd = [path for path, mode in trains.items() if mode]
+    if odd and not trains.get("", len(odd) == len(trains)):
+        raise InputError(
+            f"{listed(odd)} of the source, which is in eval mode, in train mode: a port to "
+            f"{target.title} computes eval mode alone. Call .eval() on the whole source"
+        )
 
 
 def _demand_names(graph: Graph, target: Target) -> None:

@@ -46,7 +46,7 @@ def unit(units: str, packages: frozenset[str], eager: frozenset[str] | None = No
 
 
 TORCH = frozenset({"torch"})
-ENGINE = "core weights modules backends backends.jax frontends frontends.torch"
+ENGINE = "core weights modules backends backends.jax backends.numpy frontends frontends.torch"
 UNITS = {
     "core": unit("", ARRAYS),
     "frontends": unit("core", ARRAYS),
@@ -62,10 +62,11 @@ UNITS = {
         "core backends", ARRAYS | JAX | HAIKU | {"safetensors"}, JAX | HAIKU
     ),
     "backends.torch": unit("core backends", ARRAYS | TORCH | {"safetensors"}, TORCH),
+    "backends.numpy": unit("core backends", ARRAYS | {"safetensors"}),
     "folder": unit("core", frozenset()),
     "weights": unit("core folder", ARRAYS | {"safetensors"}),
     "modules": unit(
-        "core backends backends.jax backends.torch weights",
+        "core backends backends.jax backends.numpy backends.torch weights",
         ARRAYS | JAX | HAIKU | TORCH,
     ),
     "targets": unit("core", frozenset()),

@@ -10,7 +10,13 @@ from ivyport.targets import require, resolve_target
 
 @pytest.mark.parametrize(
     ("name", "target"),
-    [("jax", "jax"), ("nnx", "jax"), ("torch", "torch"), ("pytorch", "torch")],
+    [
+        ("jax", "jax"),
+        ("nnx", "jax"),
+        ("torch", "torch"),
+        ("pytorch", "torch"),
+        ("np", "numpy"),
+    ],
 )
 def test_target_names(name, target):
     assert resolve_target(name).name == target
@@ -19,7 +25,8 @@ def test_target_names(name, target):
 @pytest.mark.parametrize("name", ["keras", "JAX", "", "jax "])
 def test_another_target_is_refused_and_the_ones_that_exist_are_named(name):
     with pytest.raises(
-        InputError, match=r"ports to: haiku, jax, linen, torch \(aliases: nnx = jax"
+        InputError,
+        match=r"ports to: haiku, jax, linen, numpy, torch \(aliases: nnx = jax",
     ):
         resolve_target(name)
 

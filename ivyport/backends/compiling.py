@@ -25,7 +25,9 @@ def compile_source(source: str, name: str) -> types.ModuleType:
     sys.modules[module.__name__] = module
     lines = source.splitlines(keepends=True)
     linecache.cache[filename] = (len(source), None, lines, filename)
-    exec(compile(source, filename, "exec"), module.__dict__)
+    # Without the imports of this module from `__future__`: a saved file has none of them.
+    code = compile(source, filename, "exec", dont_inherit=True)
+    exec(code, module.__dict__)
     return module
 
 
@@ -38,7 +40,7 @@ def load_source(file: Path, name: str, code: bytes) -> types.ModuleType:
         SourceError: it is no Python.
     """
     try:
-        compiled = compile(code, str(file), "exec")
+        compiled = compile(code, str(file), "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         raise SourceError(f"{file} is no Python source: {error}") from error
     module = types.ModuleType(name)

@@ -1,4 +1,4 @@
-"""Loops and branches as statements of Python, for PyTorch (`ivyport.modules.blocks`)."""
+"""Loops and branches as statements of Python, for PyTorch and NumPy (`ivyport.modules.blocks`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ivyport.modules.blocks_choice import Choices
 
 
 class Statements(Choices):
-    """``for``, ``while`` and ``if``, and lists that are stacked: PyTorch."""
+    """``for``, ``while`` and ``if``, and lists that are stacked."""
 
     def begin(self, block: Block) -> None:
         body = self.body
@@ -67,9 +67,11 @@ class Statements(Choices):
         if not sequences:
             return pyast.call(pyast.name("range"), [self._length(block)])
         if block.begin.attrs["reverse"]:
+            entries = self.body.exprs.language.entries
             sequences = [
                 pyast.call(
-                    pyast.name("reversed"), [pyast.call(pyast.attribute(s, "unbind"))]
+                    pyast.name("reversed"),
+                    [pyast.call(pyast.attribute(s, entries)) if entries else s],
                 )
                 for s in sequences
             ]
@@ -132,6 +134,6 @@ class Statements(Choices):
         if block.begin.attrs["reverse"]:
             step = ast.Slice(None, None, ast.UnaryOp(ast.USub(), ast.Constant(1)))
             items = pyast.subscript(items, step)
-        stacked = self.body.exprs.call("torch.stack", items)
+        stacked = self.body.exprs.call(self.body.exprs.language.stack, items)
         self.body.statements.append(pyast.assign(name, stacked))
         self.variables.take_over(value, name)

@@ -114,7 +114,7 @@ class FileEmitter:
             "llama3_frequencies",
             "name_unset",
             "sinusoids",
-        }  # made for single operations, too
+        } | self.target.classes  # made for single operations, too
         sources = pyast.helper_sources(self.layers, kinds)
         kinds_of = (ast.ClassDef, ast.FunctionDef)
         names = {n.name for n in sources if isinstance(n, kinds_of)}

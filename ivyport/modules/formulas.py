@@ -340,7 +340,15 @@ def _sinusoids(array: np.ndarray) -> Formula | None:
 def spelled(
     exprs: Exprs, formula: Formula, shape: ast.expr, dtype: ast.expr
 ) -> ast.expr:
-    """The formula as code; ``jnp`` and ``torch`` have these functions in common."""
+    """The formula as code; ``jnp``, ``torch`` and ``np`` have these functions in common."""
+    made = _spelled(exprs, formula, shape, dtype)
+    wide = exprs.language.double and formula.kind == "frequencies"
+    return exprs.method(made, "astype", dtype) if wide else made
+
+
+def _spelled(
+    exprs: Exprs, formula: Formula, shape: ast.expr, dtype: ast.expr
+) -> ast.expr:
     module = exprs.dtype_prefix
     if formula.kind in ("arange", "frequencies", "llama3_frequencies"):
         assert isinstance(shape, ast.Tuple)

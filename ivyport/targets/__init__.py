@@ -9,12 +9,13 @@ from ivyport.core.errors import DependencyError, InputError
 from ivyport.targets.haiku import HAIKU
 from ivyport.targets.linen import LINEN
 from ivyport.targets.nnx import NNX
+from ivyport.targets.numpy import NUMPY
 from ivyport.targets.record import Engine, Target
 from ivyport.targets.torch import TORCH
 
 #: Every target by its name.
 TARGETS: dict[str, Target] = {
-    record.name: record for record in (NNX, LINEN, HAIKU, TORCH)
+    record.name: record for record in (NNX, LINEN, HAIKU, TORCH, NUMPY)
 }
 
 #: The packages to import that each optional extra installs.
@@ -24,6 +25,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "haiku": ("jax", "haiku"),
     "flax": ("jax", "flax"),
     "hf": ("transformers",),
+    "numpy": ("numpy", "safetensors"),
 }
 
 __all__ = [

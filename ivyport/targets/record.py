@@ -66,7 +66,8 @@ class Target:
         form: ``module:name`` of how modules are written (`ivyport.modules.form.Form`).
         live: the module that makes live models of emitted source.
         side: ``module:class`` that runs a port in `ivyport.verification`.
-        model: ``module:class`` that its live models are of.
+        model: ``module:class`` that its live models are of; a class of the emitted file itself
+            has no module.
         example: the statement that the example on a port's card begins with.
         ones: ``module.function`` that makes an array there, given a shape and a dtype.
         dtype_keyword: whether that function takes its dtype by keyword alone.
@@ -115,6 +116,11 @@ class Target:
         if self.parts > 1:
             is_one = isinstance(value, tuple) and len(value) == self.parts
             value = value[0] if is_one else None
+        if not module:
+            return any(
+                (c.__module__, c.__name__) == (type(value).__module__, name)
+                for c in type(value).__mro__[1:]
+            )
         return loaded is not None and isinstance(value, vars(loaded)[name])
 
     def open_form(self) -> Any:

@@ -57,7 +57,9 @@ def port_side(ported: Any, arguments: Described | None = None) -> PortSide:
     if target is not None:
         side: PortSide = target.open_side()(ported, arguments)
         return side
-    kinds = " or a ".join(t.model.replace(":", ".") for t in TARGETS.values())
+    kinds = " or a ".join(
+        t.model.replace(":", ".").lstrip(".") for t in TARGETS.values()
+    )
     raise InputError(f"a port is a {kinds}, not {type(ported).__name__}")
 
 

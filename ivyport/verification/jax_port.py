@@ -47,6 +47,7 @@ class JaxPort(abc.ABC):
     #: JAX has 32 bits unless it is told otherwise.
     narrows = True
     silent = False
+    infers = False
 
     _arguments: Described | None
 

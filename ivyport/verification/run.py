@@ -50,6 +50,9 @@ from ivyport.weights.mapping import WeightMap
 Progress = Callable[[str, int, int], None]
 
 STEPS = 5
+INFERS = (
+    "gradients and train mode: the target computes eval mode alone, and does not train"
+)
 KEPT = "with dropout of eval mode that keeps everything"
 
 
@@ -159,9 +162,7 @@ class _Verification:
         if self._traced(inputs):
             self._left_out(inputs)
             dims = self._other_sizes(inputs, second, free, bounds)
-            self.rows += trained_rows(self.source, self.port, self.weight_map)
-            self.rows += dropout_rows(self.source, self.port, inputs, self.known)
-            self._train_mode().compare(inputs)
+            self._training(inputs)
         self.progress("verify", STEPS, STEPS)
         if self.drift is None:
             self.drift = drift.first_gradient_drift(self.rows, self.weight_map)
@@ -188,10 +189,21 @@ class _Verification:
         floats = sorted(self.port.dtypes() & set(FLOATS)) or ["float32"]
         return f"{', '.join(floats)} at full precision"
 
+    def _training(self, inputs: dict[str, Array]) -> None:
+        """Which tensors train, where dropout draws, and what train mode computes."""
+        if self.port.infers:
+            self.unchecked.append(INFERS)
+            return
+        self.rows += trained_rows(self.source, self.port, self.weight_map)
+        self.rows += dropout_rows(self.source, self.port, inputs, self.known)
+        self._train_mode().compare(inputs)
+
     # ---- the traced inputs
 
     def _traced(self, inputs: Mapping[str, Array]) -> bool:
         """Outputs and gradients on the traced inputs; whether the port ran at all."""
+        if self.port.infers:
+            return self._untrained(inputs)
         try:
             with self._source_accepts():
                 expected = self._pair.expected(draw_weights)
@@ -246,7 +258,7 @@ class _Verification:
             return None
 
     def _untrained(self, inputs: Mapping[str, Array]) -> bool:
-        """Outputs alone, of a source without gradients; whether the port ran."""
+        """Outputs alone, where one side has no gradients; whether the port ran."""
         with self._source_accepts():
             expected = self.source.forward(inputs).outputs
         self.port.silent = self.source.drops

@@ -237,6 +237,8 @@ class PortSide(Protocol):
     narrows: bool
     #: Whether dropout is switched off in eval mode too; it is in train mode.
     silent: bool
+    #: Whether it computes eval mode alone: no gradients, no train mode.
+    infers: bool
 
     def precise(self) -> AbstractContextManager[None]:
         """Full precision in float32, for as long as the port runs."""

@@ -41,6 +41,7 @@ class TorchPort:
     #: torch has every dtype that a source has.
     narrows = False
     silent = False
+    infers = False
 
     def __init__(
         self,

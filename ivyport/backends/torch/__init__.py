@@ -52,4 +52,6 @@ LANGUAGE = Language(
     absent=absent,
     default_float=True,
     strided=True,
+    stack="torch.stack",
+    entries="unbind",
 )

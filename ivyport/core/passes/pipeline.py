@@ -10,6 +10,7 @@ from ivyport.core.ops_custom import within_functions
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.differences import name_differences
 from ivyport.core.passes.fold import fold_params
+from ivyport.core.passes.inference import demand_dtypes, infer
 from ivyport.core.passes.layout import assign_layouts
 from ivyport.core.passes.localize import localize
 from ivyport.core.passes.narrow import narrow
@@ -35,13 +36,18 @@ def prepare(graph: Graph, policy: Policy) -> list[str]:
 
     Raises:
         GraphError: a pass broke the graph (a defect).
+        InputError: it has a dtype that the target lacks.
+        UnsupportedOpsError: it draws random numbers where the target draws none.
     """
     verify(graph)
+    demand_dtypes(graph, policy.lacks)
     raise_layers(graph)
     if any(map(bodies, graph.nodes)):
         # Which captured values are weights shows in a graph that is raised.
         raise_layers(graph)
     drop_stops(graph)
+    if not policy.trains:
+        infer(graph)
     within_functions(all_nodes(graph), _tidy)
     if policy.softmax:
         _name_softmax(graph)
@@ -49,7 +55,7 @@ def prepare(graph: Graph, policy: Policy) -> list[str]:
     assign_layouts(graph, images=policy.images, attention=policy.attention)
     verify(graph)
     simplify(graph)
-    if not policy.writes:
+    if policy.trains and not policy.writes:
         spell_statistics(graph)
         verify(graph)
     hoist(graph)
@@ -66,7 +72,9 @@ def prepare(graph: Graph, policy: Policy) -> list[str]:
     if policy.fuses:
         name_differences(graph)
     verify(graph)
-    notes = _control_notes(graph) if policy.statements else undrop_loops(graph)
+    notes = [] if policy.statements else undrop_loops(graph)
+    if policy.statements and policy.trains:
+        notes = _control_notes(graph)
     return notes + (narrow(graph) if policy.narrow else [])
 
 

@@ -20,6 +20,8 @@ class Policy:
         pools: whether it has average pools to any size.
         softmax: whether attention with a float mask is a softmax, whatever its numbers are.
         fuses: whether its compiler leaves out the rounding of products.
+        trains: whether it has a train mode and gradients, and draws random numbers.
+        lacks: dtypes that it has not.
     """
 
     images: str
@@ -32,6 +34,8 @@ class Policy:
     unsigned: bool = True
     softmax: bool = True
     fuses: bool = True
+    trains: bool = True
+    lacks: frozenset[str] = frozenset()
 
 
 #: What XLA expects, in each of JAX's libraries of modules.
@@ -47,4 +51,16 @@ TORCH = Policy(
     unsigned=False,
     softmax=False,
     fuses=False,
+)
+#: Images as rows of channels, of which products of matrices are made, and heads in front of them.
+NUMPY = Policy(
+    "channels_last",
+    "bhsd",
+    narrow=False,
+    even=False,
+    pools=False,
+    statements=True,
+    fuses=False,
+    trains=False,
+    lacks=frozenset({"bfloat16"}),
 )

@@ -29,7 +29,7 @@ def undrop_loops(graph: Graph) -> list[str]:
         )
     if not found:
         return []
-    _each(graph, _undrop)
+    _each(graph, undrop)
     places = ", ".join(dict.fromkeys(map(_place, found)))
     return [f"{LEFT_OUT} ({places})."]
 
@@ -69,11 +69,12 @@ def _each(graph: Graph, change: Callable[[Graph], None]) -> None:
                 change(body)
 
 
-def _undrop(body: Graph) -> None:
+def undrop(body: Graph) -> None:
+    """Take dropout out of a graph and the bodies in it, in place."""
     apply_rules(body, {"dropout": [_operand]})
     for node in _attentions(body):
         node.attrs = {**node.attrs, "dropout": 0.0}
-    within(body, _undrop)
+    within(body, undrop)
 
 
 def _operand(builder: Builder, node: Node) -> Value | None:

@@ -1,0 +1,47 @@
+"""Emission for NumPy: one rule an operation, and the helpers that emitted files copy."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from ivyport.backends import operators
+from ivyport.backends.language import Language
+from ivyport.backends.numpy import (
+    rules_array,
+    rules_index,
+    rules_lax,
+    rules_linalg,
+    rules_nn,
+    rules_vision,
+)
+from ivyport.backends.numpy.absent import absent
+
+RULES = {
+    **operators.RULES,
+    **rules_array.RULES,
+    **rules_index.RULES,
+    **rules_nn.RULES,
+    **rules_vision.RULES,
+    **rules_lax.RULES,
+    **rules_linalg.RULES,
+}
+
+IMPORTS = {"math": "import math", "np": "import numpy as np"}
+
+
+def _runtime() -> ModuleType:
+    from ivyport.backends.numpy import _rt
+
+    return _rt
+
+
+LANGUAGE = Language(
+    rules=RULES,
+    imports=IMPORTS,
+    dtypes="np",
+    array="np.ndarray",
+    runtime=_runtime,
+    absent=absent,
+    stack="np.stack",
+    double=True,
+)
