@@ -82,7 +82,8 @@ def test_a_wrong_weight_is_found(net: nn.Module) -> None:
 def test_weights_are_copies_and_tied_ones_are_one(net: nn.Module, ported: Any) -> None:
     shapes = [np.shape(holder[key]) for holder, key in ported.places().values()]
     assert shapes.count((8, 8)) == 1
-    assert ported(X).dtype == np.float32
+    for given in (X, X.astype(np.float64), X.tolist()):
+        assert ported(given).dtype == np.float32
     held = net.token.detach().numpy()
     assert not np.shares_memory(ported.token, held)
 

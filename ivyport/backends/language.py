@@ -30,7 +30,8 @@ class Language:
         layers: the module that has pools, where its libraries of modules have them; a form may
             name another one.
         strided: whether a broadcast tensor is a view, which a parameter cannot be.
-        double: whether floats that are made of Python's numbers and of integers have 64 bits.
+        double: whether floats that are made of Python's numbers and of integers have 64 bits, as
+            people's own arrays mostly do: inputs and tables get the dtype of the source's.
         stack: the function that makes one tensor of a list, where loops are Python's own.
         entries: the method that gives a tensor's entries on its first axis as a sequence; empty
             where a tensor is one.

@@ -31,6 +31,7 @@ PORTS = {
     "linen": "#F0E442",
     "haiku": "#999933",
     "torch": "#E69F00",
+    "numpy": "#882255",
     "flax": "#009E73",
 }
 TORCH = dict(zip(BASELINES, ("#555555", "#CC79A7", "#D55E00", "#8C6D31"), strict=True))

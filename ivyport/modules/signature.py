@@ -19,6 +19,7 @@ from typing import Any
 from ivyport.backends import pyast
 from ivyport.backends.pyast import Exprs
 from ivyport.core.dims import Dim
+from ivyport.core.dtype import is_float
 from ivyport.core.ir import Argument, Dtype, Record, Value, leaves
 
 ANY = ast.Constant(...)  # stands for an array in what `matched` compares with
@@ -109,7 +110,10 @@ class Signature:
                 if argument.default:
                     statements.append(self._default(argument, given, variables))
                 if values[item] in read:
-                    made = self.exprs.rt("as_array", argument.name, given)
+                    dtype = item.type.dtype
+                    cast = self.exprs.language.double and is_float(dtype)
+                    kind = self.exprs.dtype(dtype) if cast else pyast.OMIT
+                    made = self.exprs.rt("as_array", argument.name, given, kind)
                     statements.append(pyast.assign(given, made))
                 continue
             matched = self._matched(argument.name, given, item)

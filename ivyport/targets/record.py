@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -117,9 +118,10 @@ class Target:
             is_one = isinstance(value, tuple) and len(value) == self.parts
             value = value[0] if is_one else None
         if not module:
+            bases = itertools.pairwise(type(value).__mro__)
             return any(
-                (c.__module__, c.__name__) == (type(value).__module__, name)
-                for c in type(value).__mro__[1:]
+                base.__name__ == name and base.__module__ == cls.__module__
+                for cls, base in bases
             )
         return loaded is not None and isinstance(value, vars(loaded)[name])
 

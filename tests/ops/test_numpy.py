@@ -110,7 +110,7 @@ IDIOMS = {
     "gelu-erf": "gelu(x0)",
     "index-int32": "x0[x1]",
     "linear": "x0 @ x1.T + x2",
-    "mean-keepdims": "x0.mean(axis=(0, 2), keepdims=True)",
+    "mean-keepdims": "average(x0, axis=(0, 2), keepdims=True)",
     "permute_dims-last": "x0.mT",
     "permute_dims-swap": "x0.swapaxes(1, 2)",
     "pow-by_2": "x0 ** 2",
@@ -186,6 +186,17 @@ def test_nan_is_the_largest_and_equal_elements_keep_their_order() -> None:
     assert _rt.sort(x)[1].tolist() == [4, 5, 0, 3, 2, 6, 1]
     assert _rt.sort(x, descending=True)[1].tolist() == [1, 2, 6, 0, 3, 4, 5]
     assert _rt.stable_topk(x, 7)[1].tolist() == [1, 2, 6, 0, 3, 5, 4]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_sums_over_outer_axes_are_as_exact_as_over_the_last(dtype: type) -> None:
+    x = np.full((200_000, 2), 0.1, dtype)
+    exact = float(dtype(0.1))
+    assert abs(float(_rt.average(x, 0)[0]) / exact - 1) < 1e-3
+    if dtype is np.float32:
+        assert _rt.average(x, 0).tolist() == [np.float32(0.1)] * 2
+        assert _rt.summed(x, 0).tolist() == [np.float32(200_000 * exact)] * 2
+    assert _rt.variance(x, 0).dtype == _rt.deviation(x, 0).dtype == dtype
 
 
 def test_ids_that_are_no_rows_are_refused() -> None:

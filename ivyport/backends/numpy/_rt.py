@@ -41,6 +41,42 @@ def logsumexp(
     return y if keepdims else y.squeeze(axis)
 
 
+def summed(
+    x: np.ndarray, axis: int | tuple[int, ...], keepdims: bool = False
+) -> np.ndarray:
+    """The sum over axes in front of others, which NumPy adds up one by one: in float64."""
+    return x.sum(axis, dtype=np.float64, keepdims=keepdims).astype(x.dtype)
+
+
+def average(
+    x: np.ndarray, axis: int | tuple[int, ...], keepdims: bool = False
+) -> np.ndarray:
+    """The mean over axes in front of others, which NumPy adds up one by one: in float64."""
+    return x.mean(axis, dtype=np.float64, keepdims=keepdims).astype(x.dtype)
+
+
+def variance(
+    x: np.ndarray,
+    axis: int | tuple[int, ...],
+    keepdims: bool = False,
+    ddof: float = 0,
+) -> np.ndarray:
+    """The variance over axes in front of others, in float64 as `average`."""
+    y = x.var(axis, dtype=np.float64, ddof=ddof, keepdims=keepdims)
+    return y.astype(x.dtype)
+
+
+def deviation(
+    x: np.ndarray,
+    axis: int | tuple[int, ...],
+    keepdims: bool = False,
+    ddof: float = 0,
+) -> np.ndarray:
+    """The standard deviation over axes in front of others, in float64 as `average`."""
+    y = x.std(axis, dtype=np.float64, ddof=ddof, keepdims=keepdims)
+    return y.astype(x.dtype)
+
+
 def elu(x: np.ndarray, alpha: float = 1.0) -> np.ndarray:
     """x where positive, else alpha * (exp(x) - 1)."""
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
@@ -140,8 +176,8 @@ def group_norm(
     y = x.reshape(*x.shape[:-1], groups, -1)
     y = y.astype(np.promote_types(x.dtype, np.float32), copy=False)
     within = (*range(1, x.ndim - 1), -1)
-    y = y - y.mean(within, keepdims=True)
-    y = y / np.sqrt(np.square(y).mean(within, keepdims=True) + eps)
+    y = y - average(y, within, keepdims=True)
+    y = y / np.sqrt(average(np.square(y), within, keepdims=True) + eps)
     y = y.reshape(x.shape)
     y = y if weight is None else y * weight
     return (y if bias is None else y + bias).astype(x.dtype, copy=False)
@@ -160,7 +196,7 @@ def batch_norm(
     y = x.astype(np.promote_types(x.dtype, np.float32), copy=False)
     if mean is None:
         others = tuple(range(x.ndim - 1))
-        mean, var = y.mean(others), y.var(others)
+        mean, var = average(y, others), variance(y, others)
     factor = 1.0 / np.sqrt(var + eps)
     y = (y - mean) * (factor if weight is None else factor * weight)
     return (y if bias is None else y + bias).astype(x.dtype, copy=False)
@@ -297,8 +333,8 @@ def check_shapes(
             )
 
 
-def as_array(name, given):
-    """`given` as an array; TypeError for what is none."""
+def as_array(name, given, dtype=None):
+    """`given` as an array, of floats if they have a `dtype`; TypeError for what is none."""
     try:
         array = np.asarray(given)
     except (TypeError, ValueError, RuntimeError):
@@ -307,7 +343,9 @@ def as_array(name, given):
         raise TypeError(
             f"{name} is {given!r:.60}: the model was traced with an array for it"
         )
-    return array
+    if dtype is None or array.dtype.kind == "c":
+        return array
+    return array.astype(dtype, copy=False)
 
 
 def built_in(name, given, traced):

@@ -156,10 +156,27 @@ def over(e: Exprs, axis: tuple[int, ...] | None, keepdims: bool) -> dict[str, An
     }
 
 
-@emits("sum", "prod")
-def accumulation(
+def _one_by_one(e: Exprs, axis: tuple[int, ...] | None) -> bool:
+    """Whether NumPy adds floats one after the other: over axes in front of others."""
+    rank = e.type(0).rank
+    found = sorted(normalize(a, rank) for a in axis or ())
+    trailing = found == list(range(rank - len(found), rank))
+    return dt.is_float(e.out.dtype) and not trailing
+
+
+@emits("prod")
+def prod(
     e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
 ) -> ast.expr:
+    return e.method(x, "prod", **over(e, axis, keepdims), dtype=narrow(e))
+
+
+@emits("sum")
+def sum_(
+    e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
+) -> ast.expr:
+    if _one_by_one(e, axis):
+        return e.rt("summed", x, **over(e, axis, keepdims))
     return e.method(x, e.node.op, **over(e, axis, keepdims), dtype=narrow(e))
 
 
@@ -183,6 +200,8 @@ def mean(
     e: Exprs, x: ast.expr, *, axis: tuple[int, ...] | None, keepdims: bool
 ) -> ast.expr:
     demand_float(e)
+    if _one_by_one(e, axis):
+        return e.rt("average", x, **over(e, axis, keepdims))
     return e.method(x, "mean", **over(e, axis, keepdims))
 
 
@@ -197,6 +216,8 @@ def moment(
 ) -> ast.expr:
     demand_float(e)
     given = {**over(e, axis, keepdims), "ddof": unless(whole(correction), 0)}
+    if _one_by_one(e, axis):
+        return e.rt("variance" if e.node.op == "var" else "deviation", x, **given)
     return e.method(x, e.node.op, **given)
 
 

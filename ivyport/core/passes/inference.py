@@ -15,7 +15,7 @@ DRAWS = "it draws random numbers in eval mode, and this target draws none"
 
 
 def infer(graph: Graph) -> None:
-    """Take dropout out of a graph of eval mode, in place.
+    """Take dropout, and what train mode alone writes, out of a graph in place.
 
     Raises:
         UnsupportedOpsError: random numbers are drawn in eval mode too, all places listed.
@@ -23,6 +23,8 @@ def infer(graph: Graph) -> None:
     drawn = [Gap(n.op, place(n), DRAWS) for n in all_nodes(graph) if _draws(n)]
     if drawn:
         raise UnsupportedOpsError(report(drawn))
+    graph.updates = {p: v for p, v in graph.updates.items() if p not in graph.trained}
+    graph.trained = set()
     undrop(graph)
 
 
