@@ -181,6 +181,13 @@ def test_functions_of_mathematics_at_their_ends(function: str) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_gelu_of_large_numbers_is_exact() -> None:
+    x = np.array([-200.0, -30.0, 200.0, np.inf, np.nan], np.float32)
+    assert _rt.gelu(x)[:4].tolist() == [0.0, 0.0, 200.0, np.inf]
+    assert np.isnan(_rt.gelu(x)[4])
+    assert _rt.erf(x)[:4].tolist() == [-1.0, -1.0, 1.0, 1.0]
+
+
 def test_nan_is_the_largest_and_equal_elements_keep_their_order() -> None:
     x = np.array([1.0, np.nan, 2.0, 1.0, -0.0, 0.0, 2.0], np.float32)
     assert _rt.sort(x)[1].tolist() == [4, 5, 0, 3, 2, 6, 1]

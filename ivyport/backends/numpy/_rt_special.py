@@ -32,9 +32,8 @@ def erf(x: np.ndarray) -> np.ndarray:
     """
     if x.dtype == np.float64:
         return np.vectorize(math.erf, otypes=[x.dtype])(x)
-    y = np.clip(
-        x.astype(np.float32, copy=False), -3.7439211627767994, 3.7439211627767994
-    )
+    bound = 3.7439211627767994
+    y = np.clip(x.astype(np.float32, copy=False), -bound, bound)
     square = y * y
 
     def polynomial(first: float, *others: float) -> np.ndarray:
@@ -60,7 +59,9 @@ def erf(x: np.ndarray) -> np.ndarray:
         0.49746925110067538,
         1.0,
     )
-    return np.clip(y * above / below, -1.0, 1.0).astype(x.dtype, copy=False)
+    # Beyond these bounds it is 1 or -1 to the last bit.
+    y = np.where(np.abs(x) < bound, y * above / below, np.copysign(1.0, x))
+    return y.astype(x.dtype, copy=False)
 
 
 def gelu(x: np.ndarray) -> np.ndarray:

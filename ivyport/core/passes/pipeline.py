@@ -25,6 +25,7 @@ from ivyport.core.passes.statistics import spell_statistics
 from ivyport.core.passes.stops import drop_stops
 from ivyport.core.passes.undropped import undrop_loops
 from ivyport.core.passes.unsigned import widen_unsigned
+from ivyport.core.passes.wide import hold_factors
 from ivyport.core.ranges import is_finite
 from ivyport.core.verify import verify
 
@@ -67,6 +68,8 @@ def prepare(graph: Graph, policy: Policy) -> list[str]:
     peel_layers(graph)
     if not policy.unsigned:
         widen_unsigned(graph)
+    if not policy.factors:
+        hold_factors(graph)
     localize(graph)
     share_layers(graph)
     if policy.fuses:

@@ -22,6 +22,8 @@ class Policy:
         fuses: whether its compiler leaves out the rounding of products.
         trains: whether it has a train mode and gradients, and draws random numbers.
         lacks: dtypes that it has not.
+        factors: whether it multiplies float16 by numbers that float16 lacks. What computes in 32
+            bits has them made float32 in any case.
     """
 
     images: str
@@ -36,6 +38,7 @@ class Policy:
     fuses: bool = True
     trains: bool = True
     lacks: frozenset[str] = frozenset()
+    factors: bool = True
 
 
 #: What XLA expects, in each of JAX's libraries of modules.
@@ -63,4 +66,5 @@ NUMPY = Policy(
     fuses=False,
     trains=False,
     lacks=frozenset({"bfloat16"}),
+    factors=False,
 )

@@ -63,6 +63,13 @@ def fit(graph: Graph) -> list[str]:
     return notes + _overflows(graph, Ranges(ranges.known))
 
 
+def hold_factors(graph: Graph) -> None:
+    """Compute products with numbers that float16 lacks in float32, in place."""
+    for part in _with_bodies(graph):
+        if apply_rules(part, {"multiply": [half], "divide": [half]}):
+            eliminate(part)
+
+
 def _with_bodies(graph: Graph) -> Iterator[Graph]:
     """The graph and the bodies of its loops and branches, the inner ones first."""
     for node in graph.nodes:
