@@ -177,3 +177,13 @@ def test_what_numpy_lacks_is_refused() -> None:
     source[1].train()
     with pytest.raises(InputError, match=r"'1' of the source.* eval mode alone"):
         ivyport.transpile(source, "numpy", (x,), verify=False)
+
+
+def test_numbers_that_float16_lacks_are_multiplied_in_float32() -> None:
+    class Scaled(nn.Module):
+        def forward(self, x):
+            return x * 1e6 / 2e6
+
+    x = torch.tensor([1e-4, -0.03, 0.0, 0.05]).half()
+    ported = ivyport.transpile(Scaled(), "numpy", (x,))
+    np.testing.assert_allclose(ported(x.numpy()), Scaled()(x).numpy(), rtol=1e-3)

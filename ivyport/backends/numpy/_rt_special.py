@@ -60,7 +60,7 @@ def erf(x: np.ndarray) -> np.ndarray:
         1.0,
     )
     # Beyond these bounds it is 1 or -1 to the last bit.
-    y = np.where(np.abs(x) < bound, y * above / below, np.copysign(1.0, x))
+    y = np.where(np.abs(x) >= bound, np.copysign(1.0, x), y * above / below)
     return y.astype(x.dtype, copy=False)
 
 
