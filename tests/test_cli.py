@@ -159,10 +159,10 @@ def test_a_fault_is_one_panel_exit_code_2_and_nothing_written(here, args, messag
 
 
 def test_a_fault_is_one_json_object_with_json(here):
-    code, out, _ = run("hf", "m", "--to", "numpy", "--json")
+    code, out, _ = run("hf", "m", "--to", "mlx", "--json")
     error = json.loads(out)["error"]
     assert (code, error["kind"]) == (2, "InputError")
-    assert "no target 'numpy'" in error["message"]
+    assert "no target 'mlx'" in error["message"]
 
 
 @pytest.mark.parametrize(("debug", "shown"), [("0", False), ("1", True)])
