@@ -69,7 +69,7 @@ def _pair(x: OperandType, y: OperandType) -> TensorType:
 
 @op("difference", elementwise=True)
 def difference(x: OperandType, y: OperandType) -> TensorType:
-    """x - y, of which equal elements have no gradient."""
+    """x - y, exactly 0 where both are equal, however a compiler rounds them."""
     return _floating(_pair(x, y))
 
 

@@ -120,6 +120,11 @@ class JaxSide:
         """Whether the source has a key in eval mode too."""
         return self._source.rng is not None or self._source.needs_key
 
+    def _key_of(self, train: bool) -> Any:
+        """The key of a call; None: the source's own, whose draws are constants of the call."""
+        fixed_too = self._quantile is not None and self._keyed
+        return self._key if train or fixed_too else None
+
     def without(self, names: Collection[str]) -> JaxSide:
         """The same source and inputs, with None for these arguments."""
         given = [
@@ -221,7 +226,7 @@ class JaxSide:
         state: Arrays | None = None,
     ) -> Result:
         """Outputs on other inputs, or with other parameters."""
-        key = self._key if train else None
+        key = self._key_of(train)
         if seed is not None and (train or self._keyed):
             key = jax.random.fold_in(self._key, seed)
         return self._forward(inputs, parameters, train, key, state)
@@ -291,12 +296,16 @@ class JaxSide:
         weights = weights_of(before.outputs)
 
         def loss(
-            trained: Arrays, rest: Arrays, arrays: Arrays, scale: Arrays, static: Flat
+            trained: Arrays,
+            rest: Arrays,
+            arrays: Arrays,
+            scale: Arrays,
+            key: Any,
+            static: Flat,
         ) -> Any:
             held = {**rest, **trained}
             values = {name: held[name] for name in self._parameters}
             buffers = {name: held[name] for name in self._buffers}
-            key = self._key if train else None
             outputs, _ = self._run(
                 values, buffers, arrays, static, train=train, rng=key
             )
@@ -311,9 +320,10 @@ class JaxSide:
             rest = {n: v for n, v in values.items() if n not in trained}
             scale = {n: widen(w) if self._wide else w for n, w in weights.items()}
             inputs = given(self.arrays(), self._wide)
+            key = self._key_of(train)
             program = self._program("gradients", train, run)
             with _reversible():
-                _, gradients = program(trained, rest, inputs, scale)
+                _, gradients = program(trained, rest, inputs, scale, key)
         found = lazy(gradients)
         return Result(before.outputs, weights, found, before.buffers, before.state)
 

@@ -61,9 +61,7 @@ def absolute(e: Exprs, x: ast.expr, *, slope: float) -> ast.expr:
 
 @emits("difference")
 def difference(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
-    if any(map(has_gradient, e.node.inputs)):
-        return e.rt("difference", x, y)
-    return e.binary("-", x, y)
+    return e.rt("difference", x, y)
 
 
 @emits("sigmoid", "softplus", "silu", "relu", "log_sigmoid", "mish")

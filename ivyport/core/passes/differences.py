@@ -1,7 +1,8 @@
-"""Differences whose size has a corner at 0, for a target whose compiler fuses products into sums.
+"""Differences that something with a corner at 0 reads, where a compiler fuses products into sums.
 
 XLA keeps `x * w` unrounded where it subtracts it from another: what is equal then differs by the
-rounding, and |x - y| (a distance of a row from itself) has a slope of 1 where it has none.
+rounding. The sign of that is noise, and |x - y| (a distance of a row from itself) has a slope of 1
+where it has none.
 """
 
 from __future__ import annotations
@@ -10,22 +11,31 @@ from ivyport.core import dtype as dt
 from ivyport.core.control import within
 from ivyport.core.ir import Graph, Node, Value
 
+#: Operations that are another function on each side of 0, or of one element and another.
+_CORNERS = frozenset(
+    {
+        *("abs", "sign", "vector_norm", "maximum", "minimum", "clip", "max", "min"),
+        *("relu", "relu6", "leaky_relu", "elu", "logical_not", "floor", "ceil", "trunc"),
+        *("equal", "not_equal", "greater", "greater_equal", "less", "less_equal"),
+        *("argmax", "argmin", "sort", "topk", "max_pool", "mode", "signbit"),
+        *("cumulative_max", "cumulative_min", "floor_divide", "trunc_divide"),
+    }
+)
+
 
 def name_differences(graph: Graph) -> None:
-    """Make `difference` of each `subtract` of which sizes alone are taken; in place."""
+    """Make `difference` of each `subtract` that an operation with a corner reads; in place."""
     within(graph, name_differences)
-    uses, results = graph.uses(), set(graph.output_values())
+    uses = graph.uses()
     for node in graph.nodes:
         if node.op != "subtract" or not all(isinstance(x, Value) for x in node.inputs):
             continue
         users = uses.get(node.output, [])
-        floating = dt.is_float(node.output.type.dtype)
-        if users and floating and node.output not in results and all(map(_size, users)):
+        if dt.is_float(node.output.type.dtype) and any(map(_has_corner, users)):
             node.op = "difference"
 
 
-def _size(user: Node) -> bool:
-    """Whether an operation has no derivative by an element that is 0."""
-    if user.op == "abs":
-        return bool(user.attrs["slope"] == 0)
-    return user.op == "vector_norm" and user.attrs["ord"] > 0
+def _has_corner(user: Node) -> bool:
+    if user.op == "astype":
+        return user.output.type.dtype == "bool"
+    return user.op in _CORNERS

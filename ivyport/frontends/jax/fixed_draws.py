@@ -53,18 +53,29 @@ class FixedDraws:
         ]
         if any(x is None for x in given):
             return None
-        if not all(isinstance(n, int) for v in eqn.outvars for n in v.aval.shape):
-            raise GraphError(
-                "a draw from a key that is the same in each call, of as many numbers as an "
-                "axis is long: that axis has to be constant"
-            )
+        for result in eqn.outvars:
+            self.demand_constant(result.aval.shape)
         found = calls.bound(eqn, given)
         results = found if eqn.primitive.multiple_results else [found]
         if not call and name in PLUMBING:
             return [Key(tuple(x.shape), x) for x in results]
-        return [self._numbers(x) for x in results]
+        return [self.numbers(x) for x in results]
 
-    def _numbers(self, drawn: Any) -> Found:
+    @staticmethod
+    def demand_constant(shape: Sequence[Any]) -> None:
+        """Numbers that are the same in each call are as many in each.
+
+        Raises:
+            GraphError: an axis has a size that is not constant.
+        """
+        if not all(isinstance(n, int) for n in shape):
+            raise GraphError(
+                "a draw from a key that is the same in each call, of as many numbers as an "
+                "axis is long: that axis has to be constant"
+            )
+
+    def numbers(self, drawn: Any) -> Found:
+        """Keys as they are; drawn numbers as a constant of the port, with a note."""
         if jax.dtypes.issubdtype(drawn.dtype, jax.dtypes.prng_key):
             return Key(tuple(drawn.shape), drawn)
         line = line_of(self._lowering.builder.src)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from ivyport.core import dtype as dt
@@ -55,14 +57,14 @@ def random_bits(b: JaxBuilder, key: Found, *, bit_width: int, shape: Any) -> Val
 DRAWN = ("_uniform", "_normal", "_bernoulli", "_randint", "_shuffle")
 
 
-def _draws(operands: tuple[Found, ...]) -> bool:
-    """Whether it is one draw: a scalar key."""
-    return bool(operands) and isinstance(operands[0], Key) and operands[0].shape == ()
-
-
 def _draws_anew(operands: tuple[Found, ...]) -> bool:
-    """Whether the key is the caller's; the bits of the source's own are constants of the body."""
-    return _draws(operands) and operands[0].value is None  # type: ignore[union-attr]  # it is a key
+    """Whether it is one draw of a key of the caller's.
+
+    The bits of the source's own key are constants of the body, whatever its bounds are.
+    """
+    if not operands or not isinstance(operands[0], Key):
+        return False
+    return operands[0].shape == () and operands[0].value is None
 
 
 def _bounds(body: ClosedJaxpr, operands: tuple[Found, ...]) -> list[Found]:
@@ -76,13 +78,16 @@ def _bounds(body: ClosedJaxpr, operands: tuple[Found, ...]) -> list[Found]:
 @names("_uniform")
 def uniform(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     """``uniform(key, low, high)``: low + (high - low) * u, u in [0, 1)."""
-    if not _draws(operands) or len(operands) != 3:
-        return None
     type_ = b.out
-    if not dt.is_float(type_.dtype):
+    if len(operands) != 3 or not dt.is_float(type_.dtype):
         return None
     low, high = _bounds(body, operands)
-    drawn = b.random_uniform(shape=type_.shape, dtype=type_.dtype)
+    if _draws_anew(operands):
+        drawn = b.random_uniform(shape=type_.shape, dtype=type_.dtype)
+    elif isinstance(operands[0], Key) and operands[0].value is not None:
+        return _between(b, operands[0].value, low, high)
+    else:
+        return None
     if (constant(low), constant(high)) == (0, 1):
         return drawn
     if isinstance(low, Scalar) and isinstance(high, Scalar):
@@ -94,10 +99,24 @@ def uniform(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     return b.add(b.multiply(drawn, b.subtract(high, low)), low)
 
 
+def _between(b: JaxBuilder, key: Any, low: Found, high: Found) -> Value:
+    """Numbers of the source's own key between bounds that are computed."""
+    type_ = b.out
+    b.lowering.draws.demand_constant(type_.shape)
+    if isinstance(low, Key) or isinstance(high, Key):
+        raise GraphError("a PRNG key is no bound")
+    given = b.lowering.draws.numbers(
+        jax.random.uniform(key, type_.shape, np.dtype(type_.dtype))
+    )
+    low, high = (b.cast(b.tensor(x, i), type_.dtype) for i, x in ((1, low), (2, high)))
+    spread = b.multiply(b.tensor(given, 0), b.subtract(high, low))
+    return b.maximum(low, b.add(spread, low))
+
+
 @names("_normal")
 def normal(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     """``normal(key)``: mean 0, variance 1."""
-    if not _draws(operands) or len(operands) != 1 or not dt.is_float(b.out.dtype):
+    if not _draws_anew(operands) or len(operands) != 1 or not dt.is_float(b.out.dtype):
         return None
     return b.random_normal(shape=b.out.shape, dtype=b.out.dtype)
 
@@ -105,7 +124,7 @@ def normal(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
 @names("_bernoulli")
 def bernoulli(b: JaxBuilder, body: ClosedJaxpr, *operands: Found) -> Value | None:
     """``bernoulli(key, p)``: true with probability p."""
-    if not _draws(operands) or len(operands) != 2 or b.out.dtype != "bool":
+    if not _draws_anew(operands) or len(operands) != 2 or b.out.dtype != "bool":
         return None
     return b.random_bernoulli(operands[1], shape=b.out.shape)
 
