@@ -119,7 +119,7 @@ class FileEmitter:
         kinds_of = (ast.ClassDef, ast.FunctionDef)
         names = {n.name for n in sources if isinstance(n, kinds_of)}
         functions = {n for n, f in vars(self.runtime).items() if inspect.isfunction(f)}
-        return names | functions | {"NamedTuple", "load_file", *self.imports}
+        return names | functions | {"Any", "NamedTuple", "load_file", *self.imports}
 
     def _group_calls(self) -> None:
         """Tell each call its method and which other calls are alike."""
@@ -320,8 +320,8 @@ class FileEmitter:
         """Imports of the names that the file uses; isort orders them."""
         names = {n.id for s in body for n in ast.walk(s) if isinstance(n, ast.Name)}
         lines = [f"import {m}" for m in STANDARD if m in names]
-        if "NamedTuple" in names:
-            lines.append("from typing import NamedTuple")
+        if typing := sorted(names & {"Any", "NamedTuple"}):
+            lines.append(f"from typing import {', '.join(typing)}")
         lines += [
             line
             for root, line in self.imports.items()

@@ -127,9 +127,7 @@ def _while(
     carry = flags[of_cond + of_body :]
     while True:
         test, ends = _rewritten(cond.jaxpr, [*own, *carry], quantile, loops=True)
-        made, results = _rewritten(
-            body.jaxpr, [*consts, *carry], quantile, loops=True
-        )
+        made, results = _rewritten(body.jaxpr, [*consts, *carry], quantile, loops=True)
         after = [a or b or any(ends) for a, b in zip(carry, results, strict=True)]
         if after == carry:
             params = {

@@ -180,3 +180,80 @@ def test_signs_and_powers_of_two() -> None:
         np.testing.assert_array_equal(found.numpy(), np.asarray(right))
         if right.dtype == np.float32:
             np.testing.assert_array_equal(np.signbit(found.numpy()), np.signbit(right))
+
+
+class Constant(nnx.Module):
+    """Dropout beside draws of a key that is a number of the source."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.linear = nnx.Linear(3, 3, rngs=rngs)
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        mixed = self.drop(self.linear(x @ jax.random.normal(jax.random.key(3), (3, 3))))
+        return mixed + jax.random.uniform(jax.random.fold_in(KEY, 7), x.shape)
+
+
+@pytest.mark.parametrize("to", ["torch", "linen"])
+def test_constants_of_a_key_stay_where_draws_are_fixed(to: str) -> None:
+    source = Constant(nnx.Rngs(0))
+    report = ivyport.verify(source, ivyport.transpile(source, to, (X,), verify=False))
+    assert report.passed, report
+    assert any(row.note == "in train mode" for row in report.rows), report.rows
+
+
+def bounded(w: Any, x: Any) -> Any:
+    """Own keys, with bounds that a call computes."""
+    low, high = x.min(), x.max()
+    drawn = jax.random.uniform(KEY, (3,), minval=low, maxval=high)
+    cut = jax.random.truncated_normal(KEY, low, high, (3,))
+    kept = jax.random.bernoulli(KEY, jax.nn.sigmoid(x), x.shape)
+    return w * drawn, w * cut, x * kept
+
+
+def test_an_own_key_draws_its_numbers_between_bounds_that_are_computed() -> None:
+    w = jnp.arange(1.0, 4.0)
+    port = ivyport.transpile(bounded, "torch", (X,), params=w, dims={"x": {}})
+    for x in (X, 2 * X[::-1].copy()):
+        for due, found in zip(bounded(w, x), port(torch.tensor(x)), strict=True):
+            np.testing.assert_allclose(found.detach(), due, rtol=1e-5, atol=1e-6)
+
+
+def of_data(w: Any, x: Any) -> Any:
+    key = jax.random.key((x[0, 0] * 100).astype(int))
+    return w * jax.random.normal(key, x.shape)
+
+
+def of_a_loop(w: Any, x: Any) -> Any:
+    def body(i, x):
+        return x + w * jax.random.uniform(jax.random.fold_in(KEY, i), (3,))
+
+    return jax.lax.fori_loop(0, 3, body, x[0])
+
+
+def of_a_scan(w: Any, x: Any) -> Any:
+    def body(carry, _):
+        key, own = jax.random.split(carry[0])
+        return (key, carry[1] + w * jax.random.normal(own, (3,))), carry[1]
+
+    return jax.lax.scan(body, (KEY, x[0]), None, length=3)[1]
+
+
+class Counter(nnx.Module):
+    def __init__(self) -> None:
+        self.calls = nnx.Variable(jnp.asarray(0))
+
+    def __call__(self, x):
+        self.calls[...] += 1
+        return x + jax.random.normal(jax.random.fold_in(KEY, self.calls[...]), x.shape)
+
+
+@pytest.mark.parametrize("source", [of_data, of_a_loop, of_a_scan, Counter()])
+def test_a_key_made_of_what_a_call_computes_is_refused_at_the_line(source: Any) -> None:
+    given = {} if isinstance(source, nnx.Module) else {"params": jnp.ones(3)}
+    with pytest.raises(
+        UnsupportedOpsError, match="a key that the source makes of data"
+    ) as e:
+        ivyport.transpile(source, "torch", (X,), **given)
+    assert "test_jaxside_draws.py:" in str(e.value)
+    assert "pass it as an argument" in str(e.value)

@@ -170,8 +170,25 @@ class Distances(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         y = x * self.weight
         orders = (0.5, 1.0, 2.0, 3.0, INF)
-        by_hand = (y[:, None] - y[None]).abs().sum(-1)
-        return [by_hand, *(torch.cdist(y, y, p=p) for p in orders)]
+        between = y[:, None] - y[None]
+        corners = [
+            between.abs(),
+            between.sign() * y,
+            between.relu(),
+            between.clamp(min=0),
+            torch.maximum(between, torch.zeros(())),
+            torch.minimum(between, y),
+            torch.nn.functional.leaky_relu(between, 0.2),
+            torch.nn.functional.elu(between, 0.5),
+            torch.nn.functional.hardtanh(between, 0.0, 1.0),
+            torch.where(between > 0, between, -2 * between),
+            between.floor() * y,
+            between.amax(0).expand(5, 5, 4),
+        ]
+        return [
+            *(corner.sum(-1) for corner in corners),
+            *(torch.cdist(y, y, p=p) for p in orders),
+        ]
 
 
 def test_equal_rows_have_no_gradient_under_jit() -> None:
@@ -180,7 +197,9 @@ def test_equal_rows_have_no_gradient_under_jit() -> None:
     port = ivyport.transpile(model, "jax", (x,), verify=False, train=False)
     w = np.random.default_rng(0).normal(size=(5, 5)).astype(np.float32)
     found = jax.jit(jax.jacrev(lambda x: [(w * y).sum() for y in port(x)]))(x.numpy())
+    values = jax.jit(lambda x: port(x))(x.numpy())
     given = x.requires_grad_()
     for k, y in enumerate(model(given)):
+        np.testing.assert_allclose(values[k], y.detach(), rtol=1e-4, atol=1e-5)
         (due,) = torch.autograd.grad(y, given, torch.tensor(w), retain_graph=True)
         np.testing.assert_allclose(found[k], due, rtol=1e-4, atol=1e-4, err_msg=str(k))

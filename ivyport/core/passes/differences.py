@@ -15,7 +15,16 @@ from ivyport.core.ir import Graph, Node, Value
 _CORNERS = frozenset(
     {
         *("abs", "sign", "vector_norm", "maximum", "minimum", "clip", "max", "min"),
-        *("relu", "relu6", "leaky_relu", "elu", "logical_not", "floor", "ceil", "trunc"),
+        *(
+            "relu",
+            "relu6",
+            "leaky_relu",
+            "elu",
+            "logical_not",
+            "floor",
+            "ceil",
+            "trunc",
+        ),
         *("equal", "not_equal", "greater", "greater_equal", "less", "less_equal"),
         *("argmax", "argmin", "sort", "topk", "max_pool", "mode", "signbit"),
         *("cumulative_max", "cumulative_min", "floor_divide", "trunc_divide"),

@@ -37,7 +37,7 @@ def scan(
     for position, x in enumerate(xs):
         var = body.jaxpr.invars[len(consts) + len(carry) + position]
         if isinstance(x, Key):
-            items.append(Key(x.shape[1:]))
+            items.append(x.derived(x.shape[1:]))
             continue
         entry = Value(type_of(var.aval, b.lowering.dims))
         items.append(entry)
@@ -66,9 +66,11 @@ def scan(
         },
     ).outputs
     final = state.final(made[: len(state.initial)])
-    ys: list[Found] = [Key(t.shape) for t in outs[len(carry) :]]
-    for i, value in zip(kept, made[len(state.initial) :], strict=True):
-        ys[i] = value
+    values = iter(made[len(state.initial) :])
+    ys: list[Found] = [
+        y.derived(t.shape) if isinstance(y, Key) else next(values)
+        for y, t in zip(stacked, outs[len(carry) :], strict=True)
+    ]
     return [*final, *ys]
 
 
@@ -105,10 +107,10 @@ def choose(
     """The results of `lax.cond` and `lax.switch`."""
     outs = b.outs
     regions = []
-    keys = [False] * len(outs)
+    keys: list[Found] = []
     for branch in branches:
         region, results = b.lowering.apart(branch, operands)
-        keys = [isinstance(x, Key) for x in results]
+        keys = [_either(x, y) for x, y in zip(results, keys or results, strict=True)]
         region.outputs = [
             _inside(b, region, x, t)
             for x, t in zip(results, outs, strict=True)
@@ -119,8 +121,16 @@ def choose(
     attrs = {"branches": tuple(regions)}
     made = iter(b.node("cond", (which, *outside), attrs).outputs)
     return [
-        Key(t.shape) if key else next(made) for key, t in zip(keys, outs, strict=True)
+        x.derived(t.shape) if isinstance(x, Key) else next(made)
+        for x, t in zip(keys, outs, strict=True)
     ]
+
+
+def _either(one: Found, other: Found) -> Found:
+    """Of keys of two branches those that are the source's own, if any are."""
+    if isinstance(one, Key) and isinstance(other, Key):
+        return one if one.own or one.value is not None else other
+    return one
 
 
 class _Carry:
@@ -139,7 +149,9 @@ class _Carry:
         for position, x in enumerate(carry):
             var = jaxpr.invars[first + position]
             if isinstance(x, Key) and jaxpr.outvars[position] is not var:
-                x = self.carry[position] = Key(x.shape)  # another one in each iteration
+                x = self.carry[position] = x.derived(
+                    x.shape
+                )  # another one in each iteration
             if isinstance(x, Key) or jaxpr.outvars[position] is var:
                 self.given.append(x)
                 continue

@@ -240,7 +240,7 @@ class Lowering:
                 self._note_gradient(eqn)
             return self.inline(body, operands)
         if any(isinstance(x, Key) for x in operands) and name not in rules.DRAWS:
-            return self._plumbing(name)
+            return self._plumbing(name, operands)
         rule = rules.RULES.get(name)
         if rule is None:
             raise GraphError(ABSENT.get(name, NO_RULE))
@@ -260,11 +260,13 @@ class Lowering:
             del self.builder.nodes[at:]
         return result
 
-    def _plumbing(self, name: str) -> Sequence[Found]:
+    def _plumbing(self, name: str, operands: list[Found]) -> Sequence[Found]:
         """Splitting, folding, wrapping and slicing of keys: more keys."""
         if name not in rules.PLUMBING:
             raise GraphError(ABSENT.get(name, "PRNG keys are used as numbers"))
-        return [Key(type_.shape) for type_ in self.builder.outs]
+        keys = [x.derived(()) for x in operands if isinstance(x, Key)]
+        own = any(key.own for key in keys)
+        return [Key(type_.shape, own=own) for type_ in self.builder.outs]
 
     def _checked(self, results: Any) -> Sequence[Found]:
         """What a rule returned, if it has the types that JAX inferred."""

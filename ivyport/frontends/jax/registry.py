@@ -33,11 +33,18 @@ class Key:
     """PRNG keys, or raw data of keys: what a jaxpr computes with them never becomes nodes.
 
     The target draws from its own streams, so that splitting and folding of keys vanish. `value` is
-    what the keys are where the source makes the same ones in each call (`fixed_draws`).
+    what the keys are where the source makes the same ones in each call (`fixed_draws`). `own`
+    keys are made of the source's numbers too, though of ones that only a call knows: of data, of a
+    counter, of the iterations of a loop.
     """
 
     shape: tuple[DimLike, ...] = ()
     value: Any = dataclasses.field(default=None, compare=False, repr=False)
+    own: bool = dataclasses.field(default=False, compare=False, repr=False)
+
+    def derived(self, shape: tuple[DimLike, ...]) -> Key:
+        """Other keys that are made of this one; what they are is not known."""
+        return Key(shape, own=self.own or self.value is not None)
 
 
 Found = Value | Scalar | Key  # what a variable of a jaxpr stands for

@@ -40,12 +40,14 @@ DRAWS = frozenset({"random_bits", "cond", "scan", "while"})
 
 @lowers("random_seed", "random_wrap", "random_clone", "random_fold_in", "random_split")
 def seed(b: JaxBuilder, *operands: Found, **params: Any) -> Key:
-    """A key made of numbers: an explicit seed, which the port replaces by its own."""
-    return Key(b.out.shape)
+    """A key made of numbers that a call computes."""
+    return Key(b.out.shape, own=True)
 
 
 @lowers("random_bits")
 def random_bits(b: JaxBuilder, key: Found, *, bit_width: int, shape: Any) -> Value:
+    if isinstance(key, Key):
+        _demand_given(key)
     raise GraphError(
         "random bits as such: draws are ported that are made of uniform, normal, Bernoulli, Gumbel "
         "and integer ones, choices and permutations; draw outside of the model and pass the "
@@ -64,7 +66,22 @@ def _draws_anew(operands: tuple[Found, ...]) -> bool:
     """
     if not operands or not isinstance(operands[0], Key):
         return False
+    _demand_given(operands[0])
     return operands[0].shape == () and operands[0].value is None
+
+
+def _demand_given(key: Key) -> None:
+    """Numbers of a key of the source's own have to be those numbers.
+
+    Raises:
+        GraphError: the key is made of what only a call knows.
+    """
+    if key.own and key.value is None:
+        raise GraphError(
+            "a draw of a key that the source makes of data, of a counter or in a loop: the "
+            "numbers follow from it, and no other framework draws them; make the key outside "
+            "and pass it as an argument, or pass the numbers"
+        )
 
 
 def _bounds(body: ClosedJaxpr, operands: tuple[Found, ...]) -> list[Found]:

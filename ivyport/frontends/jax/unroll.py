@@ -200,7 +200,8 @@ class Unrolled:
 
     def _stacked(self, column: list[Found], type_: TensorType) -> Found:
         if any(isinstance(y, Key) for y in column):
-            return Key(type_.shape)
+            own = any(y.derived(()).own for y in column if isinstance(y, Key))
+            return Key(type_.shape, own=own)
         b = self.lowering.builder
         items = [
             b.full(shape=(), value=y.value, dtype=type_.dtype)
@@ -254,7 +255,8 @@ class Unrolled:
         """``x[..., i, ...]``; of a stacked parameter, a parameter of its own."""
         b = self.lowering.builder
         if isinstance(x, Key):
-            return Key(x.shape[1:], None if x.value is None else x.value[i])
+            value = None if x.value is None else x.value[i]
+            return Key(x.shape[1:], value, x.own)
         if isinstance(x, Scalar):
             raise GraphError("a scan over a number")
         if _counts(x):
