@@ -17,9 +17,11 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import torch
+from flax import nnx
 from torch import nn
 
 import ivyport
+from ivyport.core.errors import UnsupportedOpsError
 from ivyport.home import send_home
 from tests.small_models import Adapted
 
@@ -145,3 +147,27 @@ assert not {{"torch", "flax.nnx", "ivyport"}} & set(sys.modules)
     assert done.returncode == 0, done.stderr
     _, params, _ = ivyport.load(tmp_path / "own", trust=True)
     assert (np.asarray(params["model/~/m_4"]["b"]) == 1).all()
+
+
+class Kept(nnx.Variable):
+    """What an optimizer leaves alone."""
+
+
+class Momentum(nnx.Module):
+    """Writes to a frozen weight of a layer."""
+
+    def __init__(self) -> None:
+        self.query, self.key = (nnx.Linear(2, 2, rngs=nnx.Rngs(i)) for i in range(2))
+        self.key.kernel = Kept(self.key.kernel[...])
+
+    def __call__(self, x):
+        query = jax.lax.stop_gradient(self.query.kernel[...])
+        self.key.kernel[...] = 0.9 * self.key.kernel[...] + 0.1 * query
+        return self.query(x) + self.key(x)
+
+
+def test_a_write_to_a_weight_of_a_layer_is_a_limit_of_haiku() -> None:
+    with pytest.raises(
+        UnsupportedOpsError, match=r"self\.key\.kernel is written.*port to linen"
+    ):
+        ivyport.transpile(Momentum(), "haiku", (jnp.ones((3, 2)),))

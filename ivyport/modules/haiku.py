@@ -16,7 +16,7 @@ from typing import Any
 from ivyport.backends import pyast
 from ivyport.backends.jax import LANGUAGE
 from ivyport.backends.pyast import Exprs
-from ivyport.core.errors import GraphError
+from ivyport.core.errors import UnsupportedOpsError
 from ivyport.core.ir import Node, Param
 from ivyport.modules import leaves
 from ivyport.modules.form import Form, Starts, parameters
@@ -237,9 +237,10 @@ class Haiku(PureWriter):
         """``hk.set_state("count", jax.lax.stop_gradient(count))``."""
         name = _own(buffer)
         if trains or name is None:
-            raise GraphError(
-                f"{ast.unparse(buffer)} is written, which haiku has no way for: port to linen "
-                "or NNX"
+            raise UnsupportedOpsError(
+                f"{ast.unparse(buffer)} is written when the model is called, and it is a weight "
+                "of a layer or one that trains: haiku writes a module's own state alone; port "
+                "to linen or NNX, or keep what is written in a buffer of the module that writes it"
             )
         value = self.exprs.call("jax.lax.stop_gradient", new)
         return ast.Expr(self.exprs.call("hk.set_state", name, value))

@@ -429,3 +429,18 @@ def test_autocast_is_named_with_a_way_out() -> None:
     words = "torch.autocast computes this in bfloat16.*cast by hand"
     with pytest.raises(UnsupportedOpsError, match=words):
         ivyport.transpile(Cast(), "jax", (torch.randn(3, 4),))
+
+
+@pytest.mark.parametrize("to", ["torch", "jax"])
+@pytest.mark.parametrize(
+    "axes",
+    [["batch"], "batch", {"0": "batch"}, {0: 3}],
+    ids=["list", "str", "axis", "name"],
+)
+def test_dims_of_another_form_are_named_with_the_form(to: str, axes: object) -> None:
+    source = torch.nn.Linear(3, 3) if to == "jax" else lambda input: input + 1
+    x = torch.ones(2, 3) if to == "jax" else np.ones((2, 3), np.float32)
+    with pytest.raises(
+        InputError, match=r"dims is written \{input: \{axis: name or None"
+    ):
+        ivyport.transpile(source, to, (x,), dims={"input": axes})

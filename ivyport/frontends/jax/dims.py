@@ -13,6 +13,7 @@ from jax import export
 from ivyport.core.checks import Check, Line
 from ivyport.core.errors import InputError
 from ivyport.core.proofs import Reduced, reduced
+from ivyport.frontends.dims_given import demand_form
 
 Axis = tuple[str, int]
 DimsGiven = Mapping[str, Mapping[int, str | None]]
@@ -106,6 +107,7 @@ def never_free(
 
 
 def _checked(inputs: Mapping[str, Any], dims: DimsGiven) -> dict[Axis, str | None]:
+    demand_form(dims)
     chosen: dict[Axis, str | None] = {}
     for leaf, axes in dims.items():
         if leaf not in inputs:

@@ -125,6 +125,7 @@ def _between(b: JaxBuilder, key: Any, low: Found, high: Found) -> Value:
     given = b.lowering.draws.numbers(
         jax.random.uniform(key, type_.shape, np.dtype(type_.dtype))
     )
+    assert not isinstance(given, Key)
     low, high = (b.cast(b.tensor(x, i), type_.dtype) for i, x in ((1, low), (2, high)))
     spread = b.multiply(b.tensor(given, 0), b.subtract(high, low))
     return b.maximum(low, b.add(spread, low))

@@ -19,6 +19,7 @@ from torch.export import Dim
 
 from ivyport.core.checks import Line
 from ivyport.core.errors import InputError
+from ivyport.frontends.dims_given import demand_form
 from ivyport.frontends.torch.guards import Assumed, GuardLog, assumptions
 from ivyport.frontends.torch.hooks import Recorder
 
@@ -124,6 +125,7 @@ def plan_dims(
 def _checked(
     leaves: Mapping[str, torch.Tensor], dims: Mapping[str, Mapping[int, str | None]]
 ) -> dict[Axis, str | None]:
+    demand_form(dims)
     chosen: dict[Axis, str | None] = {}
     for leaf, axes in dims.items():
         if leaf not in leaves:
