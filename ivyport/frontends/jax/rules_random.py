@@ -38,7 +38,13 @@ PLUMBING = frozenset(
 DRAWS = frozenset({"random_bits", "cond", "scan", "while"})
 
 
-@lowers("random_seed", "random_wrap", "random_clone", "random_fold_in", "random_split")
+@lowers("random_wrap")
+def wrap(b: JaxBuilder, *operands: Found, **params: Any) -> Key:
+    """A key of raw data that the caller gives."""
+    return Key(b.out.shape)
+
+
+@lowers("random_seed", "random_clone", "random_fold_in", "random_split")
 def seed(b: JaxBuilder, *operands: Found, **params: Any) -> Key:
     """A key made of numbers that a call computes."""
     return Key(b.out.shape, own=True)
