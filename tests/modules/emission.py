@@ -16,13 +16,14 @@ from ivyport.core.passes.pipeline import prepare
 from ivyport.modules.file import Emitted, emit
 from ivyport.targets import TARGETS
 from ivyport.weights.mapping import WeightMap
+from tests.passes import Watch
 
 
 def emit_graph(
     graph: Graph, config: dict[str, Any] | None = None, target: str = "jax"
 ) -> Emitted:
     """Run the target's passes on `graph` and emit it."""
-    prepare(graph, TARGETS[target].policy)
+    prepare(graph, TARGETS[target].policy, Watch())
     return emit(graph, TARGETS[target].open_form(), config or {}, "A port.\n")
 
 

@@ -1,7 +1,13 @@
-"""The passes that prepare a graph for a target, in order."""
+"""The passes that prepare a graph for a target, in order: each with what it needs and ensures.
+
+What a pass ensures is a property of graphs (`ivyport.core.passes.properties`). The tests verify the
+graph and look at every property that is ensured so far, after each pass.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from ivyport.core.control import all_nodes, bodies, hoist
@@ -29,9 +35,115 @@ from ivyport.core.passes.wide import hold_factors
 from ivyport.core.ranges import is_finite
 from ivyport.core.verify import verify
 
+Run = Callable[[Graph, Policy], list[str] | None]
 
-def prepare(graph: Graph, policy: Policy) -> list[str]:
-    """Prepare `graph` for emission in place; the graph is verified after every pass.
+
+@dataclasses.dataclass(frozen=True)
+class Pass:
+    """One step of the preparation, which changes the graph in place.
+
+    Attributes:
+        name: for people.
+        run: what it does; it may return sentences about what the target cannot keep.
+        requires: properties that it needs, which passes before it ensure.
+        ensures: properties that hold from here on.
+        wanted: whether a target's policy asks for it.
+    """
+
+    name: str
+    run: Run
+    requires: tuple[str, ...] = ()
+    ensures: tuple[str, ...] = ()
+    wanted: Callable[[Policy], bool] = lambda _: True
+
+
+def _plain(run: Callable[[Graph], object]) -> Run:
+    """A pass that asks for no policy and says nothing."""
+
+    def plain(graph: Graph, policy: Policy) -> None:
+        run(graph)
+
+    return plain
+
+
+def _raise(graph: Graph) -> None:
+    raise_layers(graph)
+    if any(map(bodies, graph.nodes)):
+        # Which captured values are weights shows in a graph that is raised.
+        raise_layers(graph)
+
+
+def _within_functions(graph: Graph) -> None:
+    within_functions(all_nodes(graph), _tidy)
+
+
+def _layouts(graph: Graph, policy: Policy) -> None:
+    assign_layouts(graph, images=policy.images, attention=policy.attention)
+
+
+def _narrow(graph: Graph, policy: Policy) -> list[str]:
+    return narrow(graph)
+
+
+PASSES: tuple[Pass, ...] = (
+    Pass("dtypes", lambda g, policy: demand_dtypes(g, policy.lacks)),
+    Pass("raise layers", _plain(_raise), ensures=("raised",)),
+    Pass("drop stops", _plain(drop_stops), requires=("raised",)),
+    Pass(
+        "inference", _plain(infer), ("raised",), (), lambda policy: not policy.trains,
+    ),
+    Pass("functions", _plain(_within_functions)),
+    Pass(
+        "name softmax", lambda g, _: _name_softmax(g), ("raised",), (),
+        lambda policy: policy.softmax,
+    ),
+    Pass("layouts", _layouts, requires=("raised",), ensures=("layouts",)),
+    Pass("simplify", _plain(simplify), requires=("layouts",)),
+    Pass(
+        "statistics", _plain(spell_statistics), ("raised", "layouts"), (),
+        lambda policy: policy.trains and not policy.writes,
+    ),
+    Pass("hoist", _plain(hoist), ensures=("hoisted",)),
+    Pass("fold parameters", _plain(fold_params), requires=("hoisted",)),
+    Pass(
+        "even padding", _plain(split_padding), ("layouts",), ("even padding",),
+        lambda policy: policy.even,
+    ),
+    Pass(
+        "pools as means", _plain(pools_to_means), ("layouts",), ("no pool of all space",),
+        lambda policy: not policy.pools,
+    ),
+    Pass("peel layers", _plain(peel_layers), requires=("raised", "layouts")),
+    Pass(
+        "widen unsigned", _plain(widen_unsigned), (), ("no wide unsigned",),
+        lambda policy: not policy.unsigned,
+    ),
+    Pass(
+        "hold factors", _plain(hold_factors), (), (), lambda policy: not policy.factors
+    ),
+    Pass("localize", _plain(localize), ensures=("local constants",)),
+    Pass("share layers", _plain(share_layers), requires=("local constants",)),
+    Pass(
+        "name differences", _plain(name_differences), (), (),
+        lambda policy: policy.fuses,
+    ),
+    Pass(
+        "control flow in Python", lambda g, _: _control_notes(g), (), (),
+        lambda policy: policy.statements and policy.trains,
+    ),
+    Pass(
+        "no dropout in loops", lambda g, _: undrop_loops(g), ("raised",),
+        ("no draws in bodies",), lambda policy: not policy.statements,
+    ),
+    Pass("narrow", _narrow, (), ("32 bits",), lambda policy: policy.narrow),
+)  # fmt: skip
+
+#: Called with the graph, the policy and the pass after each pass, by tests.
+Watch = Callable[[Graph, Policy, Pass], None]
+
+
+def prepare(graph: Graph, policy: Policy, watch: Watch | None = None) -> list[str]:
+    """Prepare `graph` for emission in place; the graph is verified before and after.
 
     Returns sentences about what the target cannot keep (64-bit floats in JAX).
 
@@ -41,44 +153,14 @@ def prepare(graph: Graph, policy: Policy) -> list[str]:
         UnsupportedOpsError: it draws random numbers where the target draws none.
     """
     verify(graph)
-    demand_dtypes(graph, policy.lacks)
-    raise_layers(graph)
-    if any(map(bodies, graph.nodes)):
-        # Which captured values are weights shows in a graph that is raised.
-        raise_layers(graph)
-    drop_stops(graph)
-    if not policy.trains:
-        infer(graph)
-    within_functions(all_nodes(graph), _tidy)
-    if policy.softmax:
-        _name_softmax(graph)
+    notes: list[str] = []
+    for step in PASSES:
+        if step.wanted(policy):
+            notes += step.run(graph, policy) or []
+            if watch is not None:
+                watch(graph, policy, step)
     verify(graph)
-    assign_layouts(graph, images=policy.images, attention=policy.attention)
-    verify(graph)
-    simplify(graph)
-    if policy.trains and not policy.writes:
-        spell_statistics(graph)
-        verify(graph)
-    hoist(graph)
-    fold_params(graph)
-    if policy.even:
-        split_padding(graph)
-    if not policy.pools:
-        pools_to_means(graph)
-    peel_layers(graph)
-    if not policy.unsigned:
-        widen_unsigned(graph)
-    if not policy.factors:
-        hold_factors(graph)
-    localize(graph)
-    share_layers(graph)
-    if policy.fuses:
-        name_differences(graph)
-    verify(graph)
-    notes = [] if policy.statements else undrop_loops(graph)
-    if policy.statements and policy.trains:
-        notes = _control_notes(graph)
-    return notes + (narrow(graph) if policy.narrow else [])
+    return notes
 
 
 def _name_softmax(graph: Graph) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ivyport.core.build import Builder
 from ivyport.core.ir import Call, Graph, Node, Value, map_structure
@@ -11,7 +11,7 @@ Rule = Callable[[Builder, Node], Value | None]
 
 
 def apply_rules(
-    graph: Graph, rules: dict[str, list[Rule]], *, trains: bool = False
+    graph: Graph, rules: Mapping[str, list[Rule]], *, trains: bool = False
 ) -> bool:
     """Rebuild the graph node by node; the first rule that answers replaces the node.
 
@@ -38,8 +38,9 @@ def apply_rules(
         for rule in rules[node.op]:
             mark = len(nodes)
             answer = rule(builder, node)
-            if answer is not None:
+            if answer is not None and not _is_again(answer, node):
                 break
+            answer = None
             del nodes[mark:]
         if answer is None:
             nodes.append(node)
@@ -55,6 +56,18 @@ def apply_rules(
     if changed:
         substitute(graph, nodes, replaced)
     return changed
+
+
+def _is_again(answer: Value, node: Node) -> bool:
+    """Whether an answer is made as the node is: such a rule would answer for ever."""
+    made = answer.producer
+    return (
+        made is not None
+        and made.op == node.op
+        and len(made.inputs) == len(node.inputs)
+        and all(x is y for x, y in zip(made.inputs, node.inputs, strict=True))
+        and repr(made.attrs) == repr(node.attrs)
+    )
 
 
 def substitute(graph: Graph, nodes: list[Node], replaced: dict[Value, Value]) -> None:

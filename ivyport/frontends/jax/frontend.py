@@ -14,7 +14,7 @@ from ivyport.core.fixing import agree
 from ivyport.core.ir import Argument, Dtype, Graph, Param, Scope, Value, map_leaves
 from ivyport.core.passes.dce import eliminate
 from ivyport.core.passes.raising import raise_layers
-from ivyport.core.passes.raising_statistics import raise_running
+from ivyport.core.passes.raising.statistics import raise_running
 from ivyport.core.proofs import by_mode
 from ivyport.core.verify import verify
 from ivyport.frontends.jax import dims as dims_

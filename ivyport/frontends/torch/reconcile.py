@@ -12,7 +12,7 @@ from ivyport.core.fixing import agree
 from ivyport.core.ir import Graph, Node, Scalar, Scope, Value
 from ivyport.core.modes import merge
 from ivyport.core.passes.dce import eliminate
-from ivyport.core.passes.raising_elementwise import (
+from ivyport.core.passes.raising.elementwise import (
     dropout_by_choice,
     dropout_by_product,
     dropout_by_quotient,

@@ -14,7 +14,7 @@ from flax import nnx
 from ivyport.core.ir import Graph
 from ivyport.core.passes.fold import fold_params
 from ivyport.core.passes.raising import raise_layers
-from ivyport.core.passes.raising_statistics import raise_running
+from ivyport.core.passes.raising.statistics import raise_running
 from tests.core.passes.jax_graphs import B, Case, case, draw, random_like, spec
 from tests.graph_run import ops
 

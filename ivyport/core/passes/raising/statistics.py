@@ -31,7 +31,7 @@ from ivyport.core.passes.match import (
     split,
     view,
 )
-from ivyport.core.passes.raising_norm import (
+from ivyport.core.passes.raising.norm import (
     Inverse,
     along,
     normalised,

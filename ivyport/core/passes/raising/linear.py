@@ -20,7 +20,7 @@ from ivyport.core.passes.match import (
     split,
     view,
 )
-from ivyport.core.passes.raising_norm import along
+from ivyport.core.passes.raising.norm import along
 from ivyport.core.passes.rewrite import Rule
 
 SHAPE_OPS = ("reshape", "permute_dims", "getitem", "flip", "broadcast_to", "astype")
@@ -260,3 +260,24 @@ def _within(indices: Any, count: Any) -> bool:
         low, high = node.attrs["min"], node.attrs["max"]
         return low is not None and high is not None and 0 <= low <= high < count
     return False
+
+
+def flattened_linear(b: Builder, node: Node) -> Value | None:
+    """A linear between two reshapes that only merge leading axes and split them again."""
+    linear = made_by(node.inputs[0], "linear")
+    if linear is None:
+        return None
+    flat = made_by(linear.inputs[0], "reshape")
+    source = flat.inputs[0] if flat is not None else None
+    if not isinstance(source, Value) or source.type.rank < 2:
+        return None
+    inner = linear.inputs[0]
+    assert isinstance(inner, Value)
+    kept = source.type.shape[-1] == inner.type.shape[-1]
+    expected = (*source.type.shape[:-1], linear.output.type.shape[-1])
+    if not kept or node.output.type.shape != expected:
+        return None
+    return b.linear(source, *linear.inputs[1:], **linear.attrs)
+
+
+RULES: dict[str, list[Rule]] = {"reshape": [flattened_linear]}
