@@ -48,6 +48,8 @@ class Pass:
         requires: properties that it needs, which passes before it ensure.
         ensures: properties that hold from here on.
         wanted: whether a target's policy asks for it.
+        typed: whether types stay those that the operations infer, so that the graph can be
+            verified after it.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Pass:
     requires: tuple[str, ...] = ()
     ensures: tuple[str, ...] = ()
     wanted: Callable[[Policy], bool] = lambda _: True
+    typed: bool = True
 
 
 def _plain(run: Callable[[Graph], object]) -> Run:
@@ -135,7 +138,9 @@ PASSES: tuple[Pass, ...] = (
         "no dropout in loops", lambda g, _: undrop_loops(g), ("raised",),
         ("no draws in bodies",), lambda policy: not policy.statements,
     ),
-    Pass("narrow", _narrow, (), ("32 bits",), lambda policy: policy.narrow),
+    Pass(
+        "narrow", _narrow, (), ("32 bits",), lambda policy: policy.narrow, typed=False
+    ),
 )  # fmt: skip
 
 #: Called with the graph, the policy and the pass after each pass, by tests.
@@ -143,7 +148,9 @@ Watch = Callable[[Graph, Policy, Pass], None]
 
 
 def prepare(graph: Graph, policy: Policy, watch: Watch | None = None) -> list[str]:
-    """Prepare `graph` for emission in place; the graph is verified before and after.
+    """Prepare `graph` for emission in place.
+
+    The graph is verified at first, and once more before its types are narrowed.
 
     Returns sentences about what the target cannot keep (64-bit floats in JAX).
 
@@ -154,13 +161,21 @@ def prepare(graph: Graph, policy: Policy, watch: Watch | None = None) -> list[st
     """
     verify(graph)
     notes: list[str] = []
-    for step in PASSES:
-        if step.wanted(policy):
-            notes += step.run(graph, policy) or []
-            if watch is not None:
-                watch(graph, policy, step)
+    steps = [step for step in PASSES if step.wanted(policy)]
+    for step in [s for s in steps if s.typed]:
+        _run(step, graph, policy, notes, watch)
     verify(graph)
+    for step in [s for s in steps if not s.typed]:
+        _run(step, graph, policy, notes, watch)
     return notes
+
+
+def _run(
+    step: Pass, graph: Graph, policy: Policy, notes: list[str], watch: Watch | None
+) -> None:
+    notes += step.run(graph, policy) or []
+    if watch is not None:
+        watch(graph, policy, step)
 
 
 def _name_softmax(graph: Graph) -> None:
