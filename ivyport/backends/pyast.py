@@ -25,6 +25,12 @@ from ivyport.core.ir import NewAxis, Node, Slice, TensorType, Value
 from ivyport.core.ops_custom import CUSTOM_VJP, Function
 
 LINE_LENGTH = 88
+#: The greatest numbers of dtypes; the least are their negatives.
+_GREATEST = {
+    "float16": 65504.0,
+    "float32": 3.4028234663852886e38,
+    "float64": sys.float_info.max,
+}
 OMIT = object()  # as an argument of `call`: leave this argument out
 
 BINARY = {
@@ -257,6 +263,8 @@ class Exprs:
                 self.dtype_prefix + (".nan" if value != value else ".inf")
             )
             return self.unary("-", infinite) if value < 0 else infinite
+        if isinstance(value, float) and (named := self._named(value)) is not None:
+            return named
         large = self.language.large
         if large is not None and type(value) is int and value >= 2**31:
             return self.call(large, ast.Constant(value))
@@ -265,6 +273,15 @@ class Exprs:
         if value is None or isinstance(value, bool | int | float | str):
             return ast.Constant(value)
         raise GraphError(f"{value!r} ({type(value).__name__}) has no literal")
+
+    def _named(self, value: float) -> ast.expr | None:
+        """``jnp.finfo(jnp.float32).min``: the limits of the operation's own dtype by name."""
+        dtype = self.emitting.outputs[0].type.dtype if self.emitting else ""
+        limit = _GREATEST.get(dtype)
+        if limit is None or abs(value) != limit:
+            return None
+        limits = self.call(f"{self.dtype_prefix}.finfo", self.dtype(dtype))
+        return attribute(limits, "min" if value < 0 else "max")
 
     def name(self, dotted: str) -> ast.expr:
         """A dotted name of an imported module: ``jnp.float32``."""

@@ -125,6 +125,24 @@ def product(dims: Iterable[DimLike]) -> DimLike:
     return result
 
 
+def multiple(dim: object, of: object) -> int | None:
+    """How often the size `of` goes into `dim`, for every size of the symbols; None if it varies.
+
+    >>> B, S = symbol("B"), symbol("S")
+    >>> multiple(2 * B * S, B * S), multiple(2 * B, S), multiple(3 * B, 2 * B)
+    (2, None, None)
+    """
+    if not isinstance(dim, Dim) or not isinstance(of, Dim):
+        return None
+    if [m for m, _ in dim.terms] != [m for m, _ in of.terms]:
+        return None
+    ratios = {
+        (a // b, a % b) for (_, a), (_, b) in zip(dim.terms, of.terms, strict=True)
+    }
+    [(ratio, rest), *more] = ratios
+    return ratio if not more and rest == 0 and ratio > 0 else None
+
+
 def symbols(dim: object) -> set[str]:
     """Names of the symbols in a size."""
     found: set[str] = set()

@@ -284,12 +284,13 @@ class Body:
     def _node(self, node: Node, position: int) -> ast.expr:
         where = (self.index, position)
         operands: list[Any] = []
+        here = self.exprs.within(emitting=node)
         for i, x in enumerate(node.inputs):
             if isinstance(x, Value):
                 operands.append(self.variables.entry(x).expr)
             elif isinstance(x, Scalar):
                 value = self._number(("operand", *where, i), x.value)
-                operands.append(self.exprs.const(value))
+                operands.append(here.const(value))
             else:
                 operands.append(None)
         attrs = {

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Sequence
 
 from ivyport.backends import pyast
-from ivyport.core.dims import Dim, as_symbol
+from ivyport.core.dims import Dim, as_symbol, multiple, symbols
 from ivyport.core.ir import Value
 from ivyport.modules.checks import SYMBOL_NAMES
 from ivyport.modules.tree import CallNode
@@ -52,6 +52,22 @@ class Sizes:
                 axis = value.type.shape.index(dim)
                 shape = pyast.attribute(pyast.name(name), "shape")
                 return pyast.subscript(shape, ast.Constant(axis))
+        return self._multiple(dim)
+
+    def _multiple(self, dim: Dim) -> ast.expr | None:
+        """``2 * N`` where an input has an axis of a size that goes into this one.
+
+        A size whose symbols are axes of inputs is spelled by those.
+        """
+        if symbols(dim) <= self.symbols():
+            return None
+        for value in self._call.inputs:
+            for size in value.type.shape:
+                times = multiple(dim, size)
+                if times is not None and isinstance(size, Dim):
+                    left, right = ast.Constant(times), self.spelled(size)
+                    assert right is not None  # an input has it
+                    return ast.BinOp(left, ast.Mult(), right)
         return None
 
     def _name(self, dim: Dim, value: Value) -> str:

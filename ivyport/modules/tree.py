@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from ivyport.core.control import opened
-from ivyport.core.dims import Dim, as_symbol, symbols
+from ivyport.core.dims import Dim, as_symbol, multiple, symbols
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import Call, Graph, Node, Param, Scalar, Scope, Value, leaves
 from ivyport.core.ops import attr_sizes
@@ -418,6 +418,8 @@ def _cover_sizes(
         have = {s for v in inputs for s in v.type.shape}
         if dim in have or (symbols(dim) <= {n for s in have for n in _plain(s)}):
             continue
+        if any(multiple(dim, size) for size in have):
+            continue  # ``2 * x.shape[0]``
         exact = [v for v in candidates if dim in v.type.shape]
         if exact and dim not in made:
             inputs[exact[0]] = None

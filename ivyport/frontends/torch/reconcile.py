@@ -92,7 +92,17 @@ def _stochastic_depth(b: Builder, node: Node) -> Value | None:
     if draw.type.rank != x.type.rank or not isinstance(keep.value, float):
         return None
     axes = tuple(a for a, size in enumerate(draw.type.shape) if size == 1)
-    return b.dropout(x, rate=round(1 - keep.value, 12), broadcast=axes)
+    return b.dropout(x, rate=rate_of(keep.value), broadcast=axes)
+
+
+def rate_of(keep: float) -> float:
+    """The shortest decimal of which ``1 - rate`` is `keep`: the source's rate was one.
+
+    >>> rate_of(1 - 0.1), rate_of(1 - 0.1 / 3)
+    (0.1, 0.0333333333333333)
+    """
+    found = (round(1 - keep, digits) for digits in range(1, 17))
+    return next((rate for rate in found if 1 - rate == keep), 1 - keep)
 
 
 def _is_uniform(x: Any) -> bool:
