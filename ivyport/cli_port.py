@@ -15,7 +15,7 @@ import ivyport
 from ivyport.cli_render import DRIFT, OK, Screen, Stages
 from ivyport.core.errors import InputError, SourceError
 from ivyport.folder import replacing
-from ivyport.targets import require, resolve_target
+from ivyport.targets import TARGETS, require, resolve_target
 from ivyport.zoo.hf_hub import safe_name
 
 if TYPE_CHECKING:
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from ivyport.zoo.built import Built
     from ivyport.zoo.origin import Origin
 
+_TARGETS = "Target: " + ", ".join(f"{t.name} ({t.title})" for t in TARGETS.values())
 To = Annotated[
     str,
-    typer.Option("--to", help="Target: torch, or jax (Flax NNX).", metavar="TARGET"),
+    typer.Option("--to", help=_TARGETS, metavar="TARGET"),
 ]
 Out = Annotated[
     Path | None,

@@ -188,8 +188,10 @@ class Screen:
         if width is None:
             lines = [line for row in report.rows for line in _lines(row, None)]
             longest = max(map(len, lines), default=0) + NUMBERS
-            # A console of that width: rich takes 80 columns for a pipe.
-            Console(file=self.out.file, width=longest, emoji=False).print(table)
+            # A console of that width, and no narrower than the 80 columns that rich takes for a
+            # pipe: the heads and short names need some as well.
+            width = max(longest, 80)
+            Console(file=self.out.file, width=width, emoji=False).print(table)
         else:
             self.out.print(table)
         for text in report.not_checked:

@@ -16,8 +16,10 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 import ivyport
+from ivyport import cli_port
 from ivyport.cli import app
 from ivyport.cli_render import Screen, parity_table
+from ivyport.targets import TARGETS
 
 FACTORY = """
 import torch
@@ -491,6 +493,23 @@ def _screen(width: int | None, **options: bool) -> tuple[Screen, Any]:
     )
     screen.err = Console(file=file, width=width, force_terminal=terminal)
     return screen, file
+
+
+def test_numbers_beside_short_names_are_whole_in_a_pipe():
+    from ivyport.core.report import Report, ReportRow
+
+    row = ReportRow("y", "output", "(2,)", 1.2e-7, 2.5e-7, 1e-5, True)
+    screen, file = _screen(None)
+    screen.parity(Report((row,)))
+    shown = file.getvalue()
+    assert "…" not in shown
+    assert all(text in shown for text in ("tolerance", "1.2e-07", "2.5e-07", "1e-05"))
+    assert "✓" in shown
+
+
+def test_every_target_is_in_the_help_of_to():
+    shown = cli_port._TARGETS
+    assert all(name in shown for name in TARGETS)
 
 
 def test_lines_are_wrapped_between_words_in_a_terminal_and_whole_in_a_pipe():

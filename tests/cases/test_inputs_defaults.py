@@ -378,3 +378,43 @@ def test_a_call_without_an_argument_is_excused_by_no_other_call():
     rows = [r for r in ivyport.verify(source, ported).rows if "without mask" in r.note]
     assert {row.inputs for row in rows} == {"traced", "second"}
     assert not any(row.passed for row in rows)
+
+
+class Graded(nn.Module):
+    """A default that depends on the process: half the mask where no gradient is taken."""
+
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if mask is None:
+            mask = torch.ones_like(x) * (1.0 if torch.is_grad_enabled() else 0.5)
+        return x * mask
+
+
+class Threshold(nn.Module):
+    """A default that the default dtype decides, and one that nothing decides."""
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        plain: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        if mask is None:
+            mask = torch.ones_like(x)
+            if torch.get_default_dtype() == torch.float64:
+                mask = mask * 2
+        return x * mask * (torch.ones_like(x) if plain is None else plain)
+
+
+@pytest.mark.parametrize(("model", "kept"), [(Graded, []), (Threshold, ["plain"])])
+def test_a_default_that_the_process_decides_stays_required(
+    model: type[nn.Module], kept: list[str]
+) -> None:
+    x = torch.arange(6.0).reshape(2, 3)
+    given = {name: torch.ones(2, 3) for name in ("mask", *kept)}
+    port = ivyport.transpile(model(), "torch", kwargs={"x": x, **given})
+    assert any("mask" in n and "Required" in n for n in port_of(port).notes)
+    found = inspect.signature(type(port).forward).parameters
+    optional = [n for n in found if found[n].default is not inspect.Parameter.empty]
+    assert optional == kept

@@ -131,7 +131,7 @@ def long_attention(
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """x times the normal distribution's share below x.
+    """0.5 * x * (1 + erf(x / sqrt(2))), the GELU (https://arxiv.org/abs/1606.08415).
 
     XLA computes erf in half the time of the erfc that `jax.nn.gelu` has.
     """

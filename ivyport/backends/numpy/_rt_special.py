@@ -65,7 +65,7 @@ def erf(x: np.ndarray) -> np.ndarray:
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
-    """x times the share of a normal distribution that is below x."""
+    """0.5 * x * (1 + erf(x / sqrt(2))), the GELU (https://arxiv.org/abs/1606.08415)."""
     return 0.5 * x * (1.0 + erf(x * 0.5**0.5))
 
 

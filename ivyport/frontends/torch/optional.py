@@ -14,8 +14,9 @@ import contextlib
 import dataclasses
 import inspect
 import itertools
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -347,7 +348,7 @@ class _Asking(TorchDispatchMode):
     """Counts what is asked of the values of tensors: comparisons, counts, numbers for Python.
 
     Arithmetic of floats is no question; operations on integers are. What of the model is read is
-    kept, too.
+    kept, too. So is what is asked of torch itself: a default may be another one under `no_grad`.
     """
 
     def __init__(
@@ -359,6 +360,27 @@ class _Asking(TorchDispatchMode):
         self._held = {id(tensor) for tensor in held}
         # They are held, so that no other tensor gets the identity of one.
         self._known = {id(tensor): tensor for tensor in inputs}
+        self._states = {name: getattr(torch, name) for name in _STATES}
+
+    def __enter__(self) -> _Asking:
+        for name, function in self._states.items():
+            setattr(torch, name, self._counted(name, function))
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for name, function in self._states.items():
+            setattr(torch, name, function)
+
+    def _counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            asker = str(sys._getframe(1).f_globals.get("__name__", ""))
+            # torch's own modules choose between equal kernels by it.
+            self.asked[name] += asker.partition(".")[0] != "torch"
+            return function(*args, **kwargs)
+
+        return counted
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -381,6 +403,10 @@ class _Asking(TorchDispatchMode):
         return result
 
 
+#: What a forward may ask of the process, and a compiled port cannot.
+_STATES = (
+    "is_grad_enabled", "is_inference_mode_enabled", "is_autocast_enabled", "get_default_dtype",
+)  # fmt: skip
 _COPIES = ("_to_copy", "clone", "detach", "copy_", "lift_fresh")
 
 
