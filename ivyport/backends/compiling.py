@@ -50,6 +50,17 @@ def load_source(file: Path, name: str, code: bytes) -> types.ModuleType:
     return module
 
 
+def factory(
+    module: types.ModuleType, cls: str, config: str | None
+) -> Callable[[], Any]:
+    """A function that builds the class `cls` with its default configuration."""
+    model = vars(module)[cls]
+    if config is None:
+        return lambda: model()
+    values = vars(module)[config]()
+    return lambda: model(values)
+
+
 def demand_same(expected: Shapes, found: Shapes) -> None:
     """Demand equal names and shapes.
 

@@ -20,17 +20,14 @@ from typing import Any
 
 from ivyport.backends.language import Language
 from ivyport.core.dims import Dim, Func, symbol
+from ivyport.core.dtype import lowest
 from ivyport.core.errors import GraphError, IvyportError
 from ivyport.core.ir import NewAxis, Node, Slice, TensorType, Value
 from ivyport.core.ops_custom import CUSTOM_VJP, Function
 
 LINE_LENGTH = 88
-#: The greatest numbers of dtypes; the least are their negatives.
-_GREATEST = {
-    "float16": 65504.0,
-    "float32": 3.4028234663852886e38,
-    "float64": sys.float_info.max,
-}
+#: Dtypes whose limits have a name in every library.
+_LIMITED = ("float16", "float32", "float64")
 OMIT = object()  # as an argument of `call`: leave this argument out
 
 BINARY = {
@@ -277,8 +274,7 @@ class Exprs:
     def _named(self, value: float) -> ast.expr | None:
         """``jnp.finfo(jnp.float32).min``: the limits of the operation's own dtype by name."""
         dtype = self.emitting.outputs[0].type.dtype if self.emitting else ""
-        limit = _GREATEST.get(dtype)
-        if limit is None or abs(value) != limit:
+        if dtype not in _LIMITED or abs(value) != -lowest(dtype):
             return None
         limits = self.call(f"{self.dtype_prefix}.finfo", self.dtype(dtype))
         return attribute(limits, "min" if value < 0 else "max")
@@ -304,6 +300,10 @@ class Exprs:
             [self.const(a) for a in args if a is not OMIT],
             **{k: self.const(v) for k, v in kwargs.items() if v is not OMIT},
         )
+
+    def library(self, func: str, *args: Any, **kwargs: Any) -> ast.expr:
+        """A call of a function of the array library: ``jnp.where(...)``."""
+        return self.call(f"{self.dtype_prefix}.{func}", *args, **kwargs)
 
     def method(self, x: ast.expr, method: str, *args: Any, **kwargs: Any) -> ast.expr:
         """``x.method(...)``."""
@@ -408,10 +408,13 @@ def rule_table() -> tuple[dict[str, Rule], Callable[..., Callable[[Rule], Rule]]
 def helper_sources(runtime: ModuleType, used: Iterable[str]) -> list[ast.stmt]:
     """Definitions of the used functions and classes, and of those that they use, in order.
 
-    The nodes are the caller's own: each call makes new ones.
+    What the runtime module defines goes before what its `PARTS` do. The nodes are the caller's own:
+    each call makes new ones.
     """
     modules = (runtime, *getattr(runtime, "PARTS", ()))
-    defined = {k: v for module in modules for k, v in _definitions(module).items()}
+    defined: dict[str, tuple[str, frozenset[str]]] = {}
+    for module in modules:
+        defined = {**defined, **_definitions(module), **defined}
     wanted: set[str] = set()
     pending = list(used)
     while pending:

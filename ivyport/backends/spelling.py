@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import ast
+import math
 from typing import Any
 
-from ivyport.backends.pyast import OMIT, Exprs, HoleFloat, HoleInt, attribute
+from ivyport.backends.pyast import (
+    OMIT,
+    Exprs,
+    HoleFloat,
+    HoleInt,
+    attribute,
+    call,
+    name,
+)
+from ivyport.core import dims
 from ivyport.core import dtype as dt
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
 from ivyport.core.ir import NewAxis, Slice, TensorType, Value
 from ivyport.core.ops import normalize
+from ivyport.core.ops_nn import Pads, spatial_axes
 from ivyport.core.passes.stops import STOP, carries
 
 
@@ -168,3 +179,52 @@ def in_rows(row: ast.expr, shape: list[ast.expr] | None) -> ast.expr | None:
         return row
     index = axes[0] if len(axes) == 1 else ast.Tuple(axes, ast.Load())
     return ast.Subscript(row, index, ast.Load())
+
+
+def index_item(e: Exprs, item: Any) -> Any:
+    """One item of an index as a value: ``slice(1, None)``."""
+    if isinstance(item, NewAxis):
+        return ast.Constant(None)
+    if not isinstance(item, Slice):
+        return item
+    bounds = [item.stop] if item.start is None else [item.start, item.stop]
+    if item.step != 1:
+        bounds = [item.start, item.stop, item.step]
+    return call(name("slice"), [e.const(b) for b in bounds])
+
+
+def index_items(e: Exprs, indices: tuple[ast.expr | None, ...]) -> tuple[Any, ...]:
+    """An index as a tuple of values; trailing axes need no item."""
+    while indices[-1] is None:
+        indices = indices[:-1]
+    return tuple(index_item(e, Slice()) if i is None else i for i in indices)
+
+
+def rows_agree(x: TensorType, indices: TensorType, axis: int) -> bool:
+    """Whether indices along an axis have the tensor's sizes along all others."""
+    along = normalize(axis, x.rank)
+    sizes = zip(x.shape, indices.shape, strict=True)
+    return all(i == along or a == b for i, (a, b) in enumerate(sizes))
+
+
+def last_windows(
+    e: Exprs,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: Pads,
+    dilation: tuple[int, ...],
+    layout: str,
+) -> list[Any]:
+    """What `ceil_mode` pads after each axis, beyond `padding`."""
+    if is_hole((kernel, stride, padding, dilation)):
+        raise GraphError(f"{e.node.op} with ceil_mode differs between instances")
+    x, extra = e.type(0), []
+    for i, axis in enumerate(spatial_axes(layout, x.rank)):
+        reach = (e.out.shape[axis] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1
+        extra.append(dims.maximum(reach - x.shape[axis] - sum(padding[i]), 0))
+    return extra
+
+
+def fill_value(e: Exprs, fill: float) -> Any:
+    """What an element out of bounds becomes, left out for NaN."""
+    return OMIT if dt.is_float(e.out.dtype) and math.isnan(fill) else fill

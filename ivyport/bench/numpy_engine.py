@@ -45,10 +45,10 @@ class NumPySession(Session):
         }
 
     def outputs(self, variant: int) -> Arrays:
-        raise NotImplementedError("ports to NumPy do not train")
+        raise NotApplicableError("ports to NumPy do not train")
 
     def set_rate(self, rate: float) -> None:
-        raise NotImplementedError("ports to NumPy do not train")
+        raise NotApplicableError("ports to NumPy do not train")
 
     def peak_bytes(self) -> int | None:
         return None

@@ -8,7 +8,7 @@ import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ivyport.backends import pyast
 from ivyport.backends.language import Language
@@ -205,17 +205,67 @@ class Form:
     draws_biases: bool = False
 
 
-def transposed(exprs: Exprs, expr: ast.expr, spec: ParamSpec, permute: str) -> ast.expr:
-    """A layer's parameter in the source's own layout; `permute` is the target's method."""
-    for transform in reversed(spec.transforms):
-        inverse = transform.inverse()
-        assert isinstance(inverse, Permute)
-        expr = (
-            pyast.attribute(expr, "T")
-            if inverse.axes == (1, 0)
-            else exprs.method(expr, permute, *inverse.axes)
-        )
-    return expr
+class BaseWriter:
+    """What most libraries of modules write alike; a `Writer` says what is its own.
+
+    Attributes:
+        permute: the method that gives an array its axes in another order.
+    """
+
+    permute = "transpose"
+
+    def __init__(self, exprs: Exprs) -> None:
+        self.exprs = exprs
+        self.classes: set[str] = set()
+        self.modal: set[str] = set()
+
+    def at_root(self) -> None:
+        """Nothing more than any other class needs."""
+
+    def gap(self) -> ast.expr:
+        """A list may hold None."""
+        return ast.Constant(None)
+
+    @property
+    def modes(self) -> dict[str, ast.expr]:
+        """None: a class need not set anything to have a mode."""
+        return {}
+
+    def stream(self) -> ast.expr | None:
+        """None: no module holds what is drawn from."""
+        return None
+
+    def key(self) -> ast.expr | None:
+        """None: no key is handed to what draws."""
+        return None
+
+    def read(self, expr: ast.expr, param: Param) -> ast.expr:
+        """``self.weight``: parameters are arrays."""
+        return expr
+
+    def weight(self, layer: ast.expr, spec: ParamSpec, param: Param) -> ast.expr:
+        """``self.embed.weight``."""
+        return pyast.attribute(layer, *spec.attr.split("."))
+
+    def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
+        """A layer's parameter as the source lays it out."""
+        for transform in reversed(spec.transforms):
+            inverse = transform.inverse()
+            assert isinstance(inverse, Permute)
+            expr = (
+                pyast.attribute(expr, "T")
+                if inverse.axes == (1, 0)
+                else exprs.method(expr, self.permute, *inverse.axes)
+            )
+        return expr
+
+    def function_name(self, name: str) -> str:
+        """``round_straight_through``."""
+        return snake_case(name)
+
+    def call_of(self, name: str) -> ast.expr:
+        """The function's name."""
+        return pyast.name(name)
 
 
 def packed(results: Sequence[ast.expr | None]) -> ast.expr:
@@ -284,3 +334,8 @@ LOADING = (
     "config_values",
     "write_pretrained",
 )
+
+
+def is_constant(expr: ast.expr, value: Any) -> bool:
+    """Whether an expression is the literal of a value."""
+    return isinstance(expr, ast.Constant) and expr.value == value

@@ -10,31 +10,19 @@ from ivyport.backends.pyast import Exprs
 from ivyport.core.errors import GraphError
 from ivyport.modules.blocks_lax import Functions
 from ivyport.modules.custom import Part
-from ivyport.modules.form import packed, snake_case, transposed
+from ivyport.modules.form import BaseWriter, packed
 from ivyport.modules.formulas import UNKNOWN, Formula, initial
-from ivyport.modules.instances import LayerSpec, ParamSpec
+from ivyport.modules.instances import LayerSpec
 
 #: The function of a call, what it gets by position and by name, and the names that are flags.
 Made = tuple[ast.expr, list[ast.expr], dict[str, ast.expr], dict[str, ast.expr]]
 
 
-class JaxWriter:
+class JaxWriter(BaseWriter):
     """Functions, arrays and layouts as JAX has them, whatever the library of modules is."""
 
     blocks = Functions
     call_method = "__call__"
-
-    def __init__(self, exprs: Exprs) -> None:
-        self.exprs = exprs
-        self.classes: set[str] = set()  # runtime classes that the file must define
-        self.modal: set[str] = set()  # emitted classes that are told whether they train
-
-    def at_root(self) -> None:
-        """Nothing more than any other class needs."""
-
-    def gap(self) -> ast.expr:
-        """A list may hold None."""
-        return ast.Constant(None)
 
     def made_of(self, spec: LayerSpec, numbers: dict[str, ast.expr]) -> Made:
         """The class of a layer, its arguments by position and by name, and its flags."""
@@ -48,18 +36,6 @@ class JaxWriter:
             return self.exprs.name(spec.kind), args, rest, flags
         self.classes.add(spec.kind)
         return pyast.name(spec.kind), args, rest, flags
-
-    def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
-        """A layer's parameter as the source lays it out."""
-        return transposed(exprs, expr, spec, "transpose")
-
-    def function_name(self, name: str) -> str:
-        """``round_straight_through``."""
-        return snake_case(name)
-
-    def call_of(self, name: str) -> ast.expr:
-        """The function's name."""
-        return pyast.name(name)
 
     def function(self, name: str, forward: Part, backward: Part) -> list[ast.stmt]:
         """``@jax.custom_vjp``, and the two passes that ``defvjp`` takes."""

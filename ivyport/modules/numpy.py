@@ -21,12 +21,12 @@ from ivyport.modules.custom import Part
 from ivyport.modules.form import (
     LOADING,
     METHODS,
+    BaseWriter,
     Form,
     Starts,
+    is_constant,
     packed,
     parameters,
-    snake_case,
-    transposed,
 )
 from ivyport.modules.formulas import Formula, spelled
 from ivyport.modules.instances import LayerSpec, ParamSpec
@@ -156,7 +156,7 @@ _RULES = {
 }
 
 
-class NumPy:
+class NumPy(BaseWriter):
     """How plain classes of NumPy are written (`ivyport.modules.form.Writer`)."""
 
     blocks = Statements
@@ -165,12 +165,8 @@ class NumPy:
     at_birth = True
 
     def __init__(self, exprs: Exprs) -> None:
-        self.exprs = exprs
-        self.classes = {"Module", "Weight"}  # runtime classes that the file must define
-        self.modal: set[str] = set()  # none: there is no train mode
-
-    def at_root(self) -> None:
-        """Nothing more than any other class needs."""
+        super().__init__(exprs)
+        self.classes |= {"Module", "Weight"}
 
     def layer(
         self, spec: LayerSpec, numbers: dict[str, ast.expr], starts: Starts
@@ -180,7 +176,7 @@ class NumPy:
         rest = {
             name: value
             for name, value in list(numbers.items())[spec.positional :]
-            if spec.kind == "RMSNorm" or not _is_constant(value, DEFAULTS.get(name))
+            if spec.kind == "RMSNorm" or not is_constant(value, DEFAULTS.get(name))
         }
         flags = {k: self.exprs.const(v) for k, v in spec.flags.items()}
         self.classes.add(spec.kind)
@@ -202,10 +198,6 @@ class NumPy:
     def dict_of(self, items: ast.expr, trained: bool = False) -> ast.expr:
         """A plain dictionary."""
         return items
-
-    def gap(self) -> ast.expr:
-        """A list may hold None."""
-        return ast.Constant(None)
 
     def dropout(
         self, rate: ast.expr, broadcast: tuple[int, ...], always: bool
@@ -252,19 +244,6 @@ class NumPy:
             self.classes |= formula.helpers
         return pyast.assign(pyast.attribute(pyast.name("self"), attr), value)
 
-    @property
-    def modes(self) -> dict[str, ast.expr]:
-        """None: there is no train mode."""
-        return {}
-
-    def stream(self) -> ast.expr | None:
-        """None: nothing is drawn."""
-        return None
-
-    def key(self) -> ast.expr | None:
-        """None: nothing is drawn."""
-        return None
-
     def training(self) -> ast.expr:
         """Never: the graph is that of eval mode."""
         raise GraphError("train mode in a port that computes eval mode alone")
@@ -274,26 +253,6 @@ class NumPy:
     ) -> ast.stmt:
         """``self.count = count``."""
         return pyast.assign(buffer, new)
-
-    def read(self, expr: ast.expr, param: Param) -> ast.expr:
-        """``self.weight``."""
-        return expr
-
-    def weight(self, layer: ast.expr, spec: ParamSpec, param: Param) -> ast.expr:
-        """``self.embed.weight``."""
-        return pyast.attribute(layer, *spec.attr.split("."))
-
-    def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
-        """A layer's parameter as the source lays it out."""
-        return transposed(exprs, expr, spec, "transpose")
-
-    def function_name(self, name: str) -> str:
-        """``round_straight_through``."""
-        return snake_case(name)
-
-    def call_of(self, name: str) -> ast.expr:
-        """The function's name."""
-        return pyast.name(name)
 
     def function(self, name: str, forward: Part, backward: Part) -> list[ast.stmt]:
         """The function alone: nothing asks for its derivative."""
@@ -313,10 +272,6 @@ class NumPy:
         return [
             ast.FunctionDef("__init__", signature, body or [ast.Pass()], [], lineno=0)
         ]
-
-
-def _is_constant(expr: ast.expr, value: Any) -> bool:
-    return isinstance(expr, ast.Constant) and expr.value == value
 
 
 def _sizes(shape: ast.expr) -> list[ast.expr]:

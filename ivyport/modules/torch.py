@@ -19,12 +19,13 @@ from ivyport.modules.custom import Part
 from ivyport.modules.form import (
     LOADING,
     METHODS,
+    BaseWriter,
     Form,
     Starts,
+    is_constant,
     packed,
     parameters,
     snake_case,
-    transposed,
 )
 from ivyport.modules.formulas import UNKNOWN, Formula, initial, spelled
 from ivyport.modules.instances import LayerSpec, ParamSpec
@@ -210,21 +211,17 @@ _RULES = {
 }
 
 
-class Torch:
+class Torch(BaseWriter):
     """How PyTorch writes modules (`ivyport.modules.form.Writer`)."""
 
     blocks = Statements
     module_base = "nn.Module"
     call_method = "forward"
     at_birth = False
+    permute = "permute"
 
     def __init__(self, exprs: Exprs) -> None:
-        self.exprs = exprs.within(training=pyast.name("self.training"))
-        self.classes: set[str] = set()  # runtime classes that the file must define
-        self.modal: set[str] = set()  # none: modules are told by `train` and `eval`
-
-    def at_root(self) -> None:
-        """Nothing more than any other class needs."""
+        super().__init__(exprs.within(training=pyast.name("self.training")))
 
     def layer(
         self, spec: LayerSpec, numbers: dict[str, ast.expr], starts: Starts
@@ -236,7 +233,7 @@ class Torch:
         rest = {
             name: value
             for name, value in list(numbers.items())[spec.positional :]
-            if not _is_constant(value, defaults.get(name))
+            if not is_constant(value, defaults.get(name))
         }
         flags = {k: self.exprs.const(v) for k, v in spec.flags.items()}
         if "." in spec.kind:
@@ -345,19 +342,6 @@ class Torch:
         register = self.exprs.method(pyast.name("self"), "register_buffer", attr, value)
         return ast.Expr(register)
 
-    @property
-    def modes(self) -> dict[str, ast.expr]:
-        """None: every module of torch has its mode."""
-        return {}
-
-    def stream(self) -> ast.expr | None:
-        """None: torch draws from its own generator."""
-        return None
-
-    def key(self) -> ast.expr | None:
-        """None: torch draws from its own generator."""
-        return None
-
     def training(self) -> ast.expr:
         """``self.training``."""
         return pyast.name("self.training")
@@ -368,18 +352,6 @@ class Torch:
         """``self.count = count.detach()``, of a parameter ``self.weight.data = ...``."""
         held = pyast.attribute(buffer, "data") if trains else buffer
         return pyast.assign(held, self.exprs.method(new, "detach"))
-
-    def read(self, expr: ast.expr, param: Param) -> ast.expr:
-        """``self.weight``: parameters are tensors."""
-        return expr
-
-    def weight(self, layer: ast.expr, spec: ParamSpec, param: Param) -> ast.expr:
-        """``self.embed.weight``."""
-        return pyast.attribute(layer, *spec.attr.split("."))
-
-    def transposed(self, exprs: Exprs, expr: ast.expr, spec: ParamSpec) -> ast.expr:
-        """A layer's parameter as the source lays it out."""
-        return transposed(exprs, expr, spec, "permute")
 
     def function_name(self, name: str) -> str:
         """``RoundStraightThrough``."""
@@ -438,10 +410,6 @@ class Torch:
     def frozen(self, made: ast.expr, parts: list[tuple[str, ...]]) -> ast.expr:
         """Modules are frozen by `freeze`."""
         return made
-
-
-def _is_constant(expr: ast.expr, value: Any) -> bool:
-    return isinstance(expr, ast.Constant) and expr.value == value
 
 
 def _layers() -> ModuleType:

@@ -5,15 +5,17 @@ Importing this package does not import JAX; importing `_rt` does.
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 
-from ivyport.backends import operators
+from ivyport.backends import functions, operators
+from ivyport.backends.absent import absent
 from ivyport.backends.jax import rules_array, rules_lax, rules_linalg, rules_nn
-from ivyport.backends.jax.absent import absent
 from ivyport.backends.language import Language
 
 RULES = {
     **operators.RULES,
+    **functions.RULES,
     **rules_array.RULES,
     **rules_nn.RULES,
     **rules_lax.RULES,
@@ -40,7 +42,7 @@ LANGUAGE = Language(
     dtypes="jnp",
     array="jax.Array",
     runtime=_runtime,
-    absent=absent,
+    absent=partial(absent, integers="int32"),
     # JAX takes a Python number for an int32; only hashes of uint32 have larger ones.
     large="jnp.uint32",
     layers="nnx",

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ivyport.backends import calls
+from ivyport.backends import calls, resizing
 from ivyport.backends.calls import check_sizes as check_sizes
+from ivyport.backends.calls import matched as matched
 from ivyport.backends.jax import _rt_kinks
 from ivyport.backends.jax._rt_kinks import *  # noqa: F403 (helpers are looked up here)
+from ivyport.backends.resizing import resize_weights
 
-PARTS = (calls, _rt_kinks)
+PARTS = (calls, resizing, _rt_kinks)
 
 
 def attention(
@@ -400,45 +402,6 @@ def resize(
     return x
 
 
-def resize_weights(
-    old: int,
-    new: int,
-    step: np.float32,
-    mode: str,
-    align_corners: bool,
-    antialias: bool,
-) -> np.ndarray:
-    """The (new, old) matrix that resamples one axis; rows sum to 1."""
-
-    def kernel(distance: np.ndarray) -> np.ndarray:
-        d = np.abs(distance)
-        if mode == "linear":
-            return np.maximum(1 - d, 0)
-        a = -0.5 if antialias else -0.75
-        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
-        far = a * (d**3 - 5 * d**2 + 8 * d - 4)
-        return np.where(d < 1, near, np.where(d < 2, far, 0))
-
-    half = np.float32(0.5)
-    i, at = np.arange(new, dtype=np.float32)[:, None], np.arange(old)
-    if antialias:  # the kernel grows with the step, and is cut at the borders
-        stretch = np.maximum(step, 1)
-        centre, support = step * (i + half), stretch * (1 if mode == "linear" else 2)
-        start = np.maximum((centre - support + half).astype(int), 0)
-        stop = (centre + support + half).astype(int)
-        weights = kernel((at - centre + half) / stretch)
-        weights = weights * ((start <= at) & (at < stop))
-        return weights / weights.sum(1, keepdims=True)
-    source = step * i if align_corners else step * (i + half) - half
-    source = np.maximum(source, 0) if mode == "linear" else source
-    weights = np.zeros((new, old))
-    for tap in (0, 1) if mode == "linear" else (-1, 0, 1, 2):
-        place = np.floor(source) + tap
-        clamped = np.clip(place, 0, old - 1).astype(int)
-        np.add.at(weights, (np.arange(new)[:, None], clamped), kernel(place - source))
-    return weights
-
-
 def along_axis(indices: jax.Array, axis: int) -> tuple[jax.Array, ...]:
     """Index that takes `indices` along `axis` and each position of the other axes."""
     where = list(jnp.indices(indices.shape, sparse=True))
@@ -525,34 +488,6 @@ def built_in(name, given, traced):
             f"{name} is {given!r:.60}; {traced!r} alone is built in: port the model again"
         )
     return traced
-
-
-def matched(name, given, traced):
-    """`given` with JAX arrays, if it is structured as the model was traced with.
-
-    An ellipsis in `traced` stands for an array; the rest are constants that are built in.
-    """
-    if traced is ...:
-        return as_array(name, given)
-    if isinstance(traced, dict):
-        keys = list(getattr(given, "keys", list)())
-        if set(keys) != set(traced):
-            raise TypeError(f"{name} has the keys {keys}; due are {list(traced)}")
-        return {k: matched(f"{name}[{k!r}]", given[k], v) for k, v in traced.items()}
-    if hasattr(traced, "_fields"):
-        if not all(hasattr(given, field) for field in traced._fields):
-            fields = ", ".join(traced._fields)
-            raise TypeError(f"{name} has other fields than {fields}")
-        pairs = ((f, getattr(given, f)) for f in traced._fields)
-        items = (matched(f"{name}.{f}", v, getattr(traced, f)) for f, v in pairs)
-        return type(traced)(*items)
-    if isinstance(traced, (tuple, list)):
-        size = len(given) if isinstance(given, (tuple, list)) else 1
-        if size != len(traced) or not isinstance(given, (tuple, list)):
-            raise TypeError(f"{name} has {size} items; {len(traced)} are due")
-        pairs = enumerate(zip(given, traced, strict=True))
-        return type(traced)(matched(f"{name}[{i}]", *pair) for i, pair in pairs)
-    return built_in(name, given, traced)
 
 
 def grid_sample(x, grid, *, mode="bilinear", padding="zeros", align_corners=False):

@@ -13,6 +13,7 @@ from flax import linen, traverse_util
 
 from ivyport.backends.compiling import (
     compile_source,
+    factory,
     load_source,
     opener,
     with_averages,
@@ -35,15 +36,6 @@ __all__ = [
     "state",
     "train_modules",
 ]
-
-
-def factory(module: types.ModuleType, cls: str, config: str | None) -> Make:
-    """A function that builds the class `cls` with its default configuration."""
-    model = vars(module)[cls]
-    if config is None:
-        return lambda: model()
-    values = vars(module)[config]()
-    return lambda: model(values)
 
 
 def settle_names(targets: Iterable[str], make: Make) -> dict[str, str]:

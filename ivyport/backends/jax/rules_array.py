@@ -24,8 +24,8 @@ from ivyport.backends.spelling import (
     is_hole,
     one_axis,
     over_trailing_axes,
-    permuted,
     range_bounds,
+    rows_agree,
     tidy,
     unless,
     whole,
@@ -33,7 +33,7 @@ from ivyport.backends.spelling import (
 from ivyport.core import dtype as dt
 from ivyport.core.dims import DimLike
 from ivyport.core.errors import GraphError
-from ivyport.core.ir import Slice, TensorType, Value
+from ivyport.core.ir import Slice, Value
 from ivyport.core.ops import normalize
 from ivyport.core.proofs import at_least
 
@@ -108,25 +108,9 @@ def binary_function(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
     return e.call(f"jnp.{e.node.op}", x, y)
 
 
-@emits("floor", "ceil", "round", "trunc")
-def rounding(e: Exprs, x: ast.expr) -> ast.expr:
-    return e.call(f"jnp.{e.node.op}", x) if dt.is_float(e.out.dtype) else x
-
-
-@emits("sign")
-def sign(e: Exprs, x: ast.expr, *, nan: bool) -> ast.expr:
-    y = e.call("jnp.sign", x)
-    return y if nan or not dt.is_float(e.out.dtype) else e.call("jnp.nan_to_num", y)
-
-
 @emits("astype")
 def astype(e: Exprs, x: ast.expr, *, dtype: str, saturate: bool) -> ast.expr:
     return e.method(x, "astype", e.dtype(dtype))
-
-
-@emits("where")
-def where(e: Exprs, condition: ast.expr, x: ast.expr, y: ast.expr) -> ast.expr:
-    return e.call("jnp.where", condition, x, y)
 
 
 @emits("clip")
@@ -248,16 +232,6 @@ def cumulative_sum(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
 # ---- shape
 
 
-@emits("permute_dims")
-def permute_dims(e: Exprs, x: ast.expr, *, axes: tuple[int, ...]) -> ast.expr:
-    return permuted(e, x, axes, swap="swapaxes", permute="transpose")
-
-
-@emits("broadcast_to")
-def broadcast_to(e: Exprs, x: ast.expr, *, shape: tuple[DimLike, ...]) -> ast.expr:
-    return e.call("jnp.broadcast_to", x, tuple(shape))
-
-
 @emits("concat")
 def concat(e: Exprs, *xs: ast.expr, axis: int) -> ast.expr:
     return e.call("jnp.concatenate", list(xs), axis=one_axis(axis, e.out.rank))
@@ -281,19 +255,6 @@ def split(
             both = (where[-1], size)
             where.append(e.binary("+", *both) if is_hole(both) else sum(both))
     return e.call("jnp.split", x, where, axis=one_axis(axis, e.type(0).rank))
-
-
-@emits("flip")
-def flip(e: Exprs, x: ast.expr, *, axis: tuple[int, ...]) -> ast.expr:
-    return e.call("jnp.flip", x, axis=axes(axis, e.out.rank))
-
-
-@emits("roll")
-def roll(
-    e: Exprs, x: ast.expr, *, shift: tuple[DimLike, ...], axis: tuple[int, ...]
-) -> ast.expr:
-    places = shift[0] if len(shift) == 1 else tuple(shift)
-    return e.call("jnp.roll", x, places, axis=axes(axis, e.out.rank))
 
 
 @emits("pad")
@@ -346,16 +307,6 @@ def _cropped(size: DimLike, lo: DimLike, hi: DimLike) -> Slice:
 
 def _grown(amount: DimLike) -> DimLike:
     return 0 if isinstance(amount, int) and amount < 0 else amount
-
-
-@emits("tile")
-def tile(e: Exprs, x: ast.expr, *, repetitions: tuple[DimLike, ...]) -> ast.expr:
-    return e.call("jnp.tile", x, tuple(repetitions))
-
-
-@emits("repeat")
-def repeat(e: Exprs, x: ast.expr, *, repeats: DimLike, axis: int) -> ast.expr:
-    return e.call("jnp.repeat", x, repeats, axis=one_axis(axis, e.out.rank))
 
 
 @emits("tril", "triu")
@@ -429,19 +380,13 @@ def take(
     return e.call("jnp.take", x, indices, axis=along, fill_value=value)
 
 
-def _rows_agree(x: TensorType, indices: TensorType, axis: int) -> bool:
-    along = normalize(axis, x.rank)
-    sizes = zip(x.shape, indices.shape, strict=True)
-    return all(i == along or a == b for i, (a, b) in enumerate(sizes))
-
-
 @emits("take_along_axis")
 def take_along_axis(
     e: Exprs, x: ast.expr, indices: ast.expr, *, axis: int, fill: float | None
 ) -> ast.expr:
     along = one_axis(axis, e.out.rank)
     usual = fill is None or _is_default(fill, e.out.dtype)
-    if usual and _rows_agree(e.type(0), e.type(1), axis):
+    if usual and rows_agree(e.type(0), e.type(1), axis):
         return e.call("jnp.take_along_axis", x, indices, axis=along)
     return _filled(e, x, [e.rt("along_axis", indices, along)], fill)
 

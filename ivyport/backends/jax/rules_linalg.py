@@ -11,19 +11,9 @@ from ivyport.backends.pyast import OMIT, Exprs, rule_table
 RULES, emits = rule_table()
 
 
-@emits("cholesky", "inv", "det", "slogdet")
-def of_matrix(e: Exprs, x: ast.expr) -> ast.expr:
-    return e.call(f"jnp.linalg.{e.node.op}", x)
-
-
 @emits("lu")
 def lu(e: Exprs, x: ast.expr) -> ast.expr:
     return e.call("jax.lax.linalg.lu", x)
-
-
-@emits("solve")
-def solve(e: Exprs, a: ast.expr, x: ast.expr) -> ast.expr:
-    return e.call("jnp.linalg.solve", a, x)
 
 
 @emits("solve_triangular")

@@ -15,17 +15,16 @@ from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
 from ivyport.backends.spelling import (
     has_gradient,
     is_hole,
+    last_windows,
     one_axis,
-    other_axes,
     present,
     softmax_axis,
     unless,
 )
 from ivyport.core import dims
 from ivyport.core.dims import DimLike
-from ivyport.core.errors import GraphError
 from ivyport.core.ir import NewAxis, Slice, TensorType
-from ivyport.core.ops_nn import Pads, spatial_axes
+from ivyport.core.ops_nn import Pads
 from ivyport.core.ranges import is_finite
 
 RULES, emits = rule_table()
@@ -268,12 +267,6 @@ def batch_norm(
     )
 
 
-@emits("weight_norm")
-def weight_norm(e: Exprs, v: ast.expr, g: ast.expr, *, axis: int) -> ast.expr:
-    others = other_axes(axis, e.type(0).rank)
-    return e.rt("weight_norm", v, g, axis=others)
-
-
 # ---- activations
 
 
@@ -423,24 +416,6 @@ def _back(e: Exprs, y: ast.expr, layout: str) -> ast.expr:
     return e.call("jnp.moveaxis", y, 1, -1) if layout == "channels_last" else y
 
 
-def _last_windows(
-    e: Exprs,
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: Pads,
-    dilation: tuple[int, ...],
-    layout: str,
-) -> list[Any]:
-    """What `ceil_mode` pads after each axis, beyond `padding`."""
-    if is_hole((kernel, stride, padding, dilation)):
-        raise GraphError(f"{e.node.op} with ceil_mode differs between instances")
-    x, extra = e.type(0), []
-    for i, axis in enumerate(spatial_axes(layout, x.rank)):
-        reach = (e.out.shape[axis] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1
-        extra.append(dims.maximum(reach - x.shape[axis] - sum(padding[i]), 0))
-    return extra
-
-
 @emits("max_pool")
 def max_pool(
     e: Exprs,
@@ -454,7 +429,7 @@ def max_pool(
     layout: str,
 ) -> ast.expr:
     if ceil_mode:
-        extra = _last_windows(e, kernel, stride, padding, dilation, layout)
+        extra = last_windows(e, kernel, stride, padding, dilation, layout)
         padding = tuple(
             (lo, hi + more) for (lo, hi), more in zip(padding, extra, strict=True)
         )
@@ -484,7 +459,7 @@ def avg_pool(
     none = ((0, 0),) * len(kernel)
     if ceil_mode:
         ones = (1,) * len(kernel)
-        extra = _last_windows(e, kernel, stride, padding, ones, layout)
+        extra = last_windows(e, kernel, stride, padding, ones, layout)
         if count_include_pad:
             # The padding counts, what lies beyond it does not.
             x, padding = _padded(e, x, padding, layout), none
@@ -519,63 +494,3 @@ def _padded(e: Exprs, x: ast.expr, padding: Pads, layout: str) -> ast.expr:
     last = layout == "channels_last"
     every = (edge, *padding, edge) if last else (edge, edge, *padding)
     return e.call("jnp.pad", x, every)
-
-
-@emits("adaptive_avg_pool")
-def adaptive_avg_pool(
-    e: Exprs, x: ast.expr, *, output_size: tuple[int, ...], layout: str
-) -> ast.expr:
-    # A pool to one element is a mean before it comes here.
-    where = spatial_axes(layout, e.out.rank)
-    return e.rt("adaptive_avg_pool", x, output_size, axes=where)
-
-
-@emits("interpolate")
-def interpolate(
-    e: Exprs,
-    x: ast.expr,
-    *,
-    size: tuple[DimLike, ...],
-    mode: str,
-    align_corners: bool,
-    antialias: bool,
-    scales: tuple[float, ...] | None,
-    layout: str,
-) -> ast.expr:
-    where = spatial_axes(layout, e.out.rank)
-    factors = unless(scales, None)
-    if mode.startswith("nearest"):
-        offset = 0.5 if mode == "nearest-exact" else OMIT
-        return e.rt(
-            "resize_nearest", x, tuple(size), where, offset=offset, scales=factors
-        )
-    return e.rt(
-        "resize",
-        x,
-        tuple(size),
-        where,
-        mode=mode,
-        align_corners=unless(align_corners, False),
-        antialias=unless(antialias, False),
-        scales=factors,
-    )
-
-
-@emits("grid_sample")
-def grid_sample(
-    e: Exprs,
-    x: ast.expr,
-    grid: ast.expr,
-    *,
-    mode: str,
-    padding: str,
-    align_corners: bool,
-) -> ast.expr:
-    return e.rt(
-        "grid_sample",
-        x,
-        grid,
-        mode=unless(mode, "bilinear"),
-        padding=unless(padding, "zeros"),
-        align_corners=align_corners or OMIT,
-    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 
-from ivyport.backends import operators
+from ivyport.backends import functions, operators
+from ivyport.backends.absent import absent
 from ivyport.backends.language import Language
 from ivyport.backends.numpy import (
     rules_array,
@@ -14,10 +16,10 @@ from ivyport.backends.numpy import (
     rules_nn,
     rules_vision,
 )
-from ivyport.backends.numpy.absent import absent
 
 RULES = {
     **operators.RULES,
+    **functions.RULES,
     **rules_array.RULES,
     **rules_index.RULES,
     **rules_nn.RULES,
@@ -41,7 +43,7 @@ LANGUAGE = Language(
     dtypes="np",
     array="np.ndarray",
     runtime=_runtime,
-    absent=absent,
+    absent=partial(absent, integers="int64", floats="float64"),
     stack="np.stack",
     double=True,
 )

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from ivyport.backends import calls
+from ivyport.backends import calls, resizing
+from ivyport.backends.calls import built_in as built_in
 from ivyport.backends.calls import check_sizes as check_sizes
+from ivyport.backends.calls import matched as matched
 from ivyport.backends.numpy import _rt_index, _rt_special, _rt_windows
 from ivyport.backends.numpy._rt_index import *  # noqa: F403 (helpers are looked up here)
 from ivyport.backends.numpy._rt_special import *  # noqa: F403
 from ivyport.backends.numpy._rt_windows import *  # noqa: F403
 
-PARTS = (calls, _rt_index, _rt_special, _rt_windows)
+PARTS = (calls, resizing, _rt_index, _rt_special, _rt_windows)
 
 
 def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -346,42 +348,3 @@ def as_array(name, given, dtype=None):
     if dtype is None or array.dtype.kind == "c":
         return array
     return array.astype(dtype, copy=False)
-
-
-def built_in(name, given, traced):
-    """Refuse another value of an argument than the one that the model was traced with."""
-    plain = getattr(given, "value", given)  # of an enumeration
-    odd = getattr(plain, "ndim", 0)
-    if plain is not traced and (odd or plain != traced):
-        raise ValueError(
-            f"{name} is {given!r:.60}; {traced!r} alone is built in: port the model again"
-        )
-    return traced
-
-
-def matched(name, given, traced):
-    """`given` with arrays, if it is structured as the model was traced with.
-
-    An ellipsis in `traced` stands for an array; the rest are constants that are built in.
-    """
-    if traced is ...:
-        return as_array(name, given)
-    if isinstance(traced, dict):
-        keys = list(getattr(given, "keys", list)())
-        if set(keys) != set(traced):
-            raise TypeError(f"{name} has the keys {keys}; due are {list(traced)}")
-        return {k: matched(f"{name}[{k!r}]", given[k], v) for k, v in traced.items()}
-    if hasattr(traced, "_fields"):
-        if not all(hasattr(given, field) for field in traced._fields):
-            fields = ", ".join(traced._fields)
-            raise TypeError(f"{name} has other fields than {fields}")
-        pairs = ((f, getattr(given, f)) for f in traced._fields)
-        items = (matched(f"{name}.{f}", v, getattr(traced, f)) for f, v in pairs)
-        return type(traced)(*items)
-    if isinstance(traced, (tuple, list)):
-        size = len(given) if isinstance(given, (tuple, list)) else 1
-        if size != len(traced) or not isinstance(given, (tuple, list)):
-            raise TypeError(f"{name} has {size} items; {len(traced)} are due")
-        pairs = enumerate(zip(given, traced, strict=True))
-        return type(traced)(matched(f"{name}[{i}]", *pair) for i, pair in pairs)
-    return built_in(name, given, traced)

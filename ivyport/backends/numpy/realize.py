@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from ivyport.backends.compiling import (
     compile_source,
     demand_same,
+    factory,
     load_source,
     on_save,
     opener,
@@ -31,15 +31,6 @@ __all__ = [
     "settle_names",
     "state",
 ]
-
-
-def factory(module: types.ModuleType, cls: str, config: str | None) -> Make:
-    """A function that builds the class `cls` with its default configuration."""
-    model = vars(module)[cls]
-    if config is None:
-        return lambda: model()
-    values = vars(module)[config]()
-    return lambda: model(values)
 
 
 def settle_names(targets: Iterable[str], make: Make) -> dict[str, str]:

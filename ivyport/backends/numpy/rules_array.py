@@ -19,7 +19,6 @@ from ivyport.backends.spelling import (
     demand_float,
     is_hole,
     one_axis,
-    permuted,
     range_bounds,
     unless,
     whole,
@@ -101,17 +100,6 @@ def extremum(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
     return e.call(f"np.{e.node.op}", x, y)
 
 
-@emits("floor", "ceil", "round", "trunc")
-def rounding(e: Exprs, x: ast.expr) -> ast.expr:
-    return e.call(f"np.{e.node.op}", x) if dt.is_float(e.out.dtype) else x
-
-
-@emits("sign")
-def sign(e: Exprs, x: ast.expr, *, nan: bool) -> ast.expr:
-    y = e.call("np.sign", x)
-    return y if nan or not dt.is_float(e.out.dtype) else e.call("np.nan_to_num", y)
-
-
 @emits("pow")
 def power(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
     exponent = e.node.inputs[1]
@@ -127,11 +115,6 @@ def astype(e: Exprs, x: ast.expr, *, dtype: str, saturate: bool) -> ast.expr:
     if saturate:
         return e.rt("saturated", x, e.dtype(dtype))
     return e.method(x, "astype", e.dtype(dtype))
-
-
-@emits("where")
-def where(e: Exprs, condition: ast.expr, x: ast.expr, y: ast.expr) -> ast.expr:
-    return e.call("np.where", condition, x, y)
 
 
 @emits("clip")
@@ -254,16 +237,6 @@ def cumulative_sum(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
 # ---- shape
 
 
-@emits("permute_dims")
-def permute_dims(e: Exprs, x: ast.expr, *, axes: tuple[int, ...]) -> ast.expr:
-    return permuted(e, x, axes, swap="swapaxes", permute="transpose")
-
-
-@emits("broadcast_to")
-def broadcast_to(e: Exprs, x: ast.expr, *, shape: tuple[DimLike, ...]) -> ast.expr:
-    return e.call("np.broadcast_to", x, tuple(shape))
-
-
 @emits("concat")
 def concat(e: Exprs, *xs: ast.expr, axis: int) -> ast.expr:
     along = unless(one_axis(axis, e.out.rank), 0)
@@ -291,19 +264,6 @@ def split(
     return e.call("np.split", x, where, axis=along)
 
 
-@emits("flip")
-def flip(e: Exprs, x: ast.expr, *, axis: tuple[int, ...]) -> ast.expr:
-    return e.call("np.flip", x, axis=axes(axis, e.out.rank))
-
-
-@emits("roll")
-def roll(
-    e: Exprs, x: ast.expr, *, shift: tuple[DimLike, ...], axis: tuple[int, ...]
-) -> ast.expr:
-    places = shift[0] if len(shift) == 1 else tuple(shift)
-    return e.call("np.roll", x, places, axis=axes(axis, e.out.rank))
-
-
 @emits("pad")
 def pad(
     e: Exprs,
@@ -326,16 +286,6 @@ def pad(
 def _may_crop(padding: tuple[tuple[DimLike, DimLike], ...]) -> bool:
     amounts = [n for pair in padding for n in pair if not is_hole(n)]
     return not all(at_least(amount, 0, {}) for amount in amounts)
-
-
-@emits("tile")
-def tile(e: Exprs, x: ast.expr, *, repetitions: tuple[DimLike, ...]) -> ast.expr:
-    return e.call("np.tile", x, tuple(repetitions))
-
-
-@emits("repeat")
-def repeat(e: Exprs, x: ast.expr, *, repeats: DimLike, axis: int) -> ast.expr:
-    return e.call("np.repeat", x, repeats, axis=one_axis(axis, e.out.rank))
 
 
 @emits("tril", "triu")
@@ -395,11 +345,6 @@ def topk(
     along = unless(normalize(axis, e.type(0).rank), e.type(0).rank - 1)
     function = "stable_topk" if stable else "topk"
     return e.rt(function, x, k, axis=along, largest=unless(largest, True))
-
-
-@emits("bincount")
-def bincount(e: Exprs, x: ast.expr, *, length: int) -> ast.expr:
-    return e.rt("bincount", x, length)
 
 
 @emits("einsum")

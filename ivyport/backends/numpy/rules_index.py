@@ -5,18 +5,20 @@
 from __future__ import annotations
 
 import ast
-import math
 from typing import Any
 
-from ivyport.backends.pyast import OMIT, Exprs, call, name, rule_table
+from ivyport.backends.pyast import OMIT, Exprs, rule_table
 from ivyport.backends.spelling import (
     colons,
+    fill_value,
+    index_item,
+    index_items,
     one_axis,
     over_trailing_axes,
+    rows_agree,
     tidy,
 )
-from ivyport.core import dtype as dt
-from ivyport.core.ir import NewAxis, Slice, TensorType, Value
+from ivyport.core.ir import Slice, Value
 from ivyport.core.ops import normalize
 
 RULES, emits = rule_table()
@@ -34,28 +36,9 @@ UFUNCS = {
 def slice_update(
     e: Exprs, x: ast.expr, values: ast.expr, *, index: tuple[Any, ...]
 ) -> ast.expr:
-    items = [_item(e, i) for i in tidy(index, e.type(0).shape)]
+    items = [index_item(e, i) for i in tidy(index, e.type(0).shape)]
     where: Any = items[0] if len(items) == 1 else tuple(items)
     return e.rt("with_items", x, where if items else ast.Constant(...), values)
-
-
-def _item(e: Exprs, item: Any) -> Any:
-    """One item of an index as a value: ``slice(1, None)``."""
-    if isinstance(item, NewAxis):
-        return ast.Constant(None)
-    if not isinstance(item, Slice):
-        return item
-    bounds = [item.stop] if item.start is None else [item.start, item.stop]
-    if item.step != 1:
-        bounds = [item.start, item.stop, item.step]
-    return call(name("slice"), [e.const(b) for b in bounds])
-
-
-def _items(e: Exprs, indices: tuple[ast.expr | None, ...]) -> tuple[Any, ...]:
-    """An index as a tuple of values; trailing axes need no item."""
-    while indices[-1] is None:
-        indices = indices[:-1]
-    return tuple(_item(e, Slice()) if i is None else i for i in indices)
 
 
 @emits("index")
@@ -63,13 +46,8 @@ def index(
     e: Exprs, x: ast.expr, *indices: ast.expr | None, fill: float | None
 ) -> ast.expr:
     if fill is not None:
-        return e.rt("index_or_fill", x, _items(e, indices), _fill(e, fill))
+        return e.rt("index_or_fill", x, index_items(e, indices), fill_value(e, fill))
     return e.index(x, colons(indices))
-
-
-def _fill(e: Exprs, fill: float) -> Any:
-    """What an element out of bounds becomes, left out for NaN."""
-    return OMIT if dt.is_float(e.out.dtype) and math.isnan(fill) else fill
 
 
 @emits("index_update")
@@ -87,7 +65,7 @@ def index_update(
         if accumulate:
             return e.rt("added_where", x, mask, values)
         return e.call("np.where", mask, values, x)
-    where = _items(e, indices)
+    where = index_items(e, indices)
     how = e.name("np.add") if accumulate else OMIT
     if drop:
         return e.rt("put_inside", x, where, values, how)
@@ -107,7 +85,7 @@ def index_reduce(
     drop: bool,
 ) -> ast.expr:
     function = "put_inside" if drop else "combined_at"
-    return e.rt(function, x, _items(e, indices), values, e.name(UFUNCS[mode]))
+    return e.rt(function, x, index_items(e, indices), values, e.name(UFUNCS[mode]))
 
 
 @emits("take")
@@ -116,15 +94,9 @@ def take(
 ) -> ast.expr:
     before = (Slice(),) * normalize(axis, e.type(0).rank)
     if fill is not None:
-        items = (*(_item(e, i) for i in before), indices)
-        return e.rt("index_or_fill", x, items, _fill(e, fill))
+        items = (*(index_item(e, i) for i in before), indices)
+        return e.rt("index_or_fill", x, items, fill_value(e, fill))
     return e.index(x, [*before, indices])
-
-
-def _rows_agree(x: TensorType, indices: TensorType, axis: int) -> bool:
-    along = normalize(axis, x.rank)
-    sizes = zip(x.shape, indices.shape, strict=True)
-    return all(i == along or a == b for i, (a, b) in enumerate(sizes))
 
 
 @emits("take_along_axis")
@@ -134,8 +106,8 @@ def take_along_axis(
     along = one_axis(axis, e.out.rank)
     if fill is not None:
         where = e.rt("along_axis", indices, along)
-        return e.rt("index_or_fill", x, where, _fill(e, fill))
-    if _rows_agree(e.type(0), e.type(1), axis):
+        return e.rt("index_or_fill", x, where, fill_value(e, fill))
+    if rows_agree(e.type(0), e.type(1), axis):
         return e.call("np.take_along_axis", x, indices, axis=along)
     return e.index(x, [e.rt("along_axis", indices, along)])
 

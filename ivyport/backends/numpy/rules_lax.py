@@ -10,7 +10,6 @@ from ivyport.backends.numpy.rules_array import narrow
 from ivyport.backends.numpy.rules_vision import back, last
 from ivyport.backends.pyast import Exprs, rule_table
 from ivyport.backends.spelling import one_axis, unless
-from ivyport.core.dims import DimLike
 from ivyport.core.ops_nn import Pads
 
 RULES, emits = rule_table()
@@ -62,20 +61,6 @@ def running(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
 
 
 # ---- slices at computed places
-
-
-@emits("dynamic_slice")
-def dynamic_slice(
-    e: Exprs, x: ast.expr, *starts: ast.expr, sizes: tuple[DimLike, ...]
-) -> ast.expr:
-    return e.rt("dynamic_slice", x, tuple(starts), tuple(sizes))
-
-
-@emits("dynamic_update_slice")
-def dynamic_update_slice(
-    e: Exprs, x: ast.expr, values: ast.expr, *starts: ast.expr
-) -> ast.expr:
-    return e.rt("dynamic_update_slice", x, values, tuple(starts))
 
 
 # ---- windows

@@ -11,16 +11,6 @@ from ivyport.backends.pyast import OMIT, Exprs, rule_table
 RULES, emits = rule_table()
 
 
-@emits("cholesky", "inv", "det", "slogdet")
-def of_matrix(e: Exprs, x: ast.expr) -> ast.expr:
-    return e.call(f"np.linalg.{e.node.op}", x)
-
-
-@emits("solve")
-def solve(e: Exprs, a: ast.expr, x: ast.expr) -> ast.expr:
-    return e.call("np.linalg.solve", a, x)
-
-
 @emits("lu", "bit_count", "leading_zeros")
 def helper(e: Exprs, x: ast.expr) -> ast.expr:
     return e.rt(e.node.op, x)

@@ -13,7 +13,6 @@ from typing import Any
 from ivyport.backends.pyast import OMIT, Exprs, attribute, rule_table
 from ivyport.backends.spelling import (
     one_axis,
-    other_axes,
     present,
     softmax_axis,
     unless,
@@ -56,11 +55,6 @@ def one_hot(
 ) -> ast.expr:
     kind = OMIT if dtype == "float32" else e.dtype(dtype)
     return e.rt("one_hot", indices, num_classes, dtype=kind)
-
-
-@emits("grouped_matmul")
-def grouped_matmul(e: Exprs, x: ast.expr, weight: ast.expr, ends: ast.expr) -> ast.expr:
-    return e.rt("grouped_matmul", x, weight, ends)
 
 
 # ---- normalisation
@@ -135,12 +129,6 @@ def batch_norm(
     given = {"weight": present(scale), "bias": present(bias)}
     y = e.rt("batch_norm", x, present(mean), present(var), **given, eps=eps)
     return e.call("np.moveaxis", y, -1, where) if first else y
-
-
-@emits("weight_norm")
-def weight_norm(e: Exprs, v: ast.expr, g: ast.expr, *, axis: int) -> ast.expr:
-    others = other_axes(axis, e.type(0).rank)
-    return e.rt("weight_norm", v, g, axis=others)
 
 
 # ---- activations

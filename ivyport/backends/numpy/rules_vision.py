@@ -12,11 +12,8 @@ import ast
 from typing import Any
 
 from ivyport.backends.pyast import OMIT, Exprs, rule_table
-from ivyport.backends.spelling import is_hole, unless
-from ivyport.core import dims
-from ivyport.core.dims import DimLike
-from ivyport.core.errors import GraphError
-from ivyport.core.ops_nn import Pads, channel_axis, spatial_axes
+from ivyport.backends.spelling import last_windows, unless
+from ivyport.core.ops_nn import Pads, channel_axis
 
 RULES, emits = rule_table()
 
@@ -110,24 +107,6 @@ def unfold(
 # ---- pooling and resizing
 
 
-def _last_windows(
-    e: Exprs,
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: Pads,
-    dilation: tuple[int, ...],
-    layout: str,
-) -> list[Any]:
-    """What `ceil_mode` pads after each axis, beyond `padding`."""
-    if is_hole((kernel, stride, padding, dilation)):
-        raise GraphError(f"{e.node.op} with ceil_mode differs between instances")
-    x, extra = e.type(0), []
-    for i, axis in enumerate(spatial_axes(layout, x.rank)):
-        reach = (e.out.shape[axis] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1
-        extra.append(dims.maximum(reach - x.shape[axis] - sum(padding[i]), 0))
-    return extra
-
-
 def _extended(padding: Pads, extra: list[Any]) -> Any:
     pairs = zip(padding, extra, strict=True)
     return tuple((lo, hi + more) for (lo, hi), more in pairs)
@@ -146,7 +125,7 @@ def max_pool(
     layout: str,
 ) -> ast.expr:
     if ceil_mode:
-        extra = _last_windows(e, kernel, stride, padding, dilation, layout)
+        extra = last_windows(e, kernel, stride, padding, dilation, layout)
         padding = _extended(padding, extra)
     y = e.rt(
         "max_pool",
@@ -174,7 +153,7 @@ def avg_pool(
     none, beyond = _no_padding(kernel), _no_padding(kernel)
     if ceil_mode:
         ones = (1,) * len(kernel)
-        extra = _last_windows(e, kernel, stride, padding, ones, layout)
+        extra = last_windows(e, kernel, stride, padding, ones, layout)
         beyond = _extended(none, extra)
     if unless(padding, none) is OMIT:
         count_include_pad = True
@@ -188,63 +167,3 @@ def avg_pool(
         count_include_pad=unless(count_include_pad, True),
     )
     return back(e, y, layout)
-
-
-@emits("adaptive_avg_pool")
-def adaptive_avg_pool(
-    e: Exprs, x: ast.expr, *, output_size: tuple[int, ...], layout: str
-) -> ast.expr:
-    # A pool to one element is a mean before it comes here.
-    where = spatial_axes(layout, e.out.rank)
-    return e.rt("adaptive_avg_pool", x, output_size, axes=where)
-
-
-@emits("interpolate")
-def interpolate(
-    e: Exprs,
-    x: ast.expr,
-    *,
-    size: tuple[DimLike, ...],
-    mode: str,
-    align_corners: bool,
-    antialias: bool,
-    scales: tuple[float, ...] | None,
-    layout: str,
-) -> ast.expr:
-    where = spatial_axes(layout, e.out.rank)
-    factors = unless(scales, None)
-    if mode.startswith("nearest"):
-        offset = 0.5 if mode == "nearest-exact" else OMIT
-        return e.rt(
-            "resize_nearest", x, tuple(size), where, offset=offset, scales=factors
-        )
-    return e.rt(
-        "resize",
-        x,
-        tuple(size),
-        where,
-        mode=mode,
-        align_corners=unless(align_corners, False),
-        antialias=unless(antialias, False),
-        scales=factors,
-    )
-
-
-@emits("grid_sample")
-def grid_sample(
-    e: Exprs,
-    x: ast.expr,
-    grid: ast.expr,
-    *,
-    mode: str,
-    padding: str,
-    align_corners: bool,
-) -> ast.expr:
-    return e.rt(
-        "grid_sample",
-        x,
-        grid,
-        mode=unless(mode, "bilinear"),
-        padding=unless(padding, "zeros"),
-        align_corners=align_corners or OMIT,
-    )

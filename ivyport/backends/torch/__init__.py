@@ -5,9 +5,11 @@ Importing this package does not import torch; importing `_rt` does.
 
 from __future__ import annotations
 
+from functools import partial
 from types import ModuleType
 
-from ivyport.backends import operators
+from ivyport.backends import functions, operators
+from ivyport.backends.absent import absent
 from ivyport.backends.language import Language
 from ivyport.backends.torch import (
     rules_array,
@@ -17,10 +19,10 @@ from ivyport.backends.torch import (
     rules_nn,
     rules_vision,
 )
-from ivyport.backends.torch.absent import absent
 
 RULES = {
     **operators.RULES,
+    **functions.RULES,
     **rules_array.RULES,
     **rules_index.RULES,
     **rules_nn.RULES,
@@ -49,7 +51,7 @@ LANGUAGE = Language(
     dtypes="torch",
     array="torch.Tensor",
     runtime=_runtime,
-    absent=absent,
+    absent=partial(absent, integers="int64", placed=True),
     default_float=True,
     strided=True,
     stack="torch.stack",

@@ -88,11 +88,6 @@ def atan2(e: Exprs, x: ast.expr, y: ast.expr) -> ast.expr:
     return e.call("torch.atan2", tensor(e, x, 0), tensor(e, y, 1))
 
 
-@emits("floor", "ceil", "round", "trunc")
-def rounding(e: Exprs, x: ast.expr) -> ast.expr:
-    return e.call(f"torch.{e.node.op}", x) if dt.is_float(e.out.dtype) else x
-
-
 @emits("sign")
 def sign(e: Exprs, x: ast.expr, *, nan: bool) -> ast.expr:
     keeps = nan and dt.is_float(e.out.dtype)
@@ -112,11 +107,6 @@ def astype(e: Exprs, x: ast.expr, *, dtype: str, saturate: bool) -> ast.expr:
     if saturate:
         return e.rt("saturated", x, dtype_of(e, dtype))
     return cast(e, x, dtype)
-
-
-@emits("where")
-def where(e: Exprs, condition: ast.expr, x: ast.expr, y: ast.expr) -> ast.expr:
-    return e.call("torch.where", condition, x, y)
 
 
 @emits("clip")
@@ -423,11 +413,6 @@ def topk(
     if stable:
         return e.rt("stable_topk", x, k, dim=along, largest=unless(largest, True))
     return e.method(x, "topk", k, dim=along, largest=unless(largest, True))
-
-
-@emits("bincount")
-def bincount(e: Exprs, x: ast.expr, *, length: int) -> ast.expr:
-    return e.rt("bincount", x, length)
 
 
 @emits("einsum")

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import ast
-import math
 from typing import Any
 
-from ivyport.backends.pyast import OMIT, Exprs, call, name, rule_table
+from ivyport.backends.pyast import OMIT, Exprs, rule_table
 from ivyport.backends.spelling import (
     colons,
+    fill_value,
+    index_item,
+    index_items,
     is_hole,
     one_axis,
     over_trailing_axes,
@@ -18,7 +20,6 @@ from ivyport.backends.spelling import (
     unless,
 )
 from ivyport.backends.torch.spell import index_of, long, scalar_of, tensor
-from ivyport.core import dtype as dt
 from ivyport.core.ir import NewAxis, Slice, Value
 from ivyport.core.ops import normalize
 
@@ -46,7 +47,7 @@ def slice_update(
             end=unless(only.stop, None),
             step=unless(only.step, 1),
         )
-    where = tuple(_item(e, i) for i in items) or ast.Constant(...)
+    where = tuple(index_item(e, i) for i in items) or ast.Constant(...)
     return e.rt("with_items", x, where, values)
 
 
@@ -73,40 +74,14 @@ def _length_is_one(item: Slice) -> bool:
     return known and item.stop - bounds[0] == 1  # type: ignore[operator]  # a number or size, says `known`
 
 
-def _item(e: Exprs, item: Any) -> Any:
-    """One item of an index as a value: ``slice(1, None)``."""
-    if isinstance(item, NewAxis):
-        return ast.Constant(None)
-    if not isinstance(item, Slice):
-        return item
-    bounds = [item.stop] if item.start is None else [item.start, item.stop]
-    if item.step != 1:
-        bounds = [item.start, item.stop, item.step]
-    return call(name("slice"), [e.const(b) for b in bounds])
-
-
 @emits("index")
 def index(
     e: Exprs, x: ast.expr, *indices: ast.expr | None, fill: float | None
 ) -> ast.expr:
     where = _indices(e, indices, 1)
     if fill is not None:
-        return e.rt("index_or_fill", x, _items(e, where), _fill(e, fill))
+        return e.rt("index_or_fill", x, index_items(e, where), fill_value(e, fill))
     return e.index(x, colons(where))
-
-
-def _items(e: Exprs, indices: tuple[ast.expr | None, ...]) -> tuple[Any, ...]:
-    """An index as a tuple of values; trailing axes need no item."""
-    while indices[-1] is None:
-        indices = indices[:-1]
-    return tuple(_item(e, Slice()) if i is None else i for i in indices)
-
-
-def _fill(e: Exprs, fill: float) -> Any:
-    """What an element out of bounds becomes, left out for NaN."""
-    if dt.is_float(e.out.dtype) and math.isnan(fill):
-        return OMIT
-    return fill
 
 
 def _indices(
@@ -139,7 +114,7 @@ def index_update(
     where = _indices(e, indices, 2)
     if drop:
         how = "sum" if accumulate else OMIT
-        return e.rt("put_inside", x, _items(e, where), values, reduce=how)
+        return e.rt("put_inside", x, index_items(e, where), values, reduce=how)
     while where[-1] is None:
         where = where[:-1]
     if None not in where and not scalar_of(e, 1):
@@ -147,7 +122,7 @@ def index_update(
         return e.method(x, "index_put", where, values, accumulate=added)
     if accumulate:
         return e.rt("with_added", x, list(where), values)
-    items = [_item(e, Slice()) if i is None else i for i in where]
+    items = [index_item(e, Slice()) if i is None else i for i in where]
     only = items[0] if len(items) == 1 else tuple(items)
     return e.rt("with_items", x, only, values)
 
@@ -159,8 +134,8 @@ def take(
     before = (Slice(),) * normalize(axis, e.type(0).rank)
     where = index_of(e, indices, 1)
     if fill is not None:
-        items = (*(_item(e, i) for i in before), where)
-        return e.rt("index_or_fill", x, items, _fill(e, fill))
+        items = (*(index_item(e, i) for i in before), where)
+        return e.rt("index_or_fill", x, items, fill_value(e, fill))
     return e.index(x, [*before, where])
 
 
@@ -170,7 +145,7 @@ def take_along_axis(
 ) -> ast.expr:
     along, where = one_axis(axis, e.out.rank), long(e, indices, 1)
     if fill is not None:
-        return e.rt("gather_or_fill", x, along, where, _fill(e, fill))
+        return e.rt("gather_or_fill", x, along, where, fill_value(e, fill))
     return e.method(x, "gather", along, where)
 
 

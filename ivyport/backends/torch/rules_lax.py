@@ -81,20 +81,6 @@ def cumulative_logsumexp(e: Exprs, x: ast.expr, *, axis: int) -> ast.expr:
 # ---- slices at computed places
 
 
-@emits("dynamic_slice")
-def dynamic_slice(
-    e: Exprs, x: ast.expr, *starts: ast.expr, sizes: tuple[DimLike, ...]
-) -> ast.expr:
-    return e.rt("dynamic_slice", x, tuple(starts), tuple(sizes))
-
-
-@emits("dynamic_update_slice")
-def dynamic_update_slice(
-    e: Exprs, x: ast.expr, values: ast.expr, *starts: ast.expr
-) -> ast.expr:
-    return e.rt("dynamic_update_slice", x, values, tuple(starts))
-
-
 @emits("index_reduce")
 def index_reduce(
     e: Exprs,

@@ -87,11 +87,6 @@ def one_hot(
     return e.rt("one_hot", indices, num_classes, dtype=kind)
 
 
-@emits("grouped_matmul")
-def grouped_matmul(e: Exprs, x: ast.expr, weight: ast.expr, ends: ast.expr) -> ast.expr:
-    return e.rt("grouped_matmul", x, weight, ends)
-
-
 # ---- normalisation
 
 

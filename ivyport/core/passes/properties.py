@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ivyport.core.control import all_nodes, bodies
+from ivyport.core.dtype import NARROW
 from ivyport.core.ir import Graph, Value
 from ivyport.core.passes.policy import Policy
 from ivyport.core.passes.unsigned import LARGEST
-
-WIDE = ("int64", "uint64", "float64", "complex128")
 
 
 def _layouts(graph: Graph, policy: Policy) -> Iterator[object]:
@@ -41,7 +40,7 @@ def _no_wide_unsigned(graph: Graph, policy: Policy) -> Iterator[object]:
 
 
 def _narrow(graph: Graph, policy: Policy) -> Iterator[object]:
-    return (v for v in _values(graph) if v.type.dtype in WIDE)
+    return (v for v in _values(graph) if v.type.dtype in NARROW)
 
 
 def _no_draws(graph: Graph, policy: Policy) -> Iterator[object]:
